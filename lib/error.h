@@ -22,17 +22,17 @@
 /* What a caller may want to act upon; everything else is ERR_OTHER. */
 enum error_kind {
 	ERR_OTHER = 0,
-	ERR_USAGE,	     /* wrong command line */
-	ERR_INVALID,	     /* config.json or another input breaks its specification */
-	ERR_NOT_FOUND,	     /* no such container */
-	ERR_EXISTS,	     /* container id in use */
-	ERR_NOT_RUNNING,     /* container or process has ended */
-	ERR_CMD_NOT_FOUND,   /* the command to execute does not exist (shells say 127) */
-	ERR_CMD_NOT_EXEC,    /* the command exists and cannot be executed (shells say 126) */
-	ERR_TIMEOUT,	     /* a bounded wait ran out */
-	ERR_INTERRUPTED,     /* SIGINT or SIGTERM asked us to stop */
-	ERR_PEER,	     /* guest, QEMU or another process broke its protocol or went away */
-	ERR_UNSUPPORTED,     /* understood, and refused by name */
+	ERR_USAGE,	   /* wrong command line */
+	ERR_INVALID,	   /* config.json or another input breaks its specification */
+	ERR_NOT_FOUND,	   /* no such container */
+	ERR_EXISTS,	   /* container id in use */
+	ERR_NOT_RUNNING,   /* container or process has ended */
+	ERR_CMD_NOT_FOUND, /* the command to execute does not exist (shells say 127) */
+	ERR_CMD_NOT_EXEC,  /* the command exists and cannot be executed (shells say 126) */
+	ERR_TIMEOUT,	   /* a bounded wait ran out */
+	ERR_INTERRUPTED,   /* SIGINT or SIGTERM asked us to stop */
+	ERR_PEER,	   /* guest, QEMU or another process broke its protocol or went away */
+	ERR_UNSUPPORTED,   /* understood, and refused by name */
 };
 
 #define ERROR_MSG_MAX 2048
@@ -43,7 +43,10 @@ struct error {
 	char msg[ERROR_MSG_MAX];
 };
 
-#define ERROR_INIT {0}
+#define ERROR_INIT \
+	{          \
+		0  \
+	}
 
 /* All return -1, so that `return error_set(...)` reads well. error_errno() appends ": " and
  * strerror(errno). */

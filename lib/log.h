@@ -16,7 +16,8 @@
 enum log_level { LOG_LVL_ERROR, LOG_LVL_WARN, LOG_LVL_INFO, LOG_LVL_DEBUG };
 enum log_format { LOG_FMT_TEXT, LOG_FMT_JSON };
 
-/* `fd` stays the caller's. `name` is the program's name in text lines and must outlive the logger. */
+/* `fd` stays the caller's. `name` is the program's name in text lines and must outlive the logger.
+ */
 void log_setup(int fd, enum log_format format, enum log_level max, const char *name);
 bool log_enabled(enum log_level level);
 
@@ -29,7 +30,8 @@ void log_write(enum log_level level, const char *fmt, ...) __attribute__((format
 /* CLOCK_MONOTONIC in microseconds: the clock of every timestamp in husk. */
 uint64_t now_us(void);
 
-/* A debug line "time: <what>: N.NNN ms" with the milliseconds since `since_us`. Returns now_us(). */
+/* A debug line "time: <what>: N.NNN ms" with the milliseconds since `since_us`. Returns now_us().
+ */
 uint64_t log_elapsed(const char *what, uint64_t since_us);
 
 #endif

@@ -1,0 +1,209 @@
+# husk: build, test and install.   `make help` lists what there is to make.
+#
+# Objects go to build/<variant>/, one archive a folder (lib.a, oci.a, vmm.a, agent.a, shim.a,
+# netns.a); a folder's main.c is in no archive, so that tests can link the rest. The release
+# variant's programs are linked into build/ itself, where they find one another, the kernel and
+# the initramfs without an install.
+#
+#   make VARIANT=asan     AddressSanitizer + UBSan        make CC=clang     another compiler
+
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+DESTDIR ?=
+VARIANT ?= release
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+VERSION := 0.1.0
+COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+# ---- the one list of packages that the build, the demo and every test need (Debian 12)
+PACKAGES_BUILD := gcc libc6-dev make pkg-config libseccomp-dev libyajl-dev libcap-dev libmnl-dev \
+	linux-source-6.12 flex bison bc libelf-dev xz-utils cpio
+PACKAGES_RUN := qemu-system-x86 seabios erofs-utils e2fsprogs busybox-static virtiofsd-or-qemu
+PACKAGES_TEST := libcmocka-dev bats clang llvm clang-format clang-tidy cppcheck shellcheck jq \
+	tmux strace debootstrap runc crun containerd umoci skopeo python3 procps util-linux git \
+	ca-certificates
+PACKAGES := $(PACKAGES_BUILD) $(filter-out virtiofsd-or-qemu,$(PACKAGES_RUN)) $(PACKAGES_TEST)
+
+WARN := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wformat=2 \
+	-Wno-format-nonliteral -Wpointer-arith -Wundef -Wcast-align -Wwrite-strings -Winit-self \
+	-Wimplicit-fallthrough -Wmissing-declarations -Wredundant-decls -Wnested-externs \
+	-Wold-style-definition
+CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -DHUSK_VERSION='"$(VERSION)"'
+BASE := -std=gnu17 -g $(WARN) -fno-strict-aliasing -ffunction-sections -fdata-sections -MMD -MP
+
+ifeq ($(VARIANT),release)
+CFLAGS := $(BASE) -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+LDFLAGS := -pie -Wl,-z,relro,-z,now -Wl,--gc-sections -Wl,--as-needed
+else ifeq ($(VARIANT),asan)
+CFLAGS := $(BASE) -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+LDFLAGS := -fsanitize=address,undefined
+else ifeq ($(VARIANT),fuzz)
+CC := clang
+CFLAGS := $(BASE) -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link \
+	-fno-sanitize-recover=all -DHUSK_FUZZ
+LDFLAGS := -fsanitize=address,undefined
+else
+$(error VARIANT=$(VARIANT): release, asan or fuzz)
+endif
+STATIC_LDFLAGS := -static -no-pie -Wl,--gc-sections -Wl,-z,relro,-z,now
+
+B := build/$(VARIANT)
+SRC_lib := $(wildcard lib/*.c)
+SRC_oci := $(wildcard oci/*.c)
+SRC_netns := $(wildcard netns/*.c)
+SRC_vmm := $(filter-out vmm/main.c,$(wildcard vmm/*.c vmm/virtio/*.c))
+SRC_agent := $(filter-out agent/main.c,$(wildcard agent/*.c))
+SRC_shim := $(filter-out shim/main.c,$(wildcard shim/*.c))
+FOLDERS := lib oci netns vmm agent shim
+archive = $(B)/$(1).a
+objs = $(patsubst %.c,$(B)/%.o,$(SRC_$(1)))
+
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+UNIT_BIN := $(patsubst tests/unit/%.c,build/asan/unit/%,$(UNIT_SRC))
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_BIN := $(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(FUZZ_SRC))
+
+PROGRAMS := build/husk build/husk-vmm build/husk-agent
+
+.PHONY: all
+all: $(PROGRAMS) build/initramfs.cpio ## programs and initramfs (into build/)
+
+# ---- rules
+
+.SECONDEXPANSION:
+$(B)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+# The version string alone depends on the commit; objects are rebuilt when it changes.
+$(B)/shim/main.o $(B)/shim/cmd_version.o: CPPFLAGS += -DHUSK_COMMIT='"$(COMMIT)"'
+
+define archive_rule
+$(call archive,$(1)): $(call objs,$(1))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	ar rcs $$@ $$^
+endef
+$(foreach f,$(FOLDERS),$(eval $(call archive_rule,$(f))))
+
+LIBS_shim := -lyajl -lcap -lseccomp -lmnl
+LIBS_vmm := -lyajl -lseccomp -lpthread
+LIBS_agent := -lseccomp -lcap -lyajl_s
+
+build/husk: $(B)/shim/main.o $(B)/shim.a $(B)/oci.a $(B)/netns.a $(B)/lib.a
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_shim) -lpthread
+
+build/husk-vmm: $(B)/vmm/main.o $(B)/vmm.a $(B)/lib.a
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_vmm)
+
+# PID 1 of the guest: static, stripped (the kernel unpacks it at every boot). Always release.
+build/husk-agent: build/release/agent/main.o build/release/agent.a build/release/oci.a \
+		build/release/lib.a
+	$(CC) $(CFLAGS) $(STATIC_LDFLAGS) -s -o $@ $^ $(LIBS_agent)
+ifneq ($(VARIANT),release)
+build/release/%.o build/release/%.a:
+	$(MAKE) VARIANT=release $@
+endif
+
+build/initramfs.cpio: build/husk-agent contrib/initramfs/make-initramfs
+	contrib/initramfs/make-initramfs build/husk-agent $@
+
+.PHONY: kernel
+kernel: ## the guest kernel (cached outside the checkout), as build/vmlinux
+	@mkdir -p build
+	@path=$$(contrib/kernel/build.sh) && ln -sf "$$path" build/vmlinux && echo "build/vmlinux -> $$path"
+
+# ---- tests
+
+build/asan/unit/%: tests/unit/%.c build/asan/all.stamp
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $< -o $@ $(addprefix build/asan/,$(addsuffix .a,shim agent vmm netns oci lib)) \
+		-lcmocka -lyajl -lcap -lseccomp -lmnl -lpthread
+
+build/fuzz/fuzz/%: tests/fuzz/%.c build/fuzz/all.stamp
+	@mkdir -p $(@D)
+	clang $(CPPFLAGS) $(subst fuzzer-no-link,fuzzer,$(CFLAGS)) $< -o $@ \
+		$(addprefix build/fuzz/,$(addsuffix .a,shim agent vmm netns oci lib)) \
+		-lyajl -lcap -lseccomp -lmnl -lpthread
+
+build/asan/all.stamp build/fuzz/all.stamp: $(foreach f,$(FOLDERS),$(SRC_$(f))) \
+		$(wildcard $(addsuffix /*.h,$(FOLDERS) vmm/virtio)) Makefile
+	$(MAKE) VARIANT=$(notdir $(@D)) archives
+	@touch $@
+
+.PHONY: archives unit-bins fuzz-bins
+archives: $(foreach f,$(FOLDERS),$(call archive,$(f)))
+unit-bins: $(UNIT_BIN)
+fuzz-bins: $(FUZZ_BIN)
+
+.PHONY: unit
+unit: ## unit tests under AddressSanitizer and UBSan
+	$(MAKE) VARIANT=asan unit-bins
+	tests/run unit
+
+.PHONY: fuzz
+FUZZ_SECONDS ?= 5
+fuzz: ## every fuzz target for FUZZ_SECONDS (default 5) each
+	$(MAKE) VARIANT=fuzz fuzz-bins
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run fuzz
+
+.PHONY: e2e
+e2e: all kernel ## end-to-end tests (root); E2E=file.bats for one
+	tests/run e2e $(E2E)
+
+.PHONY: check
+check: deps ## everything: packages, build, lint, unit, fuzz, end-to-end; what CI runs
+	$(MAKE) all kernel
+	$(MAKE) VARIANT=asan unit-bins
+	$(MAKE) VARIANT=fuzz fuzz-bins
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run lint unit fuzz e2e
+
+.PHONY: lint
+lint: ## clang-format, clang-tidy, cppcheck, shellcheck
+	tests/lint
+
+.PHONY: bench
+bench: all kernel ## compare with peers in one run: a table and a plot in build/bench/
+	tests/bench/run
+
+.PHONY: demo
+demo: deps ## install packages, build all, and run a first container
+	$(MAKE) all kernel
+	contrib/demo
+
+.PHONY: deps
+deps: ## install the Debian packages that build and tests need (root)
+	@missing=$$(for p in $(PACKAGES); do \
+		dpkg-query -W -f='$${db:Status-Abbrev}' $$p 2>/dev/null | grep -q '^ii' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		echo "deps: installing" $$missing; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends $$missing; \
+	fi
+
+.PHONY: install
+install: all kernel ## into DESTDIR/PREFIX (default /usr/local)
+	install -D -m 755 build/husk $(DESTDIR)$(PREFIX)/bin/husk
+	install -D -m 755 build/husk-vmm $(DESTDIR)$(PREFIX)/libexec/husk/husk-vmm
+	install -D -m 644 build/initramfs.cpio $(DESTDIR)$(PREFIX)/libexec/husk/initramfs.cpio
+	install -D -m 644 $$(readlink -f build/vmlinux) $(DESTDIR)$(PREFIX)/libexec/husk/vmlinux
+	install -D -m 644 docs/husk.8 $(DESTDIR)$(PREFIX)/share/man/man8/husk.8
+
+.PHONY: uninstall
+uninstall: ## remove what install put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/husk $(DESTDIR)$(PREFIX)/share/man/man8/husk.8
+	rm -rf $(DESTDIR)$(PREFIX)/libexec/husk
+
+.PHONY: clean
+clean: ## remove build/ (the kernel's cache stays)
+	rm -rf build
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+-include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,0 +1,180 @@
+#include "lib/file.h"
+#include "lib/cleanup.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static void *or_die(void *p)
+{
+	static const char msg[] = "husk: out of memory\n";
+
+	if (p)
+		return p;
+	if (write(STDERR_FILENO, msg, sizeof(msg) - 1) < 0)
+		_exit(1);
+	_exit(1);
+}
+
+char *xasprintf(const char *fmt, ...)
+{
+	char *s = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&s, fmt, ap) < 0)
+		s = NULL;
+	va_end(ap);
+	return or_die(s);
+}
+
+char *xstrdup(const char *s)
+{
+	return or_die(strdup(s));
+}
+
+void *xcalloc(size_t n, size_t size)
+{
+	return or_die(calloc(n ? n : 1, size ? size : 1));
+}
+
+int file_read(int dirfd, const char *path, size_t max, char **text, size_t *len, struct error *err)
+{
+	cleanup_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+	cleanup_free char *buf = NULL;
+	size_t n = 0, size = 0;
+
+	if (fd < 0)
+		return error_errno(err, "open %s", path);
+	for (;;) {
+		ssize_t r;
+
+		if (n + 1 >= size) {
+			char *p = realloc(buf, size ? size * 2 : 4096);
+
+			if (!p)
+				return error_set(err, "%s: out of memory", path);
+			buf = p;
+			size = size ? size * 2 : 4096;
+		}
+		r = read(fd, buf + n, size - n - 1);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return error_errno(err, "read %s", path);
+		if (r == 0)
+			break;
+		n += (size_t)r;
+		if (n > max)
+			return error_kind(err, ERR_INVALID, "%s: larger than %zu bytes", path, max);
+	}
+	buf[n] = '\0';
+	*text = steal_ptr(&buf);
+	if (len)
+		*len = n;
+	return 0;
+}
+
+int write_all(int fd, const void *buf, size_t len, struct error *err)
+{
+	const char *p = buf;
+
+	while (len > 0) {
+		ssize_t n = write(fd, p, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return error_errno(err, "write");
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int file_write_atomic(int dirfd, const char *name, const char *text, size_t len, mode_t mode,
+		      struct error *err)
+{
+	cleanup_free char *tmp = xasprintf(".%s.%d", name, (int)getpid());
+	cleanup_close int fd =
+		openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+
+	if (fd < 0)
+		return error_errno(err, "create %s", tmp);
+	if (write_all(fd, text, len, err) < 0) {
+		unlinkat(dirfd, tmp, 0);
+		return error_wrap(err, "%s", name);
+	}
+	if (renameat(dirfd, tmp, dirfd, name) < 0) {
+		error_errno(err, "rename %s to %s", tmp, name);
+		unlinkat(dirfd, tmp, 0);
+		return -1;
+	}
+	return 0;
+}
+
+int file_put(int dirfd, const char *path, const char *text, struct error *err)
+{
+	cleanup_close int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return error_errno(err, "open %s", path);
+	do
+		n = write(fd, text, strlen(text));
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return error_errno(err, "write \"%s\" to %s", text, path);
+	return 0;
+}
+
+int mkdir_p(const char *path, mode_t mode, struct error *err)
+{
+	cleanup_free char *copy = xstrdup(path);
+
+	for (char *p = copy + 1;; p++) {
+		char c = *p;
+
+		if (c != '/' && c != '\0')
+			continue;
+		*p = '\0';
+		if (mkdir(copy, mode) < 0 && errno != EEXIST)
+			return error_errno(err, "mkdir %s", copy);
+		if (c == '\0')
+			return 0;
+		*p = c;
+	}
+}
+
+int set_nonblock(int fd, bool on)
+{
+	int fl = fcntl(fd, F_GETFL);
+
+	return fl < 0 ? -1 : fcntl(fd, F_SETFL, on ? fl | O_NONBLOCK : fl & ~O_NONBLOCK);
+}
+
+int set_cloexec(int fd, bool on)
+{
+	return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0);
+}
+
+uint64_t proc_start_time(pid_t pid)
+{
+	char path[64];
+	cleanup_free char *text = NULL;
+	unsigned long long start = 0;
+	char *p, state;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (pid <= 0 || file_read(AT_FDCWD, path, 65536, &text, NULL, NULL) < 0)
+		return 0;
+	/* The command name may hold anything; the last ')' ends it. */
+	p = strrchr(text, ')');
+	if (!p || sscanf(p + 1,
+			 " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+			 "%*d %*d %*d %llu",
+			 &state, &start) != 2)
+		return 0;
+	return state == 'Z' || state == 'X' ? 0 : start;
+}

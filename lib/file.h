@@ -1,0 +1,42 @@
+/*
+ * file.h - small helpers for strings, files and processes that every part needs.
+ */
+#ifndef HUSK_LIB_FILE_H
+#define HUSK_LIB_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lib/error.h"
+
+/* asprintf that never fails: out of memory ends the process with a message. */
+char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+char *xstrdup(const char *s);
+void *xcalloc(size_t n, size_t size);
+
+/* The whole file at `path` relative to `dirfd` (or AT_FDCWD), NUL-terminated, malloc'ed. Larger
+ * than `max` bytes is an error. */
+int file_read(int dirfd, const char *path, size_t max, char **text, size_t *len, struct error *err);
+
+/* Writes all bytes (retrying short writes and EINTR). */
+int write_all(int fd, const void *buf, size_t len, struct error *err);
+
+/* Replaces `name` in `dirfd` atomically: temporary file, fsync not asked for, rename. */
+int file_write_atomic(int dirfd, const char *name, const char *text, size_t len, mode_t mode,
+		      struct error *err);
+
+/* Writes `text` to an existing file such as one in /proc, /sys or a cgroup, with one write. */
+int file_put(int dirfd, const char *path, const char *text, struct error *err);
+
+/* Creates `path` and its missing parents. */
+int mkdir_p(const char *path, mode_t mode, struct error *err);
+
+int set_nonblock(int fd, bool on);
+int set_cloexec(int fd, bool on);
+
+/* Start time of process `pid` in clock ticks since boot (field 22 of /proc/pid/stat): with the
+ * pid it names a process for good. 0 if there is no such process (or it is a zombie). */
+uint64_t proc_start_time(pid_t pid);
+
+#endif
