@@ -1,0 +1,91 @@
+/*
+ * device.h - what a virtio device is to its transport (vhost-user now, virtio-mmio next).
+ *
+ * A device is a set of functions over guest memory, virtqueues and kick/call eventfds. The
+ * transport owns feature negotiation, ring addresses and the eventfds; the device owns what a
+ * request means. The life of a device as the transport drives it:
+ *
+ *	features -> set_features -> start_queue(q) ... stop_queue(q) -> (again)
+ *
+ * stop_queue() returns only when no request of that queue is in flight: afterwards guest memory
+ * may be unmapped. A reset is stop_queue() of every queue. A device serves its queues in the
+ * loop's thread or in a thread of its own, but never one queue in two.
+ */
+#ifndef HUSK_VMM_DEVICE_H
+#define HUSK_VMM_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/loop.h"
+#include "vmm/virtqueue.h"
+
+#define VIRTIO_ID_NET 1
+#define VIRTIO_ID_BLOCK 2
+#define VIRTIO_ID_RNG 4
+#define VIRTIO_ID_VSOCK 19
+
+#define VIRTIO_F_INDIRECT_DESC 28
+#define VIRTIO_F_EVENT_IDX 29
+#define VIRTIO_F_VERSION_1 32
+
+#define DEVICE_QUEUES_MAX 4
+
+struct virtio_device;
+
+struct virtio_device_ops {
+	const char *name; /* "block", "vsock", ... for logs */
+	uint32_t id;	  /* VIRTIO_ID_* */
+	unsigned nqueues;
+	/* Bits offered (without the transport's own). */
+	uint64_t (*features)(struct virtio_device *d);
+	/* Configuration space (§2.5): fills buf with bytes [off, off + len); zeros past its end. */
+	void (*read_config)(struct virtio_device *d, uint32_t off, void *buf, uint32_t len);
+	void (*write_config)(struct virtio_device *d, uint32_t off, const void *buf, uint32_t len);
+	/* d->vq[q] is set up and has its eventfds: serve it. */
+	int (*start_queue)(struct virtio_device *d, unsigned q, struct error *err);
+	void (*stop_queue)(struct virtio_device *d, unsigned q);
+	void (*destroy)(struct virtio_device *d);
+};
+
+struct virtio_device {
+	const struct virtio_device_ops *ops;
+	struct loop *loop;
+	uint64_t acked; /* features that the driver accepted */
+	struct virtqueue vq[DEVICE_QUEUES_MAX];
+	bool running[DEVICE_QUEUES_MAX];
+	/* Set by the transport: tells the driver that the configuration space changed. */
+	void (*config_changed)(struct virtio_device *d, void *arg);
+	void *transport;
+};
+
+static inline bool virtio_has(const struct virtio_device *d, unsigned bit)
+{
+	return d->acked >> bit & 1;
+}
+
+/* ---- the devices. Each function returns a device that its `destroy` frees. */
+
+struct block_source; /* vmm/source.h */
+
+/* virtio-blk (§5.2) slot. It starts empty: capacity 0, every request but GET_ID fails. The serial
+ * is the slot's as long as a source is attached (20 bytes at most, §5.2.6.1). A `readonly` slot
+ * offers VIRTIO_BLK_F_RO for ever and takes read-only sources; writes to a read-only source fail
+ * in any slot. */
+struct virtio_device *blk_new(struct loop *l, bool readonly, struct error *err);
+bool blk_readonly(const struct virtio_device *d);
+bool blk_attached(const struct virtio_device *d);
+const char *blk_serial(const struct virtio_device *d);
+/* Gives the slot a source (owned from now on, freed at detach) and announces the new capacity. */
+int blk_attach(struct virtio_device *d, const char *serial, struct block_source *src,
+	       struct error *err);
+/* Takes it away: waits for requests in flight, then capacity 0. */
+void blk_detach(struct virtio_device *d);
+
+/* virtio-rng (§5.4), from getrandom(2), rate-limited. */
+struct virtio_device *rng_new(struct loop *l, struct error *err);
+
+/* virtio-vsock (§5.10), guest CID 3. See vmm/virtio/vsock.h for its host side. */
+struct virtio_device *vsock_new(struct loop *l, struct error *err);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * source.h - where the bytes of a virtual disk come from.
+ *
+ * A block source is a flat array of bytes. The raw file is the first one; the synthesised EROFS
+ * image is the next. Called from the block device's own thread, one call at a time for a source.
+ */
+#ifndef HUSK_VMM_SOURCE_H
+#define HUSK_VMM_SOURCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "lib/error.h"
+
+struct block_source;
+
+struct block_source_ops {
+	/* Move exactly the bytes of `iov`, at byte `off`. The device has checked that they lie
+	 * below the capacity. Return 0, or -errno. */
+	int (*readv)(struct block_source *s, const struct iovec *iov, unsigned n, uint64_t off);
+	int (*writev)(struct block_source *s, const struct iovec *iov, unsigned n, uint64_t off);
+	int (*flush)(struct block_source *s); /* what was written survives a power cut */
+	/* Gives [off, off + len) back to the host; it reads as zeros afterwards if `zero`. NULL:
+	 * not offered. */
+	int (*discard)(struct block_source *s, uint64_t off, uint64_t len, bool zero);
+	void (*destroy)(struct block_source *s);
+};
+
+struct block_source {
+	const struct block_source_ops *ops;
+	uint64_t bytes; /* capacity, a multiple of 512 */
+	bool readonly;
+};
+
+/* A raw image: a regular file or a block device. Takes `fd` over, also on failure. `discardable`:
+ * nobody needs the content after a crash of the host, so that flush does nothing. */
+struct block_source *source_file_new(int fd, bool readonly, bool discardable, struct error *err);
+
+#endif
