@@ -28,7 +28,8 @@ struct guest_mem {
 	struct mem_region r[MEM_REGIONS_MAX];
 };
 
-/* Maps [offset, offset + size) of `fd` (not kept) as guest memory at `gpa`. */
+/* Maps [offset, offset + size) of `fd` (not kept) as guest memory at `gpa`, shared. ERR_PEER when
+ * the region wraps around, overlaps another one, is one too many or lies beyond the file's end. */
 int mem_add(struct guest_mem *m, uint64_t gpa, uint64_t size, uint64_t user, int fd,
 	    uint64_t offset, struct error *err);
 void mem_clear(struct guest_mem *m); /* unmaps all */

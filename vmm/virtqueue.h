@@ -21,6 +21,7 @@
 #define VQ_CHAIN_BYTES_MAX (64u << 20) /* bytes of one chain */
 
 struct virtqueue {
+	const char *name; /* for logs; may be NULL */
 	const struct guest_mem *mem;
 	uint16_t size; /* entries; 0: not set up */
 	bool event_idx, indirect;
@@ -42,11 +43,15 @@ struct vq_chain {
 	struct iovec write[VQ_SEGS_MAX];
 };
 
+/* A queue that is not set up and has no eventfds: a transport does this to each queue first. */
+void vq_init(struct virtqueue *q);
 /* Sets the ring up at host addresses that the caller took from mem_at*() with the lengths that
- * vq_*_bytes() give. `size` must be a power of two <= VQ_SIZE_MAX. */
+ * vq_*_bytes() give. `size` must be a power of two <= VQ_SIZE_MAX. The fds, `name`, `event_idx` and
+ * `indirect` are the transport's to set and are kept. ERR_PEER on a bad size or misaligned rings
+ * (§2.7). */
 int vq_setup(struct virtqueue *q, const struct guest_mem *mem, uint16_t size, void *desc,
 	     void *avail, void *used, uint16_t last_avail, struct error *err);
-void vq_reset(struct virtqueue *q);
+void vq_reset(struct virtqueue *q); /* not set up any more; keeps what vq_setup() keeps */
 uint64_t vq_desc_bytes(uint16_t size);
 uint64_t vq_avail_bytes(uint16_t size);
 uint64_t vq_used_bytes(uint16_t size);
