@@ -27,7 +27,8 @@ static int fail_at(const char *text, size_t off, const char *reason, struct erro
 	return error_kind(err, ERR_INVALID, "line %zu, column %zu: %s", line, col, reason);
 }
 
-/* yajl frees trees recursively and takes NUL bytes for white space in places: look before. */
+/* yajl frees trees recursively, takes NUL bytes for white space in places, and cuts the strings of
+ * a tree at a \u0000 unnoticed: look before. */
 static int check_shape(const char *text, size_t len, struct error *err)
 {
 	unsigned depth = 0;
@@ -39,10 +40,13 @@ static int check_shape(const char *text, size_t len, struct error *err)
 		if (c == '\0')
 			return fail_at(text, i, "NUL byte", err);
 		if (in_string) {
-			if (c == '\\')
+			if (c == '\\') {
+				if (len - i >= 6 && memcmp(text + i + 1, "u0000", 5) == 0)
+					return fail_at(text, i, "NUL character in a string", err);
 				i++;
-			else if (c == '"')
+			} else if (c == '"') {
 				in_string = false;
+			}
 		} else if (c == '"') {
 			in_string = true;
 		} else if (c == '{' || c == '[') {

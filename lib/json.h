@@ -2,8 +2,9 @@
  * json.h - JSON in and out, over yajl.
  *
  * In: json_parse() gives a yajl tree after checks that yajl does not make (nesting depth, since
- * yajl frees its trees recursively; trailing bytes; NUL bytes), with line and column in errors.
- * Trees stay inside the module that parses them: what crosses a boundary is a typed struct.
+ * yajl frees its trees recursively; trailing bytes; NUL bytes, also those written \u0000), with
+ * line and column in errors. Trees stay inside the module that parses them: what crosses a
+ * boundary is a typed struct.
  * Out: struct jsonw, an append-only writer that cannot produce unbalanced text unnoticed.
  */
 #ifndef HUSK_LIB_JSON_H
