@@ -8,7 +8,7 @@
 # the exit status is 1 if the kernel is not there.
 #
 # A finished kernel is a directory of the cache, kernel-<key>, where the key is a hash of all
-# that decides what comes out: the source, the compiler, config and this script. It is built in a
+# that decides what comes out: the source, patches/, the compiler, config and this script. It is built in a
 # directory tmp-kernel.* of the same cache and renamed when complete, so that there is a whole
 # kernel or none. One build runs at a time, by a lock on the file kernel.lock. The lock's
 # descriptor is inherited by make: should this script be killed outright, a later build waits
@@ -66,7 +66,7 @@ key=$({
 	source_version
 	gcc --version 2>/dev/null | head -n 1 || :
 	ld --version 2>/dev/null | head -n 1 || :
-	cat -- "$here/config" "$here/build.sh"
+	cat -- "$here/config" "$here/build.sh" "$here"/patches/*.patch
 } | sha256sum | cut -c 1-16)
 final=$cache/kernel-$key
 
@@ -91,6 +91,7 @@ need bison bison
 need bc bc
 need perl perl
 need tar tar
+need patch patch
 need xz xz-utils
 need flock util-linux
 echo '#include <gelf.h>' | gcc -E -x c - >/dev/null 2>&1 || die "gelf.h is missing: install the package libelf-dev"
@@ -183,6 +184,10 @@ progress "unpacking $tarball"
 mkdir "$work/src" "$work/build"
 tar -C "$work/src" --strip-components=1 --no-same-owner -xf "$tarball" 2>>"$log" || failed "unpacking $tarball"
 [ -f "$work/src/Makefile" ] || die "$tarball: not a kernel source"
+
+for p in "$here"/patches/*.patch; do
+	patch -d "$work/src" -p1 -s -f -F0 <"$p" >>"$log" 2>&1 || failed "applying ${p##*/}"
+done
 
 progress "configuring"
 kmake -s tinyconfig || failed "make tinyconfig"
