@@ -1,0 +1,17 @@
+/*
+ * blk.h - what a virtio-blk slot counts (see blk.c; the device itself is in vmm/device.h).
+ */
+#ifndef HUSK_VMM_BLK_H
+#define HUSK_VMM_BLK_H
+
+#include "vmm/device.h"
+
+struct blk_stats {
+	uint64_t reads, writes, read_bytes, write_bytes; /* successful IN and OUT requests */
+	uint64_t errors;				 /* requests not answered with OK */
+};
+
+/* What the slot did since its source was attached. Any thread may ask. */
+void blk_stats(const struct virtio_device *d, struct blk_stats *s);
+
+#endif
