@@ -1,0 +1,179 @@
+#include "oci/unsupported.h"
+#include "oci/mount_options.h"
+#include "oci/spec_names.h"
+#include "lib/cleanup.h"
+
+#include <string.h>
+
+#define refuse(err, ...) error_kind(err, ERR_UNSUPPORTED, __VA_ARGS__)
+
+/* ---- process */
+
+int oci_process_supported(const struct oci_process *p, struct error *err)
+{
+	if (p->apparmor_profile)
+		return refuse(err, "process.apparmorProfile: AppArmor profiles are not supported "
+				   "yet");
+	if (p->selinux_label)
+		return refuse(err, "process.selinuxLabel: SELinux labels are not supported yet");
+	if (p->scheduler && p->scheduler->policy == OCI_SCHED_ISO)
+		return refuse(err, "process.scheduler.policy: Linux has no SCHED_ISO");
+	return 0;
+}
+
+/* ---- mounts */
+
+/* Filesystems that the guest's kernel makes out of nothing: their source is only a name. */
+static const char *const guest_filesystems[] = {
+	"proc",	   "sysfs",	"tmpfs",   "devpts",   "mqueue",      "cgroup",
+	"cgroup2", "ramfs",	"debugfs", "tracefs",  "securityfs",  "configfs",
+	"bpf",	   "hugetlbfs", "fusectl", "devtmpfs", "binfmt_misc",
+};
+
+static bool is_guest_filesystem(const char *type)
+{
+	for (size_t i = 0; i < ARRAY_LEN(guest_filesystems); i++)
+		if (strcmp(guest_filesystems[i], type) == 0)
+			return true;
+	return false;
+}
+
+static bool is_bind(const struct oci_mount *m)
+{
+	if (m->type && strcmp(m->type, "bind") == 0)
+		return true;
+	for (size_t i = 0; i < m->n_options; i++)
+		if (strcmp(m->options[i], "bind") == 0 || strcmp(m->options[i], "rbind") == 0)
+			return true;
+	return false;
+}
+
+static int check_mount(const struct oci_mount *m, size_t i, struct error *err)
+{
+	cleanup_mount_options struct mount_options o = MOUNT_OPTIONS_INIT;
+
+	if (is_bind(m))
+		return refuse(err,
+			      "mounts[%zu]: %s: bind mounts of host paths are not supported yet", i,
+			      m->destination);
+	if (!m->type)
+		return refuse(err, "mounts[%zu].type: %s: a mount without a type is not supported",
+			      i, m->destination);
+	if (!is_guest_filesystem(m->type))
+		return refuse(err,
+			      "mounts[%zu].type: %s: \"%s\": mounts that need a source on the host "
+			      "are not supported",
+			      i, m->destination, m->type);
+	if (m->n_uid_mappings + m->n_gid_mappings > 0)
+		return refuse(err, "mounts[%zu].%s: id-mapped mounts are not supported yet", i,
+			      m->n_uid_mappings ? "uidMappings" : "gidMappings");
+	mount_options_parse(m->options, m->n_options, &o);
+	if (o.idmap != MOUNT_IDMAP_NONE)
+		return refuse(err, "mounts[%zu].options: id-mapped mounts are not supported yet",
+			      i);
+	return 0;
+}
+
+/* ---- linux */
+
+static int check_namespaces(const struct oci_spec *s, struct error *err)
+{
+	for (size_t i = 0; i < s->lnx.n_namespaces; i++) {
+		const struct oci_namespace *ns = &s->lnx.namespaces[i];
+
+		if (ns->path && ns->type != OCI_NS_NETWORK)
+			return refuse(err,
+				      "linux.namespaces[%zu].path: \"%s\": a microVM cannot join a "
+				      "%s namespace of the host",
+				      i, ns->path, oci_ns_name(ns->type));
+	}
+	if (!oci_spec_namespace(s, OCI_NS_NETWORK))
+		return refuse(err, "linux.namespaces: a network namespace is needed: a microVM "
+				   "cannot share the host's network");
+	return 0;
+}
+
+static int check_seccomp(const struct oci_seccomp *s, struct error *err)
+{
+	static const char why[] = "a guest cannot reach a seccomp listener on the host";
+
+	if (!s)
+		return 0;
+	if (s->default_action == OCI_ACT_NOTIFY)
+		return refuse(err, "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY: %s", why);
+	for (size_t i = 0; i < s->n_rules; i++)
+		if (s->rules[i].action == OCI_ACT_NOTIFY)
+			return refuse(err,
+				      "linux.seccomp.syscalls[%zu].action: SCMP_ACT_NOTIFY: %s", i,
+				      why);
+	if (s->listener_path)
+		return refuse(err, "linux.seccomp.listenerPath: \"%s\": %s", s->listener_path, why);
+	if (s->listener_metadata)
+		return refuse(err, "linux.seccomp.listenerMetadata: %s", why);
+	return 0;
+}
+
+/* Files of a cgroup that are limits or weights, not ways to run it. */
+static bool unified_known(const char *key)
+{
+	static const char *const controllers[] = {"cpu.",  "cpuset.", "memory.",
+						  "pids.", "io.",     "hugetlb."};
+
+	for (size_t i = 0; i < ARRAY_LEN(controllers); i++)
+		if (strncmp(key, controllers[i], strlen(controllers[i])) == 0)
+			return true;
+	return strcmp(key, "cgroup.max.depth") == 0 || strcmp(key, "cgroup.max.descendants") == 0;
+}
+
+int oci_resources_supported(const struct oci_resources *r, const char *path, struct error *err)
+{
+	if (r->net_class_id.has && r->net_class_id.v != 0)
+		return refuse(err, "%s.network.classID: is not supported", path);
+	if (r->n_net_priorities > 0)
+		return refuse(err, "%s.network.priorities: are not supported", path);
+	if (r->n_rdma > 0)
+		return refuse(err, "%s.rdma: a microVM has no RDMA devices", path);
+	for (size_t i = 0; i < r->n_unified; i++)
+		if (!unified_known(r->unified[i].key))
+			return refuse(err, "%s.unified[\"%s\"]: unknown resource", path,
+				      r->unified[i].key);
+	return 0;
+}
+
+static int check_linux(const struct oci_spec *s, struct error *err)
+{
+	const struct oci_linux *l = &s->lnx;
+
+	if (check_namespaces(s, err) < 0 || check_seccomp(l->seccomp, err) < 0)
+		return -1;
+	for (size_t i = 0; i < l->n_devices; i++)
+		if (l->devices[i].type == 'b')
+			return refuse(err,
+				      "linux.devices[%zu]: %s: block devices of the host cannot be "
+				      "given to a microVM yet",
+				      i, l->devices[i].path);
+	if (l->n_net_devices > 0)
+		return refuse(err,
+			      "linux.netDevices[\"%s\"]: moving network devices is not supported",
+			      l->net_devices[0].host_name);
+	if (l->mount_label)
+		return refuse(err, "linux.mountLabel: SELinux labels are not supported yet");
+	if (l->intel_rdt)
+		return refuse(err, "linux.intelRdt: is not supported yet");
+	if (l->memory_policy)
+		return refuse(err, "linux.memoryPolicy: is not supported yet");
+	return l->resources ? oci_resources_supported(l->resources, "linux.resources", err) : 0;
+}
+
+int oci_spec_supported(const struct oci_spec *s, struct error *err)
+{
+	if (s->vm)
+		return refuse(err, "vm: choosing hypervisor, kernel or image in config.json is not "
+				   "supported yet");
+	if (s->process && oci_process_supported(s->process, err) < 0)
+		return -1;
+	for (size_t i = 0; i < s->n_mounts; i++)
+		if (check_mount(&s->mounts[i], i, err) < 0)
+			return -1;
+	return check_linux(s, err);
+}
