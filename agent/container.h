@@ -3,13 +3,20 @@
  *
  * Creating a process takes three steps that a single-threaded server must not block on:
  *	container_create() / container_exec() fork the child and return at once, with a *sync fd*;
- *	the child reports on it; when it is readable the server calls child_report();
+ *	the child reports on it; whenever it is readable the server calls child_report();
  *	after CHILD_READY, container_start() lets the init go on to execve.
  *
- * Who sees what: the child reports CHILD_READY (init only: everything is done up to the point
- * before execve), CHILD_STARTED (execve succeeded: the sync fd closed by CLOEXEC with nothing more
- * said) or CHILD_FAILED (with the error of the step that failed, kind included: an unknown command
- * is ERR_CMD_NOT_FOUND in runc's words).
+ * Who sees what: every child reports CHILD_READY (all is done up to the point before execve; an
+ * exec'd process then goes on by itself), and after it CHILD_STARTED (execve succeeded: the sync
+ * fd closed by CLOEXEC with nothing more said) or CHILD_FAILED (with the error of the step that
+ * failed, kind included: an unknown command is ERR_CMD_NOT_FOUND in runc's words). A child that
+ * dies before it is ready is CHILD_FAILED, too. After STARTED and FAILED the server closes the fd;
+ * the pid is to be reaped in any case.
+ *
+ * What PID 1 has to be for this to work: single-threaded; /proc, /sys, /dev (devtmpfs),
+ * /sys/fs/cgroup (cgroup2, its controllers enabled for children) and /run mounted; its root a mount
+ * of its own and not the initramfs (agent_leave_initramfs() in agent/root.h does that: call it
+ * before mounting anything).
  */
 #ifndef HUSK_AGENT_CONTAINER_H
 #define HUSK_AGENT_CONTAINER_H
@@ -20,6 +27,8 @@
 #include "lib/error.h"
 #include "oci/spec.h"
 
+struct seccomp_prog;
+
 struct container {
 	char *id;
 	struct oci_spec *spec; /* owned */
@@ -27,15 +36,19 @@ struct container {
 	char *dir;	/* /run/husk/<id>: mount points of lower, scratch and the merged root */
 	char *cgroup;	/* path below /sys/fs/cgroup */
 	int cgroup_fd;	/* O_DIRECTORY fd of it */
-	pid_t init;	/* 0: none (not made yet, or reaped) */
+	pid_t init;	/* 0: none (not made yet, or reaped: the server sets it to 0) */
 	int init_pidfd; /* for setns of exec'd processes */
 	bool started;
+	/* private to the set-up code */
+	int device_prog;	      /* the cgroup's device filter */
+	struct seccomp_prog *seccomp; /* compiled linux.seccomp, NULL: none */
+	unsigned disk_major;	      /* of virtio-blk: what the device filter keeps away */
+	bool root_mounted;
 };
 
-/* The child's side of its stdio. With a terminal only `console_slave`... is absent: the child makes
- * the pty in the container's own devpts and sends the master over `console_sock` (SCM_RIGHTS, one
- * byte), before it reports READY or STARTED. Without one: three fds, which the child dups to 0,
- * 1, 2. */
+/* The child's side of its stdio. With a terminal (process.terminal) only `console_sock` is used:
+ * the child makes the pty in the container's own devpts and sends the master over it (SCM_RIGHTS,
+ * one byte) before it reports READY. Without one: three fds, which the child dups to 0, 1, 2. */
 struct child_io {
 	int in, out, err;
 	int console_sock;
@@ -43,32 +56,40 @@ struct child_io {
 
 enum child_state { CHILD_READY, CHILD_STARTED, CHILD_FAILED };
 
-/* Prepares what outlives the child: finds the disks by serial (bounded wait), the directories and
- * mounts of the root in the agent's own mount namespace if that is the design, the cgroup with its
- * limits and device filter. `spec` is taken over, also on failure. */
+/* Prepares what outlives the child: finds the disks by serial (bounded wait), mounts the root below
+ * c->dir in the agent's own mount namespace, makes the cgroup with its limits and device filter,
+ * compiles linux.seccomp. `spec` is taken over, also on failure. */
 struct container *container_new(const char *id, struct oci_spec *spec, const char *lower,
 				const char *upper, struct error *err);
 
 /* Forks the init. Stores its pid in c->init; returns the sync fd (CLOEXEC) or -1. `io` fds stay the
  * caller's (close them after the call). */
 int container_create(struct container *c, const struct child_io *io, struct error *err);
-/* Lets a READY init go on (startContainer hooks, then execve). */
+/* Lets a READY init go on (startContainer hooks, then execve). Network interfaces exist by now:
+ * per-interface sysctls are set here. */
 int container_start(struct container *c, int sync_fd, struct error *err);
 
 /* Forks a process that joins the running container. Returns the sync fd; *pid is the process to
  * wait for (in the agent's pid namespace; a child of the agent). `p` stays the caller's, and is
- * used only during the call. */
+ * used only during the call. ERR_NOT_RUNNING: the container has no init. */
 int container_exec(struct container *c, const struct oci_process *p, const struct child_io *io,
 		   pid_t *pid, struct error *err);
 
-/* Reads one report from a readable sync fd. CHILD_FAILED fills *err. */
-enum child_state child_report(int sync_fd, struct error *err);
+/* Reads one report from a readable sync fd. `*ready` is false at first and belongs to the sync fd:
+ * CHILD_READY sets it. CHILD_FAILED fills *err. */
+enum child_state child_report(int sync_fd, bool *ready, struct error *err);
 
 /* Signals every process of the container (cgroup.kill for SIGKILL). */
 int container_kill_all(struct container *c, int signal, struct error *err);
+/* Stops or continues every process of the container; returns when they have stopped. */
+int container_freeze(struct container *c, bool frozen, struct error *err);
+/* Sets the limits of `r` that are given, and with a non-empty list r->devices the device filter. */
+int container_update(struct container *c, const struct oci_resources *r, struct error *err);
 /* How many processes the kernel has killed for memory so far (memory.events oom_kill). */
 unsigned long container_oom_kills(struct container *c);
-/* Kills what is left, unmounts, removes the cgroup, frees `c`. The caller has reaped the init. */
+/* Kills what is left, unmounts, removes the cgroup, and waits (bounded) until the disks are not in
+ * use any more. Frees `c`, also on failure, when an error tells what is left. The caller has reaped
+ * the init, and must not have exec'd processes of the container left to reap. */
 int container_delete(struct container *c, struct error *err);
 
 #endif

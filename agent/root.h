@@ -1,0 +1,22 @@
+/*
+ * root.h - the container's root: disks, EROFS, scratch, overlay; and PID 1's own root.
+ */
+#ifndef HUSK_AGENT_ROOT_H
+#define HUSK_AGENT_ROOT_H
+
+#include "agent/container.h"
+
+/* Gives PID 1 a tmpfs for a root. Has to be called before anything is mounted; makes the empty
+ * directories proc, sys, dev, run and tmp there. See root.c for why. */
+int agent_leave_initramfs(struct error *err);
+
+/* Mounts the container's root at <c->dir>/root (agent's mount namespace). */
+int root_mount(struct container *c, struct error *err);
+/* Undoes root_mount(), whatever part of it was done, and waits until the disks are free. */
+int root_unmount(struct container *c, struct error *err);
+
+/* In the child, in its new mount namespace: makes root_fd's mount the root and removes the old one.
+ */
+int root_enter(int root_fd, struct error *err);
+
+#endif
