@@ -4,7 +4,7 @@
 #include <signal.h>
 #include <string.h>
 
-#define RT_FIRST 34 /* SIGRTMIN of glibc and musl-like systems; 32 and 33 are the C library's own \
+#define RT_FIRST 34 /* SIGRTMIN of glibc, which keeps 32 and 33 to itself \
 		     */
 #define RT_LAST 64
 
