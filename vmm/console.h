@@ -1,0 +1,33 @@
+/*
+ * console.h - the last bytes that the guest's console and the engine wrote.
+ *
+ * A bounded ring: a guest that floods its console costs nothing but its own time. The text is for
+ * error messages and the control socket; it is hostile and never reaches the log.
+ */
+#ifndef HUSK_VMM_CONSOLE_H
+#define HUSK_VMM_CONSOLE_H
+
+#include <stddef.h>
+
+struct console {
+	char *ring; /* allocated with the first byte */
+	size_t size;
+	size_t len, end; /* bytes held; where the next one goes */
+	char *text;	 /* the last answer of console_text() */
+};
+
+/* An empty ring of `size` bytes, to be freed with console_free(). */
+void console_init(struct console *c, size_t size);
+void console_free(struct console *c);
+
+/* Appends `len` bytes; the oldest ones give way. */
+void console_put(struct console *c, const char *data, size_t len);
+
+/* All that is held, oldest byte first, NUL-terminated: carriage returns are dropped, other control
+ * characters but newline and tab become '?'. It belongs to `c` and lives until the next call. */
+const char *console_text(struct console *c);
+
+/* The last `lines` lines that are not empty, joined by "; ", into `buf`; "" if there are none. */
+void console_last_lines(struct console *c, unsigned lines, char *buf, size_t size);
+
+#endif

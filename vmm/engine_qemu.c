@@ -1,0 +1,616 @@
+/*
+ * The engine that uses QEMU's microvm machine as CPU and RAM.
+ *
+ * Theory of operation.
+ *
+ * QEMU gets everything as inherited descriptors and plain numbers: kernel and initramfs as
+ * /proc/self/fd/N, which it reads before it changes its root; one end of a socket pair for its
+ * monitor, for the guest's serial console and for every device; a pipe for its messages. Guest
+ * memory is a memfd of QEMU's making, which reaches our devices by vhost-user. So all that a
+ * guest can talk to in QEMU is the CPU, the memory, the timers, the serial port and the registers
+ * of virtio-mmio.
+ *
+ * Slots. With acpi=off microvm has 8 virtio-mmio slots and tells the guest of them on its command
+ * line. With ACPI there would be 24, but the guest kernel would need ACPI, and boot time pays
+ * for that. Device i goes to slot i, said by bus= and not left to the order of options.
+ *
+ * QEMU's sandbox, from outside in:
+ *   - the minder (vmm/minder.c): namespaces of its own, an empty mount namespace once the machine
+ *     runs, and death with husk-vmm;
+ *   - no_new_privs, RLIMIT_CORE 0, few descriptors, no file larger than guest memory;
+ *   - -runas: a uid and gid that belong to this VM alone, no supplementary groups; as this is a
+ *     change from uid 0, the kernel clears all capability sets but the bounding set, which
+ *     no_new_privs makes useless;
+ *   - -chroot: into an empty read-only tmpfs that is mounted nowhere;
+ *   - -sandbox: QEMU's seccomp filter without obsolete calls, spawn (fork, exec) and resource
+ * control. elevateprivileges=deny is not given: it also forbids the setuid calls of -runas
+ * (QEMU 7.2 then dies of SIGSYS), and no_new_privs without capabilities leaves nothing to elevate.
+ *
+ * Life. The monitor's answer to its first command means that the machine was built and runs. When
+ * the guest resets or shuts down, QEMU says SHUTDOWN, and we kill it: its own orderly end costs
+ * time and gives nothing. Whatever else happens shows as the end of a socket; then QEMU has
+ * GRACE_US to end by itself, so that we learn its status and its last words, before it is killed.
+ * The one report to the owner is made when the minder's pidfd says that no process is left.
+ */
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/log.h"
+#include "vmm/console.h"
+#include "vmm/engine.h"
+#include "vmm/minder.h"
+#include "vmm/qmp.h"
+#include "vmm/vhost_user.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define SLOTS 8 /* virtio-mmio transports of microvm with acpi=off */
+#define CONSOLE_BYTES 8192
+#define MESSAGES_BYTES 2048
+#define GRACE_US 1000000
+#define ARGS_MAX 64
+
+/* MiB of translated code that QEMU keeps. Its default is an eighth of the host's memory or
+ * 1 GiB; a kernel's boot fills 10 to 20 MiB. */
+#define TB_MIB 64
+
+/* Uids of VMs: a range that nothing hands out (systemd's UIDS-GIDS.md calls it unused). A VM's is
+ * the base plus the pid of its husk-vmm, so that two VMs never share one. */
+#define UID_BASE 1879048192u
+#define UID_NOBODY 65534u
+
+/* The engine's part of the kernel's parameters.
+ *   console, quiet, loglevel: the serial port is slow, and only a panic is worth its time.
+ *   panic=-1 reboot=t: a guest that panics resets at once, by the way QEMU does soonest.
+ *   random.trust_cpu: RDRAND of an emulated CPU is QEMU's getrandom(2).
+ *   mitigations=off: they guard against what a CPU does speculatively. An emulated CPU does not
+ *   speculate on the guest's behalf; what the host CPU does while it emulates is guarded by the
+ *   host kernel's and QEMU's own mitigations. (For an engine with hardware vCPUs this would be
+ *   wrong: there the guest's mitigations keep its users apart.) */
+#define CMDLINE \
+	"console=ttyS0 quiet loglevel=1 panic=-1 reboot=t random.trust_cpu=1 mitigations=off"
+
+struct engine {
+	struct loop *loop;
+	struct engine_events ev;
+	struct minder minder;
+	struct qmp *qmp;
+	struct loop_source *exit_src, *status_src, *grace;
+	struct {
+		int fd;
+		struct loop_source *src;
+		bool is_message;
+	} in[2]; /* the guest's console, QEMU's messages */
+	struct vhost_user *vu[SLOTS];
+	unsigned nvu;
+	struct console console, messages;
+	bool ended;
+	bool killed;		  /* by us, out of patience */
+	char guest_end[96];	  /* what the guest did to end the machine, "" if nothing */
+	char lost[160];		  /* what broke first, "" if nothing */
+	struct error start_error; /* QEMU could not be executed */
+	engine_done_fn done;	  /* of the pause or resume under way */
+	void *done_arg;
+};
+
+enum { IN_CONSOLE, IN_MESSAGES };
+
+/* ---- QEMU's command line */
+
+struct args {
+	char *v[ARGS_MAX + 1];
+	unsigned n;
+	int fds[MINDER_FDS_MAX];
+	unsigned nfds;
+};
+
+static void add(struct args *a, char *option, char *value)
+{
+	if (a->n + 2 > ARGS_MAX) { /* cannot be: the number of slots is bounded */
+		free(option);
+		free(value);
+		return;
+	}
+	a->v[a->n++] = option;
+	if (value)
+		a->v[a->n++] = value;
+}
+
+#define ADD(a, option, ...) add(a, xstrdup(option), xasprintf(__VA_ARGS__))
+
+static void args_free(struct args *a)
+{
+	while (a->n > 0)
+		free(a->v[--a->n]);
+}
+
+/* The number that `fd` will have in QEMU. */
+static int pass(struct args *a, int fd)
+{
+	a->fds[a->nfds] = fd;
+	return MINDER_FD_FIRST + (int)a->nfds++;
+}
+
+static bool id_is_mapped(const char *path, uint64_t id)
+{
+	cleanup_free char *text = NULL;
+	unsigned long long inside, outside, count;
+	char *p;
+
+	if (file_read(AT_FDCWD, path, 65536, &text, NULL, NULL) < 0)
+		return true;
+	for (p = text; p && *p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL)
+		if (sscanf(p, "%llu %llu %llu", &inside, &outside, &count) == 3 && id >= inside &&
+		    id - inside < count)
+			return true;
+	return false;
+}
+
+/* In a user namespace (a container's) our range may not exist. */
+static unsigned vm_uid(void)
+{
+	unsigned uid = UID_BASE + (unsigned)getpid();
+
+	if (id_is_mapped("/proc/self/uid_map", uid) && id_is_mapped("/proc/self/gid_map", uid))
+		return uid;
+	log_debug("uid %u is not mapped here: QEMU runs as %u", uid, UID_NOBODY);
+	return UID_NOBODY;
+}
+
+static const char *qemu_device(const struct virtio_device *d)
+{
+	switch (d->ops->id) {
+	case VIRTIO_ID_BLOCK:
+		return "vhost-user-blk,num-queues=1,queue-size=256";
+	case VIRTIO_ID_RNG:
+		return "vhost-user-rng";
+	case VIRTIO_ID_VSOCK:
+		return "vhost-user-vsock-device";
+	default:
+		return NULL;
+	}
+}
+
+static void machine_args(struct args *a, const struct engine_config *cfg, int root)
+{
+	unsigned long long mib = cfg->mem_bytes >> 20;
+	unsigned uid = vm_uid();
+
+	add(a, xstrdup(cfg->qemu), NULL);
+	ADD(a, "-M",
+	    "microvm,acpi=off,x-option-roms=off,pic=off,rtc=off,isa-serial=on,mem-merge=off,"
+	    "dump-guest-core=off,memory-backend=ram");
+	ADD(a, "-accel", "tcg,thread=multi,tb-size=%d", TB_MIB);
+	ADD(a, "-cpu", "max");
+	ADD(a, "-smp", "%u", cfg->vcpus);
+	ADD(a, "-m", "%lluM", mib);
+	ADD(a, "-object", "memory-backend-memfd,id=ram,share=on,size=%lluM", mib);
+	add(a, xstrdup("-nodefaults"), xstrdup("-no-user-config"));
+	add(a, xstrdup("-no-reboot"), NULL);
+	ADD(a, "-display", "none");
+	ADD(a, "-global", "virtio-mmio.force-legacy=false");
+	ADD(a, "-kernel", "/proc/self/fd/%d", pass(a, cfg->kernel_fd));
+	ADD(a, "-initrd", "/proc/self/fd/%d", pass(a, cfg->initramfs_fd));
+	ADD(a, "-append", CMDLINE "%s%s", cfg->cmdline[0] ? " " : "", cfg->cmdline);
+	ADD(a, "-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny");
+	ADD(a, "-runas", "%u:%u", uid, uid);
+	ADD(a, "-chroot", "/proc/self/fd/%d", pass(a, root));
+}
+
+static void channel_args(struct args *a, int qmp, int console)
+{
+	ADD(a, "-chardev", "socket,id=qmp,fd=%d", pass(a, qmp));
+	ADD(a, "-mon", "chardev=qmp,mode=control");
+	ADD(a, "-chardev", "socket,id=console,fd=%d", pass(a, console));
+	ADD(a, "-serial", "chardev:console");
+}
+
+/* ---- the end */
+
+static void read_in(struct engine *e, unsigned i)
+{
+	char buf[4096];
+	ssize_t n;
+
+	while (e->in[i].fd >= 0) {
+		n = read(e->in[i].fd, buf, sizeof(buf));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n <= 0) {
+			loop_remove(e->in[i].src);
+			e->in[i].src = NULL;
+			close_fd(&e->in[i].fd);
+			return;
+		}
+		console_put(&e->console, buf, (size_t)n);
+		if (i == IN_MESSAGES)
+			console_put(&e->messages, buf, (size_t)n);
+		/* One turn of a flood is enough, unless this is the last chance. */
+		if (!e->ended && n < (ssize_t)sizeof(buf))
+			return;
+	}
+}
+
+static void on_console(void *arg, uint32_t events UNUSED)
+{
+	read_in(arg, IN_CONSOLE);
+}
+
+static void on_message(void *arg, uint32_t events UNUSED)
+{
+	read_in(arg, IN_MESSAGES);
+}
+
+/* The kernel's own word about its end, if the console has it. */
+static void find_panic(struct engine *e)
+{
+	const char *p = strstr(console_text(&e->console), "Kernel panic - not syncing: ");
+
+	if (p && strncmp(e->guest_end, "guest", 5) == 0) {
+		p += strlen("Kernel panic - not syncing: ");
+		snprintf(e->guest_end, sizeof(e->guest_end), "guest kernel panic: %.*s",
+			 (int)strcspn(p, "\n"), p);
+	}
+}
+
+static void describe_end(struct engine *e, int status, char *why, size_t size)
+{
+	char last[512], how[128];
+
+	find_panic(e);
+	if (e->guest_end[0]) {
+		snprintf(why, size, "%s", e->guest_end);
+		return;
+	}
+	if (e->start_error.msg[0]) {
+		snprintf(why, size, "qemu: %.1024s", e->start_error.msg);
+		return;
+	}
+	console_last_lines(&e->messages, 2, last, sizeof(last));
+	if (e->killed)
+		snprintf(how, sizeof(how), "was given up");
+	else if (status > 128)
+		snprintf(how, sizeof(how), "was killed by signal %d (%s)", status - 128,
+			 strsignal(status - 128));
+	else
+		snprintf(how, sizeof(how), "ended with status %d", status);
+	if (last[0])
+		snprintf(why, size, "qemu %s: %s", how, last);
+	else if (e->killed || status <= 128)
+		snprintf(why, size, "qemu %s: %s", how, e->lost[0] ? e->lost : "no message");
+	else
+		snprintf(why, size, "qemu %s", how);
+}
+
+static void drop_sources(struct engine *e)
+{
+	struct loop_source **all[] = {&e->exit_src, &e->status_src, &e->grace};
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		loop_remove(*all[i]);
+		*all[i] = NULL;
+	}
+}
+
+static void on_status(void *arg, uint32_t events)
+{
+	struct engine *e = arg;
+	struct error err = ERROR_INIT;
+	int r;
+
+	while ((r = minder_status(&e->minder, &err)) > 0)
+		log_debug("qemu: pid %d", (int)e->minder.program);
+	if (r < 0)
+		e->start_error = err;
+	if (events & EPOLLHUP && e->status_src) {
+		loop_remove(e->status_src);
+		e->status_src = NULL;
+	}
+}
+
+/* The minder is gone, and with it all that it started. */
+static void on_exit_of_minder(void *arg, uint32_t events UNUSED)
+{
+	struct engine *e = arg;
+	char why[ERROR_MSG_MAX];
+	int status = minder_wait(&e->minder);
+
+	e->ended = true;
+	on_status(e, 0);
+	read_in(e, IN_CONSOLE);
+	read_in(e, IN_MESSAGES);
+	describe_end(e, status, why, sizeof(why));
+	drop_sources(e);
+	e->ev.ended(e->ev.arg, why);
+}
+
+static void out_of_grace(void *arg, uint32_t events UNUSED)
+{
+	struct engine *e = arg;
+
+	e->grace = NULL;
+	e->killed = true;
+	minder_kill(&e->minder);
+}
+
+/* A connection to QEMU ended that should live as long as QEMU. */
+static void lost(struct engine *e, const char *what, const char *why)
+{
+	if (e->ended || e->lost[0])
+		return;
+	snprintf(e->lost, sizeof(e->lost), "%s: %s", what, why);
+	minder_release(&e->minder);
+	e->grace = loop_timer(e->loop, GRACE_US, out_of_grace, e, NULL);
+	if (!e->grace)
+		minder_kill(&e->minder);
+}
+
+static void device_closed(void *arg, const char *why)
+{
+	lost(arg, "device", why);
+}
+
+/* ---- the monitor */
+
+static void qmp_ready(void *arg)
+{
+	struct engine *e = arg;
+
+	minder_seal(&e->minder);
+	e->ev.started(e->ev.arg);
+}
+
+static void qmp_event(void *arg, const struct qmp_msg *m)
+{
+	struct engine *e = arg;
+
+	log_debug("qemu: %s %s", m->event, m->reason);
+	if (strcmp(m->event, "SHUTDOWN") != 0 && strcmp(m->event, "GUEST_PANICKED") != 0)
+		return;
+	if (strncmp(m->reason, "guest-", 6) == 0)
+		snprintf(e->guest_end, sizeof(e->guest_end), "guest %s", m->reason + 6);
+	else if (m->reason[0] == '\0')
+		snprintf(e->guest_end, sizeof(e->guest_end), "guest panic");
+	else
+		snprintf(e->guest_end, sizeof(e->guest_end), "qemu shut down (%s)", m->reason);
+	minder_kill(&e->minder);
+}
+
+static void qmp_closed(void *arg, const char *why)
+{
+	lost(arg, "monitor", why);
+}
+
+static void qmp_answered(void *arg, const struct qmp_msg *m UNUSED, const struct error *err)
+{
+	struct engine *e = arg;
+	engine_done_fn done = e->done;
+
+	e->done = NULL;
+	done(e->done_arg, err);
+}
+
+static int execute(struct engine *e, const char *command, engine_done_fn done, void *arg,
+		   struct error *err)
+{
+	if (e->ended)
+		return error_kind(err, ERR_NOT_RUNNING, "the machine has ended");
+	if (e->done)
+		return error_set(err, "a pause or resume is under way");
+	e->done = done;
+	e->done_arg = arg;
+	if (qmp_execute(e->qmp, command, qmp_answered, e, err) < 0) {
+		e->done = NULL;
+		return -1;
+	}
+	return 0;
+}
+
+int engine_pause(struct engine *e, engine_done_fn done, void *arg, struct error *err)
+{
+	return execute(e, "stop", done, arg, err);
+}
+
+int engine_resume(struct engine *e, engine_done_fn done, void *arg, struct error *err)
+{
+	return execute(e, "cont", done, arg, err);
+}
+
+/* ---- the start */
+
+static int pair(int sv[2], struct error *err)
+{
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+		return error_errno(err, "socketpair");
+	return 0;
+}
+
+static int watch_in(struct engine *e, unsigned i, int fd, loop_fn fn, struct error *err)
+{
+	e->in[i].fd = fd;
+	set_nonblock(fd, true);
+	e->in[i].src = loop_add(e->loop, fd, EPOLLIN, fn, e, err);
+	return e->in[i].src ? 0 : -1;
+}
+
+/* Our ends and QEMU's ends of everything that connects us. */
+struct wires {
+	int qmp[2], console[2], device[SLOTS][2], messages[2], root;
+};
+
+static void close_wires(struct wires *w)
+{
+	for (int i = 0; i < 2; i++) {
+		close_fd(&w->qmp[i]);
+		close_fd(&w->console[i]);
+		close_fd(&w->messages[i]);
+		for (int s = 0; s < SLOTS; s++)
+			close_fd(&w->device[s][i]);
+	}
+	close_fd(&w->root);
+}
+
+static int lay_wires(struct wires *w, unsigned ndevices, struct error *err)
+{
+	memset(w, 0xff, sizeof(*w)); /* all -1 */
+	if (pair(w->qmp, err) < 0 || pair(w->console, err) < 0)
+		return -1;
+	for (unsigned i = 0; i < ndevices; i++)
+		if (pair(w->device[i], err) < 0)
+			return -1;
+	if (pipe2(w->messages, O_CLOEXEC) < 0)
+		return error_errno(err, "pipe");
+	w->root = minder_empty_root(err);
+	return w->root < 0 ? -1 : 0;
+}
+
+static int spawn(struct engine *e, const struct engine_config *cfg, const struct wires *w,
+		 struct error *err)
+{
+	struct args a = {0};
+	struct minder_config mc;
+	int r;
+
+	machine_args(&a, cfg, w->root);
+	channel_args(&a, w->qmp[1], w->console[1]);
+	for (unsigned i = 0; i < cfg->ndevices; i++) {
+		ADD(&a, "-chardev", "socket,id=dev%u,fd=%d", i, pass(&a, w->device[i][1]));
+		ADD(&a, "-device", "%s,chardev=dev%u,bus=virtio-mmio-bus.%u",
+		    qemu_device(cfg->devices[i]), i, i);
+	}
+	if (log_enabled(LOG_LVL_DEBUG))
+		for (unsigned i = 0; i < a.n; i++)
+			log_debug("qemu: argument: %s", a.v[i]);
+	mc = (struct minder_config){.path = cfg->qemu,
+				    .argv = a.v,
+				    .fds = a.fds,
+				    .nfds = a.nfds,
+				    .output_fd = w->messages[1],
+				    .file_bytes = cfg->mem_bytes};
+	r = minder_start(&e->minder, &mc, err);
+	args_free(&a);
+	return r;
+}
+
+static int connect_devices(struct engine *e, const struct engine_config *cfg, struct wires *w,
+			   struct error *err)
+{
+	for (unsigned i = 0; i < cfg->ndevices; i++) {
+		e->vu[i] = vhost_user_new(e->loop, steal_fd(&w->device[i][0]), cfg->devices[i],
+					  device_closed, e, err);
+		if (!e->vu[i])
+			return error_wrap(err, "device %u", i);
+		e->nvu++;
+	}
+	return 0;
+}
+
+static int connect_qemu(struct engine *e, struct wires *w, struct error *err)
+{
+	const struct qmp_handler h = {
+		.ready = qmp_ready, .event = qmp_event, .closed = qmp_closed, .arg = e};
+
+	e->exit_src = loop_add(e->loop, e->minder.pidfd, EPOLLIN, on_exit_of_minder, e, err);
+	e->status_src = loop_add(e->loop, e->minder.status_fd, EPOLLIN, on_status, e, err);
+	if (!e->exit_src || !e->status_src)
+		return -1;
+	if (watch_in(e, IN_CONSOLE, steal_fd(&w->console[0]), on_console, err) < 0 ||
+	    watch_in(e, IN_MESSAGES, steal_fd(&w->messages[0]), on_message, err) < 0)
+		return -1;
+	e->qmp = qmp_new(e->loop, steal_fd(&w->qmp[0]), &h, err);
+	return e->qmp ? 0 : -1;
+}
+
+static int check_config(const struct engine_config *cfg, struct error *err)
+{
+	if (cfg->ndevices > SLOTS)
+		return error_set(err, "%u devices are more than %d slots", cfg->ndevices, SLOTS);
+	for (unsigned i = 0; i < cfg->ndevices; i++)
+		if (!qemu_device(cfg->devices[i]))
+			return error_kind(err, ERR_UNSUPPORTED, "device %s: not with engine qemu",
+					  cfg->devices[i]->ops->name);
+	if (access(cfg->qemu, X_OK) == 0)
+		return 0;
+	if (errno == ENOENT)
+		return error_kind(err, ERR_NOT_FOUND,
+				  "%s: not found: install Debian package qemu-system-x86",
+				  cfg->qemu);
+	return error_errno(err, "%s", cfg->qemu);
+}
+
+struct engine *engine_qemu_start(struct loop *l, const struct engine_config *cfg,
+				 const struct engine_events *ev, struct error *err)
+{
+	struct engine *e;
+	struct wires w;
+	int r;
+
+	if (check_config(cfg, err) < 0)
+		return NULL;
+	e = xcalloc(1, sizeof(*e));
+	*e = (struct engine){.loop = l, .ev = *ev, .in = {{.fd = -1}, {.fd = -1}}};
+	e->minder = (struct minder){.pidfd = -1, .status_fd = -1};
+	console_init(&e->console, CONSOLE_BYTES);
+	console_init(&e->messages, MESSAGES_BYTES);
+	r = lay_wires(&w, cfg->ndevices, err);
+	if (r == 0)
+		r = spawn(e, cfg, &w, err);
+	if (r == 0)
+		r = connect_qemu(e, &w, err);
+	if (r == 0)
+		r = connect_devices(e, cfg, &w, err);
+	close_wires(&w);
+	if (r < 0) {
+		engine_stop(e);
+		engine_free(e);
+		return NULL;
+	}
+	return e;
+}
+
+void engine_stop(struct engine *e)
+{
+	drop_sources(e);
+	if (!e->ended && e->minder.pid > 0) {
+		minder_kill(&e->minder);
+		minder_wait(&e->minder);
+	}
+	e->ended = true;
+}
+
+void engine_free(struct engine *e)
+{
+	if (!e)
+		return;
+	engine_stop(e);
+	for (unsigned i = 0; i < e->nvu; i++)
+		vhost_user_free(e->vu[i]);
+	qmp_free(e->qmp);
+	for (unsigned i = 0; i < ARRAY_LEN(e->in); i++) {
+		loop_remove(e->in[i].src);
+		close_fd(&e->in[i].fd);
+	}
+	minder_free(&e->minder);
+	console_free(&e->console);
+	console_free(&e->messages);
+	free(e);
+}
+
+pid_t engine_pid(const struct engine *e)
+{
+	return e->minder.program;
+}
+
+const char *engine_console_tail(struct engine *e)
+{
+	if (!e->ended) {
+		read_in(e, IN_CONSOLE);
+		read_in(e, IN_MESSAGES);
+	}
+	return console_text(&e->console);
+}

@@ -1,0 +1,300 @@
+/*
+ * Theory of operation.
+ *
+ *	husk-vmm ── minder (PID 1 of a pid namespace) ── program
+ *
+ * A VMM may die at any time and in any way, and QEMU must not stay behind. PR_SET_PDEATHSIG on
+ * QEMU itself would be lost: the kernel clears it when a process changes its uid, as QEMU does
+ * with -runas. So there is a process between: the minder asks for SIGKILL at our death, and as
+ * it is PID 1 of a pid namespace, its death makes the kernel kill everything in there. A SIGKILL
+ * from outside the namespace reaches a PID 1, and so does the one for a parent's death.
+ *
+ * When the program ends, the minder ends with its status (128 + n for signal n), and we learn it
+ * by the minder's pidfd, which is readable only when the whole namespace is empty.
+ *
+ * PR_SET_PDEATHSIG comes too late if we died between clone and prctl. getppid() cannot tell: our
+ * pid is not visible in the new namespace, it is 0 in either case. So the minder looks whether
+ * our end of the status socket is still open. (It means the death of the *thread* that made the
+ * minder: that is our main thread, which ends last.)
+ *
+ * Namespaces: pid, mount, net, ipc, uts and cgroup, all new. A new mount namespace is a copy of
+ * ours, and while it lives, no filesystem that it holds can really be unmounted: the rootfs of the
+ * container and of all its neighbours. A program needs files until it is up (libraries, firmware,
+ * kernel); from minder_seal() on there are none: the minder detaches everything from "/"
+ * down. The namespace is made private first, or that would reach the host.
+ *
+ * The status socket carries: from the child that becomes the program, one byte with its
+ *credentials, in which the kernel translates its pid into our namespace, and a struct failure if it
+ *cannot become the program; from us, one byte for minder_seal().
+ *
+ * The minder and the child run between fork and exec of a process that may have threads: they call
+ * nothing but system calls. The minder drops its capabilities; it needs none to wait.
+ */
+#include "vmm/minder.h"
+#include "lib/cleanup.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define NAMESPACES \
+	(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+#define PROGRAM_FILES 256 /* RLIMIT_NOFILE */
+#define FD_ASIDE 512	  /* descriptors are moved above this before they get their numbers */
+
+struct failure {
+	int errnum;
+	char what[32];
+};
+
+/* ---- the child that becomes the program */
+
+static _Noreturn void fail_child(int status, const char *what)
+{
+	struct failure f = {.errnum = errno};
+
+	for (size_t i = 0; i + 1 < sizeof(f.what) && what[i]; i++)
+		f.what[i] = what[i];
+	send(status, &f, sizeof(f), MSG_NOSIGNAL);
+	_exit(127);
+}
+
+static void limit(int status, int resource, rlim_t value)
+{
+	struct rlimit r = {value, value};
+
+	if (setrlimit(resource, &r) < 0)
+		fail_child(status, "setrlimit");
+}
+
+static void default_signals(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	for (int s = 1; s < NSIG; s++)
+		signal(s, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Puts descriptors where the program expects them and marks all others to be closed. */
+static int arrange_fds(int status, const struct minder_config *cfg)
+{
+	int aside[MINDER_FDS_MAX], null, output, st;
+
+	st = fcntl(status, F_DUPFD_CLOEXEC, FD_ASIDE);
+	output = fcntl(cfg->output_fd, F_DUPFD_CLOEXEC, FD_ASIDE);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (st < 0 || output < 0 || null < 0)
+		fail_child(status, "descriptors");
+	for (unsigned i = 0; i < cfg->nfds; i++) {
+		aside[i] = fcntl(cfg->fds[i], F_DUPFD_CLOEXEC, FD_ASIDE);
+		if (aside[i] < 0)
+			fail_child(status, "descriptors");
+	}
+	if (dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0)
+		fail_child(st, "descriptors");
+	for (unsigned i = 0; i < cfg->nfds; i++)
+		if (dup2(aside[i], MINDER_FD_FIRST + (int)i) < 0)
+			fail_child(st, "descriptors");
+	if (close_range(MINDER_FD_FIRST + cfg->nfds, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+		fail_child(st, "close_range");
+	return st;
+}
+
+static _Noreturn void become_program(int status, const struct minder_config *cfg)
+{
+	static char *const env[] = {(char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+				    (char *)"LC_ALL=C", NULL};
+	char hello = 0;
+
+	send(status, &hello, 1, MSG_NOSIGNAL);
+	default_signals();
+	setsid();
+	if (chdir("/") < 0)
+		fail_child(status, "chdir /");
+	status = arrange_fds(status, cfg);
+	limit(status, RLIMIT_CORE, 0);
+	limit(status, RLIMIT_FSIZE, cfg->file_bytes);
+	limit(status, RLIMIT_NOFILE, PROGRAM_FILES);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		fail_child(status, "no_new_privs");
+	execve(cfg->path, cfg->argv, env);
+	fail_child(status, "execve");
+}
+
+/* ---- the minder */
+
+static void drop_capabilities(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {0};
+
+	syscall(SYS_capset, &head, none);
+}
+
+static bool parent_is_gone(int status)
+{
+	struct pollfd p = {.fd = status, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0 && p.revents & POLLHUP;
+}
+
+static _Noreturn void mind(int status, int parent_end, const struct minder_config *cfg)
+{
+	char seal;
+	pid_t child;
+	int st;
+
+	close(parent_end);
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || parent_is_gone(status))
+		_exit(127);
+	prctl(PR_SET_NAME, "husk-minder");
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		fail_child(status, "make mounts private");
+	child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	if (child < 0)
+		fail_child(status, "fork");
+	if (child == 0)
+		become_program(status, cfg);
+
+	/* Whoever waits for the end of a socket or pipe must not wait for us. */
+	if (dup2(status, 0) < 0 || close_range(1, ~0u, 0) < 0)
+		_exit(127);
+	if (recv(0, &seal, 1, 0) == 1)
+		umount2("/", MNT_DETACH);
+	drop_capabilities();
+	close(0);
+	for (;;) {
+		pid_t pid = waitpid(-1, &st, 0);
+
+		if (pid < 0 && errno == EINTR)
+			continue;
+		if (pid < 0)
+			_exit(127);
+		if (pid == child)
+			_exit(WIFSIGNALED(st) ? 128 + WTERMSIG(st) : WEXITSTATUS(st));
+	}
+}
+
+int minder_start(struct minder *m, const struct minder_config *cfg, struct error *err)
+{
+	int sv[2], on = 1, pidfd = -1;
+	pid_t pid;
+
+	*m = (struct minder){.pidfd = -1, .status_fd = -1};
+	if (cfg->nfds > MINDER_FDS_MAX)
+		return error_set(err, "too many descriptors for %s", cfg->path);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
+		return error_errno(err, "socketpair");
+	setsockopt(sv[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
+	pid = (pid_t)syscall(SYS_clone, NAMESPACES | CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0);
+	if (pid == 0)
+		mind(sv[1], sv[0], cfg);
+	if (pid < 0)
+		error_errno(err, "clone with new namespaces");
+	close(sv[1]);
+	if (pid < 0) {
+		close(sv[0]);
+		return -1;
+	}
+	m->pid = pid;
+	m->pidfd = pidfd;
+	m->status_fd = sv[0];
+	return 0;
+}
+
+int minder_status(struct minder *m, struct error *err)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(struct ucred))];
+		struct cmsghdr align;
+	} ctl;
+	struct failure f = {0};
+	struct iovec iov = {&f, sizeof(f)};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = ctl.buf,
+			     .msg_controllen = sizeof(ctl.buf)};
+	struct cmsghdr *c;
+	ssize_t n;
+
+	if (m->status_fd < 0)
+		return 0;
+	n = recvmsg(m->status_fd, &msg, MSG_DONTWAIT);
+	if (n <= 0)
+		return 0;
+	if (n == sizeof(f)) {
+		errno = f.errnum;
+		return error_errno(err, "%.*s", (int)sizeof(f.what), f.what);
+	}
+	c = CMSG_FIRSTHDR(&msg);
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS) {
+		struct ucred cred;
+
+		memcpy(&cred, CMSG_DATA(c), sizeof(cred));
+		m->program = cred.pid;
+	}
+	return 1;
+}
+
+void minder_seal(struct minder *m)
+{
+	char byte = 0;
+
+	send(m->status_fd, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void minder_release(struct minder *m)
+{
+	if (m->status_fd >= 0)
+		shutdown(m->status_fd, SHUT_WR);
+}
+
+void minder_kill(struct minder *m)
+{
+	if (m->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, m->pidfd, SIGKILL, NULL, 0);
+}
+
+int minder_wait(struct minder *m)
+{
+	int st;
+
+	while (waitpid(m->pid, &st, 0) < 0)
+		if (errno != EINTR)
+			return 127;
+	m->pid = 0;
+	return WIFSIGNALED(st) ? 128 + WTERMSIG(st) : WEXITSTATUS(st);
+}
+
+void minder_free(struct minder *m)
+{
+	close_fd(&m->pidfd);
+	close_fd(&m->status_fd);
+}
+
+int minder_empty_root(struct error *err)
+{
+	cleanup_close int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+	int fd;
+
+	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "size", "4096", 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0555", 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return error_errno(err, "make an empty tmpfs");
+	fd = fsmount(fs, FSMOUNT_CLOEXEC,
+		     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	if (fd < 0)
+		return error_errno(err, "mount an empty tmpfs");
+	return fd;
+}

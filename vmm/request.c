@@ -1,0 +1,206 @@
+#include "vmm/request.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/json.h"
+
+#include <string.h>
+
+static const struct {
+	const char *name;
+	unsigned nfds;
+} ops[] = {
+	[REQUEST_START] = {"start", 3},	  [REQUEST_ATTACH_BLOCK] = {"attach-block", 1},
+	[REQUEST_DETACH] = {"detach", 0}, [REQUEST_VSOCK_CONNECT] = {"vsock-connect", 0},
+	[REQUEST_PAUSE] = {"pause", 0},	  [REQUEST_RESUME] = {"resume", 0},
+	[REQUEST_STATUS] = {"status", 0}, [REQUEST_CONSOLE] = {"console", 0},
+	[REQUEST_STATS] = {"stats", 0},	  [REQUEST_SHUTDOWN] = {"shutdown", 0},
+};
+
+const char *request_op_name(enum request_op op)
+{
+	return ops[op].name;
+}
+
+/* ---- members: absent is `def`, another type is an error that names the member */
+
+static int get_bool(yajl_val v, const char *key, bool *out, struct error *err)
+{
+	yajl_val b = json_get(v, key);
+
+	if (b && !YAJL_IS_TRUE(b) && !YAJL_IS_FALSE(b))
+		return error_kind(err, ERR_INVALID, "%s: not a boolean", key);
+	*out = YAJL_IS_TRUE(b);
+	return 0;
+}
+
+static int get_int(yajl_val v, const char *key, int64_t min, int64_t max, int64_t *out,
+		   struct error *err)
+{
+	if (!json_get(v, key))
+		return error_kind(err, ERR_INVALID, "%s: missing", key);
+	if (!json_get_int(v, key, out))
+		return error_kind(err, ERR_INVALID, "%s: not an integer", key);
+	if (*out < min || *out > max)
+		return error_kind(err, ERR_INVALID, "%s: %lld is not in %lld..%lld", key,
+				  (long long)*out, (long long)min, (long long)max);
+	return 0;
+}
+
+static const char *get_str(yajl_val v, const char *key, const char *def, struct error *err)
+{
+	yajl_val s = json_get(v, key);
+
+	if (YAJL_IS_STRING(s))
+		return YAJL_GET_STRING(s);
+	if (s || !def) {
+		error_kind(err, ERR_INVALID, "%s: %s", key, s ? "not a string" : "missing");
+		return NULL;
+	}
+	return def;
+}
+
+/* ---- operations */
+
+static int parse_serial(yajl_val v, struct request *r, struct error *err)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				      "0123456789._-";
+	const char *s = get_str(v, "serial", NULL, err);
+	size_t len;
+
+	if (!s)
+		return -1;
+	len = strlen(s);
+	if (len < 1 || len > REQUEST_SERIAL_MAX || s[strspn(s, allowed)] != '\0')
+		return error_kind(err, ERR_INVALID, "serial: not 1 to %d bytes of [A-Za-z0-9._-]",
+				  REQUEST_SERIAL_MAX);
+	memcpy(r->serial, s, len + 1);
+	return 0;
+}
+
+static int parse_attach_block(yajl_val v, struct request *r, struct error *err)
+{
+	if (parse_serial(v, r, err) < 0 || get_bool(v, "readonly", &r->readonly, err) < 0 ||
+	    get_bool(v, "discardable", &r->discardable, err) < 0)
+		return -1;
+	return 0;
+}
+
+static int parse_vsock_connect(yajl_val v, struct request *r, struct error *err)
+{
+	int64_t port, ms = 0;
+
+	if (get_int(v, "port", 0, UINT32_MAX - 1, &port, err) < 0)
+		return -1;
+	if (json_get(v, "timeout_ms") && get_int(v, "timeout_ms", 0, 86400000, &ms, err) < 0)
+		return -1;
+	r->port = (uint32_t)port;
+	r->timeout_us = (uint64_t)ms * 1000;
+	return 0;
+}
+
+static int parse_log_level(yajl_val v, enum log_level *out, struct error *err)
+{
+	static const char *const names[] = {"error", "warning", "info", "debug"};
+	const char *s = get_str(v, "log_level", "info", err);
+
+	if (!s)
+		return -1;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (strcmp(s, names[i]) == 0) {
+			*out = (enum log_level)i;
+			return 0;
+		}
+	}
+	return error_kind(err, ERR_INVALID, "log_level: not error, warning, info or debug");
+}
+
+static int parse_start(yajl_val v, struct request_start *s, struct error *err)
+{
+	const char *engine = get_str(v, "engine", NULL, err), *qemu, *cmdline;
+	int64_t memory, vcpus;
+
+	if (!engine)
+		return -1;
+	if (strcmp(engine, "qemu") != 0)
+		return error_kind(err, ERR_UNSUPPORTED, "engine: \"%.32s\" is not known", engine);
+	if (get_int(v, "memory", REQUEST_MEM_MIN, REQUEST_MEM_MAX, &memory, err) < 0 ||
+	    get_int(v, "vcpus", 1, REQUEST_VCPUS_MAX, &vcpus, err) < 0)
+		return -1;
+	if (memory % (1 << 20) != 0)
+		return error_kind(err, ERR_INVALID, "memory: not a multiple of 1 MiB");
+	qemu = get_str(v, "qemu", NULL, err);
+	if (!qemu)
+		return -1;
+	if (qemu[0] != '/' || strlen(qemu) >= 4096)
+		return error_kind(err, ERR_INVALID, "qemu: not an absolute path");
+	cmdline = get_str(v, "cmdline", "", err);
+	if (!cmdline)
+		return -1;
+	if (strlen(cmdline) > REQUEST_CMDLINE_MAX)
+		return error_kind(err, ERR_INVALID, "cmdline: longer than %d bytes",
+				  REQUEST_CMDLINE_MAX);
+	for (const char *p = cmdline; *p; p++)
+		if (*p < ' ' || *p > '~')
+			return error_kind(err, ERR_INVALID, "cmdline: not printable ASCII");
+	if (parse_log_level(v, &s->log_level, err) < 0)
+		return -1;
+	s->memory = (uint64_t)memory;
+	s->vcpus = (unsigned)vcpus;
+	s->qemu = xstrdup(qemu);
+	s->cmdline = xstrdup(cmdline);
+	return 0;
+}
+
+static int parse_op(yajl_val v, struct request *r, struct error *err)
+{
+	const char *op = get_str(v, "op", NULL, err);
+	size_t i;
+
+	if (!op)
+		return -1;
+	for (i = 0; i < ARRAY_LEN(ops); i++)
+		if (strcmp(op, ops[i].name) == 0)
+			break;
+	if (i == ARRAY_LEN(ops))
+		return error_kind(err, ERR_UNSUPPORTED, "op: \"%.32s\" is not known", op);
+	r->op = (enum request_op)i;
+	r->nfds = ops[i].nfds;
+	switch (r->op) {
+	case REQUEST_START:
+		return parse_start(v, &r->start, err);
+	case REQUEST_ATTACH_BLOCK:
+		return parse_attach_block(v, r, err);
+	case REQUEST_DETACH:
+		return parse_serial(v, r, err);
+	case REQUEST_VSOCK_CONNECT:
+		return parse_vsock_connect(v, r, err);
+	default:
+		return 0;
+	}
+}
+
+int request_parse(const char *text, size_t len, struct request *r, struct error *err)
+{
+	cleanup_json yajl_val v = NULL;
+
+	*r = (struct request){0};
+	v = json_parse(text, len, err);
+	if (!v)
+		return -1;
+	if (!YAJL_IS_OBJECT(v))
+		return error_kind(err, ERR_INVALID, "a request is an object");
+	if (get_int(v, "seq", INT64_MIN, INT64_MAX, &r->seq, err) < 0)
+		return -1;
+	r->has_seq = true;
+	if (parse_op(v, r, err) < 0)
+		return -1;
+	return 0;
+}
+
+void request_free(struct request *r)
+{
+	free(r->start.qemu);
+	free(r->start.cmdline);
+	r->start.qemu = r->start.cmdline = NULL;
+}

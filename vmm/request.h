@@ -1,0 +1,62 @@
+/*
+ * request.h - a request on the control socket, from JSON text to a typed struct.
+ *
+ * Pure: it touches no descriptor and knows no state, so that it can be fuzzed. What a request
+ * means is in vmm/sandbox.c; the requests are described in docs/control-socket.md.
+ */
+#ifndef HUSK_VMM_REQUEST_H
+#define HUSK_VMM_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/error.h"
+#include "lib/log.h"
+
+#define REQUEST_SERIAL_MAX 20	 /* bytes of a disk's serial (virtio 1.2 §5.2.6.1) */
+#define REQUEST_CMDLINE_MAX 1024 /* bytes that a sandbox may add to the kernel's parameters */
+#define REQUEST_VCPUS_MAX 64
+#define REQUEST_MEM_MIN (32ull << 20)
+#define REQUEST_MEM_MAX (1ull << 40)
+
+enum request_op {
+	REQUEST_START,
+	REQUEST_ATTACH_BLOCK,
+	REQUEST_DETACH,
+	REQUEST_VSOCK_CONNECT,
+	REQUEST_PAUSE,
+	REQUEST_RESUME,
+	REQUEST_STATUS,
+	REQUEST_CONSOLE,
+	REQUEST_STATS,
+	REQUEST_SHUTDOWN,
+};
+
+struct request_start {
+	char *qemu;    /* absolute path */
+	char *cmdline; /* printable ASCII */
+	uint64_t memory;
+	unsigned vcpus;
+	enum log_level log_level;
+};
+
+struct request {
+	int64_t seq;
+	bool has_seq; /* also when request_parse() failed later on */
+	enum request_op op;
+	unsigned nfds; /* descriptors that must come with it */
+	struct request_start start;
+	char serial[REQUEST_SERIAL_MAX + 1]; /* attach-block, detach */
+	bool readonly, discardable;	     /* attach-block */
+	uint32_t port;			     /* vsock-connect */
+	uint64_t timeout_us;		     /* vsock-connect, 0: none */
+};
+
+/* Fills *r, to be freed with request_free() whatever this returns. Errors: ERR_INVALID naming the
+ * member, ERR_UNSUPPORTED for an operation or engine that is not known. */
+int request_parse(const char *text, size_t len, struct request *r, struct error *err);
+void request_free(struct request *r);
+
+const char *request_op_name(enum request_op op);
+
+#endif

@@ -1,0 +1,493 @@
+/*
+ * Theory of operation.
+ *
+ * The machine's devices exist from its start, because no engine need be able to add one later: a
+ * vsock, a random generator, and a fixed number of disks, each an empty slot until a source is
+ * attached. Engine qemu has 8 places in all; the two that are left are for a NIC and for a
+ * virtio-fs.
+ *
+ * attach-block takes the first free slot of the right kind: the read-only slots for read-only
+ * disks (the guest then knows that the disk is, VIRTIO_BLK_F_RO being fixed for a device's life);
+ * when these are used up a read-only disk may take a writable slot, where its source still
+ * refuses writes. Serials are unique in a sandbox: the agent finds a disk by nothing else.
+ *
+ * States: NEW -> STARTING -> RUNNING <-> PAUSED -> OVER. Once OVER the loop ends; what was asked
+ * and is not answered yet is answered first, for at most FLUSH_MS.
+ */
+#include "vmm/sandbox.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "vmm/engine.h"
+#include "vmm/source.h"
+#include "vmm/virtio/blk.h"
+#include "vmm/virtio/vsock.h"
+
+#include <string.h>
+
+#define BLOCKS_READONLY 2
+#define BLOCKS_WRITABLE 2
+#define BLOCKS (BLOCKS_READONLY + BLOCKS_WRITABLE)
+#define FLUSH_MS 2000
+
+enum state { NEW, STARTING, RUNNING, PAUSED, OVER };
+
+struct sandbox {
+	struct loop *loop;
+	struct control *control;
+	struct engine *engine;
+	enum state state;
+	struct virtio_device *vsock, *rng, *blocks[BLOCKS];
+	struct control_call *start_call; /* until the machine runs */
+	struct control_call *state_call; /* a pause or resume under way */
+	enum state next_state;		 /* when it is done */
+	bool ready;
+	uint64_t exec_us, machine_us, ready_us;
+};
+
+/* ---- life of the machine */
+
+static void over(struct sandbox *s, int code)
+{
+	s->state = OVER;
+	loop_stop(s->loop, code);
+}
+
+void sandbox_end(struct sandbox *s, const char *why)
+{
+	struct error e = ERROR_INIT;
+
+	if (s->state == OVER)
+		return;
+	log_debug("sandbox ends: %s", why);
+	if (s->engine)
+		engine_stop(s->engine);
+	if (s->start_call) {
+		error_kind(&e, ERR_NOT_RUNNING, "the sandbox ends: %s", why);
+		control_fail(s->start_call, &e);
+		s->start_call = NULL;
+	}
+	over(s, 0);
+}
+
+static void on_started(void *arg)
+{
+	struct sandbox *s = arg;
+
+	s->state = RUNNING;
+	s->machine_us = now_us();
+	log_elapsed("machine runs", s->exec_us);
+	if (s->start_call)
+		control_ok(s->start_call);
+	s->start_call = NULL;
+}
+
+static void on_ended(void *arg, const char *why)
+{
+	struct sandbox *s = arg;
+	struct error e = ERROR_INIT;
+
+	error_set(&e, "%s", why);
+	if (s->state == STARTING)
+		log_error("the machine could not be started: %s", e.msg);
+	else
+		log_info("the machine ended: %s", e.msg);
+	if (s->start_call)
+		control_fail(s->start_call, &e);
+	s->start_call = NULL;
+	control_event(s->control, "ended", e.msg, engine_console_tail(s->engine));
+	over(s, 1);
+}
+
+static void on_ready(void *arg)
+{
+	struct sandbox *s = arg;
+
+	s->ready = true;
+	s->ready_us = now_us();
+	log_elapsed("agent listens", s->exec_us);
+	control_event(s->control, "ready", NULL, NULL);
+}
+
+static int make_devices(struct sandbox *s, struct error *err)
+{
+	s->vsock = vsock_new(s->loop, err);
+	if (!s->vsock)
+		return -1;
+	vsock_on_ready(s->vsock, on_ready, s);
+	s->rng = rng_new(s->loop, err);
+	if (!s->rng)
+		return -1;
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		s->blocks[i] = blk_new(s->loop, i < BLOCKS_READONLY, err);
+		if (!s->blocks[i])
+			return -1;
+	}
+	return 0;
+}
+
+static int start(struct sandbox *s, const struct request_start *r, int *fds, struct error *err)
+{
+	const struct engine_events ev = {.started = on_started, .ended = on_ended, .arg = s};
+	struct virtio_device *devices[2 + BLOCKS];
+	struct engine_config cfg = {.kernel_fd = fds[1],
+				    .initramfs_fd = fds[2],
+				    .cmdline = r->cmdline,
+				    .mem_bytes = r->memory,
+				    .vcpus = r->vcpus,
+				    .qemu = r->qemu,
+				    .devices = devices,
+				    .ndevices = ARRAY_LEN(devices)};
+
+	log_setup(STDERR_FILENO, LOG_FMT_TEXT, r->log_level, "husk-vmm");
+	if (control_listen(s->control, steal_fd(&fds[0]), err) < 0 || make_devices(s, err) < 0)
+		return -1;
+	devices[0] = s->vsock;
+	devices[1] = s->rng;
+	for (unsigned i = 0; i < BLOCKS; i++)
+		devices[2 + i] = s->blocks[i];
+	s->engine = engine_qemu_start(s->loop, &cfg, &ev, err);
+	if (!s->engine)
+		return -1;
+	log_elapsed("engine's processes started", s->exec_us);
+	return 0;
+}
+
+static void op_start(struct sandbox *s, struct control_call *call, const struct request *r,
+		     int *fds)
+{
+	struct error e = ERROR_INIT;
+
+	if (!control_is_boot(call) || s->state != NEW) {
+		error_kind(&e, ERR_INVALID,
+			   s->state != NEW ? "start: the machine was started already"
+					   : "start: not on this socket");
+		control_fail(call, &e);
+		return;
+	}
+	s->state = STARTING;
+	if (start(s, &r->start, fds, &e) == 0) {
+		s->start_call = call;
+		return;
+	}
+	log_error("the machine could not be started: %s", e.msg);
+	control_fail(call, &e);
+	over(s, 1);
+}
+
+/* ---- disks */
+
+static struct virtio_device *find_block(struct sandbox *s, const char *serial)
+{
+	for (unsigned i = 0; i < BLOCKS; i++)
+		if (blk_attached(s->blocks[i]) && strcmp(blk_serial(s->blocks[i]), serial) == 0)
+			return s->blocks[i];
+	return NULL;
+}
+
+/* Index of the slot for a disk, or -1. */
+static int free_slot(struct sandbox *s, bool readonly)
+{
+	for (int pass = readonly ? 0 : 1; pass < 2; pass++)
+		for (int i = 0; i < BLOCKS; i++)
+			if (!blk_attached(s->blocks[i]) && blk_readonly(s->blocks[i]) == !pass)
+				return i;
+	return -1;
+}
+
+static int attach_block(struct sandbox *s, const struct request *r, int *fd, struct error *err)
+{
+	struct block_source *src;
+	int slot;
+
+	if (find_block(s, r->serial))
+		return error_kind(err, ERR_EXISTS, "disk %s: attached already", r->serial);
+	slot = free_slot(s, r->readonly);
+	if (slot < 0)
+		return error_set(err, "disk %s: no free %s slot", r->serial,
+				 r->readonly ? "disk" : "writable");
+	src = source_file_new(steal_fd(fd), r->readonly, r->discardable, err);
+	if (!src)
+		return error_wrap(err, "disk %s", r->serial);
+	if (blk_attach(s->blocks[slot], r->serial, src, err) < 0)
+		return error_wrap(err, "disk %s", r->serial);
+	return slot;
+}
+
+static void op_attach_block(struct sandbox *s, struct control_call *call, const struct request *r,
+			    int *fds)
+{
+	struct error e = ERROR_INIT;
+	struct jsonw w;
+	int slot = attach_block(s, r, &fds[0], &e);
+
+	if (slot < 0) {
+		control_fail(call, &e);
+		return;
+	}
+	if (control_begin(call, &w) < 0)
+		return;
+	jsonw_kint(&w, "slot", slot);
+	control_answer(call, &w, -1);
+}
+
+static void op_detach(struct sandbox *s, struct control_call *call, const struct request *r)
+{
+	struct virtio_device *d = find_block(s, r->serial);
+	struct error e = ERROR_INIT;
+
+	if (!d) {
+		error_kind(&e, ERR_NOT_FOUND, "disk %s: not attached", r->serial);
+		control_fail(call, &e);
+		return;
+	}
+	blk_detach(d);
+	control_ok(call);
+}
+
+/* ---- streams */
+
+static void on_connected(void *arg, int fd, const struct error *err)
+{
+	struct control_call *call = arg;
+	struct jsonw w;
+
+	if (fd < 0)
+		control_fail(call, err);
+	else if (control_begin(call, &w) == 0)
+		control_answer(call, &w, fd);
+	else
+		close(fd);
+}
+
+static void op_vsock_connect(struct sandbox *s, struct control_call *call, const struct request *r)
+{
+	struct error e = ERROR_INIT;
+
+	if (vsock_connect(s->vsock, r->port, r->timeout_us, on_connected, call, &e) < 0)
+		control_fail(call, &e);
+}
+
+/* ---- state */
+
+static void on_state(void *arg, const struct error *err)
+{
+	struct sandbox *s = arg;
+	struct control_call *call = s->state_call;
+
+	s->state_call = NULL;
+	if (err) {
+		control_fail(call, err);
+		return;
+	}
+	s->state = s->next_state;
+	control_ok(call);
+}
+
+static void op_state(struct sandbox *s, struct control_call *call, enum state wanted)
+{
+	struct error e = ERROR_INIT;
+	int r;
+
+	if (s->state == wanted && !s->state_call) {
+		control_ok(call);
+		return;
+	}
+	if (s->state_call) {
+		error_set(&e, "a pause or resume is under way");
+		control_fail(call, &e);
+		return;
+	}
+	s->state_call = call;
+	s->next_state = wanted;
+	r = wanted == PAUSED ? engine_pause(s->engine, on_state, s, &e)
+			     : engine_resume(s->engine, on_state, s, &e);
+	if (r < 0) {
+		s->state_call = NULL;
+		control_fail(call, &e);
+	}
+}
+
+static void write_status(struct sandbox *s, struct jsonw *w)
+{
+	jsonw_kstr(w, "engine", "qemu");
+	jsonw_kint(w, "pid", getpid());
+	jsonw_kint(w, "engine_pid", engine_pid(s->engine));
+	jsonw_kstr(w, "state", s->state == PAUSED ? "paused" : "running");
+	jsonw_kbool(w, "ready", s->ready);
+	jsonw_key(w, "slots");
+	jsonw_arr(w);
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		jsonw_obj(w);
+		jsonw_kstr(w, "serial",
+			   blk_attached(s->blocks[i]) ? blk_serial(s->blocks[i]) : NULL);
+		jsonw_kbool(w, "readonly", blk_readonly(s->blocks[i]));
+		jsonw_end_obj(w);
+	}
+	jsonw_end_arr(w);
+	jsonw_key(w, "times_us");
+	jsonw_obj(w);
+	jsonw_kint(w, "exec", (int64_t)s->exec_us);
+	jsonw_kint(w, "machine", (int64_t)s->machine_us);
+	if (s->ready)
+		jsonw_kint(w, "ready", (int64_t)s->ready_us);
+	jsonw_end_obj(w);
+}
+
+static void write_console(struct sandbox *s, struct jsonw *w)
+{
+	jsonw_kstr(w, "text", engine_console_tail(s->engine));
+}
+
+static void kuint(struct jsonw *w, const char *key, uint64_t v)
+{
+	jsonw_key(w, key);
+	jsonw_uint(w, v);
+}
+
+static void write_stats(struct sandbox *s, struct jsonw *w)
+{
+	struct vsock_stats vs = {0};
+
+	vsock_stats(s->vsock, &vs);
+	jsonw_key(w, "vsock");
+	jsonw_obj(w);
+	kuint(w, "conns", vs.conns);
+	kuint(w, "tx_bytes", vs.tx_bytes);
+	kuint(w, "rx_bytes", vs.rx_bytes);
+	jsonw_end_obj(w);
+	jsonw_key(w, "blocks");
+	jsonw_arr(w);
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		struct blk_stats bs = {0};
+
+		if (!blk_attached(s->blocks[i]))
+			continue;
+		blk_stats(s->blocks[i], &bs);
+		jsonw_obj(w);
+		jsonw_kstr(w, "serial", blk_serial(s->blocks[i]));
+		kuint(w, "reads", bs.reads);
+		kuint(w, "writes", bs.writes);
+		kuint(w, "read_bytes", bs.read_bytes);
+		kuint(w, "write_bytes", bs.write_bytes);
+		kuint(w, "errors", bs.errors);
+		jsonw_end_obj(w);
+	}
+	jsonw_end_arr(w);
+}
+
+static void op_report(struct sandbox *s, struct control_call *call,
+		      void (*write)(struct sandbox *, struct jsonw *))
+{
+	struct jsonw w;
+
+	if (control_begin(call, &w) < 0)
+		return;
+	write(s, &w);
+	control_answer(call, &w, -1);
+}
+
+static void op_shutdown(struct sandbox *s, struct control_call *call)
+{
+	sandbox_end(s, "shutdown was asked for");
+	control_ok(call);
+}
+
+/* ---- requests */
+
+static void on_request(void *arg, struct control_call *call, struct request *r, int *fds)
+{
+	struct sandbox *s = arg;
+	struct error e = ERROR_INIT;
+
+	if (r->op == REQUEST_START) {
+		op_start(s, call, r, fds);
+		return;
+	}
+	if (r->op == REQUEST_SHUTDOWN && s->state != OVER) {
+		op_shutdown(s, call);
+		return;
+	}
+	if (s->state == NEW || s->state == OVER || !s->engine) {
+		error_kind(&e, ERR_NOT_RUNNING, "%s: the machine %s", request_op_name(r->op),
+			   s->state == OVER ? "has ended" : "was not started");
+		control_fail(call, &e);
+		return;
+	}
+	switch (r->op) {
+	case REQUEST_ATTACH_BLOCK:
+		op_attach_block(s, call, r, fds);
+		break;
+	case REQUEST_DETACH:
+		op_detach(s, call, r);
+		break;
+	case REQUEST_VSOCK_CONNECT:
+		op_vsock_connect(s, call, r);
+		break;
+	case REQUEST_PAUSE:
+		op_state(s, call, PAUSED);
+		break;
+	case REQUEST_RESUME:
+		op_state(s, call, RUNNING);
+		break;
+	case REQUEST_STATUS:
+		op_report(s, call, write_status);
+		break;
+	case REQUEST_CONSOLE:
+		op_report(s, call, write_console);
+		break;
+	case REQUEST_STATS:
+		op_report(s, call, write_stats);
+		break;
+	case REQUEST_START:
+	case REQUEST_SHUTDOWN:
+		break;
+	}
+}
+
+static void on_boot_closed(void *arg)
+{
+	struct sandbox *s = arg;
+
+	/* Nobody else can start a machine. Later the lifeline decides. */
+	if (s->state == NEW) {
+		log_error("the boot socket was closed before a start");
+		over(s, 1);
+	}
+}
+
+struct sandbox *sandbox_new(struct loop *l, uint64_t exec_us)
+{
+	struct sandbox *s = xcalloc(1, sizeof(*s));
+
+	*s = (struct sandbox){.loop = l, .exec_us = exec_us};
+	return s;
+}
+
+int sandbox_serve(struct sandbox *s, int boot, struct error *err)
+{
+	const struct control_handler h = {
+		.request = on_request, .boot_closed = on_boot_closed, .arg = s};
+
+	s->control = control_new(s->loop, boot, &h, err);
+	return s->control ? 0 : -1;
+}
+
+static void destroy(struct virtio_device *d)
+{
+	if (d)
+		d->ops->destroy(d);
+}
+
+void sandbox_free(struct sandbox *s)
+{
+	/* The engine's end fails what waits for it, and the vsock's what waits for the guest. */
+	engine_free(s->engine);
+	destroy(s->vsock);
+	destroy(s->rng);
+	for (unsigned i = 0; i < BLOCKS; i++)
+		destroy(s->blocks[i]);
+	if (s->control)
+		control_flush(s->control, FLUSH_MS);
+	control_free(s->control);
+	free(s);
+}
