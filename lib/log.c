@@ -27,6 +27,11 @@ bool log_enabled(enum log_level level)
 	return level <= logger.max;
 }
 
+bool log_is_json(void)
+{
+	return logger.format == LOG_FMT_JSON;
+}
+
 uint64_t now_us(void)
 {
 	struct timespec ts;

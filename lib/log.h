@@ -20,6 +20,7 @@ enum log_format { LOG_FMT_TEXT, LOG_FMT_JSON };
  */
 void log_setup(int fd, enum log_format format, enum log_level max, const char *name);
 bool log_enabled(enum log_level level);
+bool log_is_json(void);
 
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 #define log_error(...) log_write(LOG_LVL_ERROR, __VA_ARGS__)

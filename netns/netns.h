@@ -1,0 +1,20 @@
+/*
+ * netns.h - network namespaces, and what is in them, by rtnetlink (libmnl).
+ */
+#ifndef HUSK_NETNS_NETNS_H
+#define HUSK_NETNS_NETNS_H
+
+#include <stddef.h>
+
+#include "lib/error.h"
+
+/* The calling thread enters the namespace at `path` (such as /run/netns/x or /proc/PID/ns/net). */
+int netns_join(const char *path, struct error *err);
+/* The calling thread enters a new namespace, with its loopback up. */
+int netns_new(struct error *err);
+
+/* The name of the first link other than loopback that is up, in the namespace at `path`. Returns 1
+ * with `name` filled, 0 if there is none, -1 on error. The calling thread stays where it is. */
+int netns_first_link_up(const char *path, char name[16], struct error *err);
+
+#endif

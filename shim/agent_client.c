@@ -1,0 +1,222 @@
+#include "shim/agent_client.h"
+#include "lib/cleanup.h"
+#include "lib/frame.h"
+#include "lib/json.h"
+#include "lib/log.h"
+
+#include <string.h>
+#include <sys/socket.h>
+
+#define ANSWER_MS 30000	 /* what the agent does at once */
+#define CREATE_MS 120000 /* mounts, disks and the set-up of the process */
+
+int agent_connect(struct vmm_client *vmm, unsigned timeout_ms, struct agent_client *a,
+		  struct error *err)
+{
+	*a = (struct agent_client){.intr_fd = vmm->intr_fd};
+	a->sock = vmm_vsock_connect(vmm, AGENT_PORT_CONTROL, timeout_ms, err);
+	return a->sock < 0 ? -1 : 0;
+}
+
+void agent_close(struct agent_client *a)
+{
+	close_fd(&a->sock);
+}
+
+static int begin(struct agent_client *a, struct jsonw *w, const char *op, const char *container,
+		 struct error *err)
+{
+	if (jsonw_init(w, false, err) < 0)
+		return -1;
+	jsonw_obj(w);
+	jsonw_kint(w, "seq", ++a->seq);
+	jsonw_kstr(w, "op", op);
+	if (container)
+		jsonw_kstr(w, "container", container);
+	return 0;
+}
+
+static int send_request(struct agent_client *a, struct jsonw *w, struct error *err)
+{
+	const char *text;
+	size_t len;
+
+	jsonw_end_obj(w);
+	text = jsonw_finish(w, &len, err);
+	if (!text || frame_send(a->sock, text, len, NULL, 0, err) < 0)
+		return error_wrap(err, "agent");
+	return 0;
+}
+
+/* The answer to the last request. */
+static int answer(struct agent_client *a, struct agent_msg *m, unsigned timeout_ms,
+		  struct error *err)
+{
+	uint64_t deadline = timeout_ms ? now_us() + (uint64_t)timeout_ms * 1000 : 0;
+
+	for (;;) {
+		cleanup_free char *text = NULL;
+		size_t len;
+		int r = frame_recv(a->sock, &text, &len, NULL, NULL, a->intr_fd, deadline, err);
+
+		if (r == 0)
+			return error_kind(err, ERR_PEER, "the VM went away");
+		if (r < 0)
+			return error_wrap(err, "agent");
+		if (agent_msg_parse(text, len, m, err) < 0)
+			return -1;
+		if (m->seq == a->seq)
+			break;
+		agent_msg_free(m);
+	}
+	if (m->failed) {
+		if (err)
+			*err = m->error;
+		agent_msg_free(m);
+		return -1;
+	}
+	return 0;
+}
+
+static int call(struct agent_client *a, struct jsonw *w, struct agent_msg *out, unsigned timeout_ms,
+		struct error *err)
+{
+	struct agent_msg m;
+
+	if (send_request(a, w, err) < 0 || answer(a, &m, timeout_ms, err) < 0)
+		return -1;
+	if (out)
+		*out = m;
+	else
+		agent_msg_free(&m);
+	return 0;
+}
+
+int agent_hello(struct agent_client *a, struct agent_msg *out, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	return begin(a, &w, "hello", NULL, err) < 0 ? -1 : call(a, &w, out, ANSWER_MS, err);
+}
+
+int agent_create(struct agent_client *a, const char *container, const char *config,
+		 const char *lower, const char *upper, struct agent_msg *out, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin(a, &w, "create", container, err) < 0)
+		return -1;
+	jsonw_key(&w, "root");
+	jsonw_obj(&w);
+	jsonw_kstr(&w, "lower", lower);
+	jsonw_kstr(&w, "upper", upper);
+	jsonw_end_obj(&w);
+	jsonw_key(&w, "config");
+	jsonw_raw(&w, config, strlen(config));
+	return call(a, &w, out, CREATE_MS, err);
+}
+
+int agent_start(struct agent_client *a, const char *container, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	/* No limit: startContainer hooks have time limits of their own. */
+	return begin(a, &w, "start", container, err) < 0 ? -1 : call(a, &w, NULL, 0, err);
+}
+
+int agent_exec(struct agent_client *a, const char *container, const char *process,
+	       struct agent_msg *out, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin(a, &w, "exec", container, err) < 0)
+		return -1;
+	jsonw_key(&w, "spec");
+	jsonw_raw(&w, process, strlen(process));
+	return call(a, &w, out, CREATE_MS, err);
+}
+
+static int begin_kill(struct agent_client *a, struct jsonw *w, const char *container,
+		      const char *process, int signal, bool all, struct error *err)
+{
+	if (begin(a, w, "kill", container, err) < 0)
+		return -1;
+	jsonw_kstr(w, "process", process);
+	jsonw_kint(w, "signal", signal);
+	jsonw_kbool(w, "all", all);
+	return 0;
+}
+
+int agent_kill(struct agent_client *a, const char *container, const char *process, int signal,
+	       bool all, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin_kill(a, &w, container, process, signal, all, err) < 0)
+		return -1;
+	return call(a, &w, NULL, ANSWER_MS, err);
+}
+
+int agent_ps(struct agent_client *a, const char *container, struct agent_msg *out,
+	     struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	return begin(a, &w, "ps", container, err) < 0 ? -1 : call(a, &w, out, ANSWER_MS, err);
+}
+
+int agent_open_streams(struct vmm_client *vmm, const struct agent_msg *m, int fds[STREAMS],
+		       struct error *err)
+{
+	for (unsigned i = 0; i < STREAMS; i++)
+		fds[i] = -1;
+	for (unsigned i = 0; i < STREAMS; i++) {
+		if (!m->token[i][0])
+			continue;
+		fds[i] = vmm_vsock_connect(vmm, AGENT_PORT_STREAM, ANSWER_MS, err);
+		if (fds[i] >= 0 &&
+		    send(fds[i], m->token[i], AGENT_TOKEN_LEN, MSG_NOSIGNAL) == AGENT_TOKEN_LEN)
+			continue;
+		if (fds[i] >= 0)
+			error_errno(err, "open a stdio stream");
+		for (unsigned k = 0; k <= i; k++)
+			close_fd(&fds[k]);
+		return -1;
+	}
+	return 0;
+}
+
+int agent_send_wait(struct agent_client *a, const char *container, const char *process,
+		    int64_t *seq, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin(a, &w, "wait", container, err) < 0)
+		return -1;
+	*seq = a->seq;
+	jsonw_kstr(&w, "process", process);
+	return send_request(a, &w, err);
+}
+
+int agent_send_kill(struct agent_client *a, const char *container, const char *process, int signal,
+		    struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin_kill(a, &w, container, process, signal, false, err) < 0)
+		return -1;
+	return send_request(a, &w, err);
+}
+
+int agent_send_resize(struct agent_client *a, const char *container, const char *process,
+		      unsigned width, unsigned height, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin(a, &w, "resize", container, err) < 0)
+		return -1;
+	jsonw_kstr(&w, "process", process);
+	jsonw_kint(&w, "width", width);
+	jsonw_kint(&w, "height", height);
+	return send_request(a, &w, err);
+}

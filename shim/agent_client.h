@@ -1,0 +1,51 @@
+/*
+ * agent_client.h - husk's side of the agent protocol (docs/agent-protocol.md).
+ */
+#ifndef HUSK_SHIM_AGENT_CLIENT_H
+#define HUSK_SHIM_AGENT_CLIENT_H
+
+#include "shim/agent_msg.h"
+#include "shim/vmm_client.h"
+
+#define AGENT_PORT_CONTROL 1024
+#define AGENT_PORT_STREAM 1025
+
+struct agent_client {
+	int sock;
+	int intr_fd; /* as in struct vmm_client */
+	int64_t seq;
+};
+
+/* Connects through the VM's control socket; waits for the guest at most timeout_ms. */
+int agent_connect(struct vmm_client *vmm, unsigned timeout_ms, struct agent_client *a,
+		  struct error *err);
+void agent_close(struct agent_client *a);
+#define cleanup_agent __attribute__((cleanup(agent_close)))
+
+/* Each sends a request and waits for its answer, at most `timeout_ms` (0: no limit). */
+int agent_hello(struct agent_client *a, struct agent_msg *out, struct error *err);
+/* `config`: the text of config.json. `upper` NULL: no scratch disk. */
+int agent_create(struct agent_client *a, const char *container, const char *config,
+		 const char *lower, const char *upper, struct agent_msg *out, struct error *err);
+int agent_start(struct agent_client *a, const char *container, struct error *err);
+/* `process`: the text of a runtime-spec process object. */
+int agent_exec(struct agent_client *a, const char *container, const char *process,
+	       struct agent_msg *out, struct error *err);
+int agent_kill(struct agent_client *a, const char *container, const char *process, int signal,
+	       bool all, struct error *err);
+int agent_ps(struct agent_client *a, const char *container, struct agent_msg *out,
+	     struct error *err);
+
+/* Opens the streams of a create or exec answer. fds[STREAM_*] is -1 for those it does not have. */
+int agent_open_streams(struct vmm_client *vmm, const struct agent_msg *m, int fds[STREAMS],
+		       struct error *err);
+
+/* ---- without waiting, for the proxy's loop: the answer comes with *seq */
+int agent_send_wait(struct agent_client *a, const char *container, const char *process,
+		    int64_t *seq, struct error *err);
+int agent_send_kill(struct agent_client *a, const char *container, const char *process, int signal,
+		    struct error *err);
+int agent_send_resize(struct agent_client *a, const char *container, const char *process,
+		      unsigned width, unsigned height, struct error *err);
+
+#endif

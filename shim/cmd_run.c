@@ -1,0 +1,135 @@
+/*
+ * run: create, start, and (unless detached) wait. The waiting process passes signals on to the
+ * proxy and holds the terminal's settings; the proxy does the rest.
+ */
+#include "lib/cleanup.h"
+#include "lib/log.h"
+#include "shim/console.h"
+#include "shim/sandbox.h"
+#include "shim/spawn.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+/* All signals that can be waited for, but those that our own running makes. */
+static int all_signals_fd(void)
+{
+	sigset_t set;
+
+	sigfillset(&set);
+	sigdelset(&set, SIGCHLD);
+	sigdelset(&set, SIGPIPE);
+	sigdelset(&set, SIGSEGV);
+	sigdelset(&set, SIGBUS);
+	sigdelset(&set, SIGFPE);
+	sigdelset(&set, SIGILL);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void pass_signals(int sfd, pid_t pid, bool shared_terminal)
+{
+	struct signalfd_siginfo si;
+
+	while (read(sfd, &si, sizeof(si)) == sizeof(si)) {
+		/* The terminal tells the whole foreground group of a new size, the proxy too. */
+		if (si.ssi_signo == SIGWINCH && shared_terminal)
+			continue;
+		kill(pid, (int)si.ssi_signo);
+	}
+}
+
+/* Waits for the proxy. Its exit status is the container's. */
+static int await_proxy(pid_t pid, bool shared_terminal, struct error *err)
+{
+	cleanup_close int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	cleanup_close int sfd = all_signals_fd();
+	int status = 0;
+
+	if (pidfd < 0 || sfd < 0)
+		return error_errno(err, "watch the container");
+	for (;;) {
+		struct pollfd p[2] = {{.fd = pidfd, .events = POLLIN},
+				      {.fd = sfd, .events = POLLIN}};
+
+		if (poll(p, 2, -1) < 0)
+			continue;
+		if (p[1].revents)
+			pass_signals(sfd, pid, shared_terminal);
+		if (p[0].revents)
+			break;
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* Takes the container away again, and keeps the first error. */
+static int give_up(struct sandbox *s)
+{
+	struct container_state *st = &s->state;
+
+	kill(s->proxy.pid, SIGKILL);
+	while (waitpid(s->proxy.pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	st->pid = 0;
+	sandbox_destroy(&s->dir, st, NULL);
+	return -1;
+}
+
+int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
+{
+	cleanup_sandbox struct sandbox s = {.dir = {.fd = -1}, .proxy = {.link = -1}};
+	struct create_options o = {.foreground = true};
+	bool detach = false, keep = false, terminal;
+	const struct option_def defs[] = {
+		{"bundle", "b", OPT_STR, &o.bundle, "DIR",
+		 "directory with config.json (default: .)"},
+		{"console-socket", NULL, OPT_STR, &o.console_socket, "PATH",
+		 "Unix socket that gets the terminal's master"},
+		{"detach", "d", OPT_FLAG, &detach, NULL, "do not wait for the container"},
+		{"keep", NULL, OPT_FLAG, &keep, NULL, "do not delete the container when it ends"},
+		{"pid-file", NULL, OPT_STR, &o.pid_file, "FILE",
+		 "write the pid of the container to FILE"},
+		{"no-subreaper", NULL, OPT_IGNORE_FLAG, NULL, NULL,
+		 "accepted as runc's, without effect"},
+		{"no-pivot", NULL, OPT_IGNORE_FLAG, NULL, NULL,
+		 "accepted as runc's, without effect"},
+		{"no-new-keyring", NULL, OPT_IGNORE_FLAG, NULL, NULL,
+		 "accepted as runc's: the guest's keyring is the container's"},
+		{0}};
+	int first = verb_options(argc, argv, defs, "run", "ID", 1, 1, err);
+	cleanup_close int intr = -1;
+	struct error later = ERROR_INIT;
+	int status;
+
+	if (first < 0)
+		return -1;
+	o.id = argv[first];
+	o.foreground = !detach;
+	intr = interrupt_fd(err);
+	if (intr < 0 || sandbox_create(g, &o, intr, &s, err) < 0)
+		return -1;
+	terminal = s.spec->process->terminal && o.foreground && !o.console_socket;
+	if (terminal)
+		tty_raw(STDIN_FILENO);
+	if (sandbox_start(&s.dir, &s.state, s.spec, intr, err) < 0) {
+		tty_restore();
+		return give_up(&s);
+	}
+	if (detach)
+		return 0;
+	dir_unlock(&s.dir);
+	status = await_proxy(s.proxy.pid, terminal, err);
+	tty_restore();
+	if (keep || status < 0)
+		return status;
+	s.state.pid = 0;
+	/* Somebody else may have deleted it meanwhile. */
+	if (dir_lock(&s.dir, 10000, &later) == 0 && sandbox_destroy(&s.dir, &s.state, &later) < 0)
+		log_warn("%s", later.msg);
+	return status;
+}

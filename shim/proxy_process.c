@@ -1,0 +1,307 @@
+/*
+ * A proxy in a process of its own: how it is made, and how it and its maker agree.
+ *
+ * The maker (create, run, exec --detach) starts this same binary again with the guest process's
+ * arguments as its own (what ps and docker top show), _HUSK_PROXY in its environment, and
+ *
+ *	0 1 2	the stdio that the container's process is to have
+ *	3	link: a socket pair with framed messages to the maker
+ *	4	lifeline: the write end whose closing ends husk-vmm (init only)
+ *	5	the container's directory
+ *	6	the connected console socket (with a detached terminal only)
+ *	7	the log
+ *
+ * Being exec'ed anew keeps it small and free of the maker's memory. It enters its network
+ * namespace before the exec, so that a proxy that exists is where callers look for it. Then: maker
+ * sends "go" with the agent's connection and the streams; proxy makes the console and answers;
+ * maker sends "commit" once the state is on disk. A link that closes before is a maker that died or
+ * gave up: the proxy ends, with it the lifeline, with it the VM.
+ */
+#include "shim/proxy.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/frame.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "netns/netns.h"
+#include "shim/console.h"
+#include "shim/spawn.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define ENV_PROXY "_HUSK_PROXY"
+#define FD_LINK 3
+#define FD_LIFELINE 4
+#define FD_DIR 5
+#define FD_CONSOLE 6
+#define FD_LOG 7
+#define GO_US (30u * 1000000)
+
+bool proxy_requested(void)
+{
+	return getenv(ENV_PROXY) != NULL;
+}
+
+/* ---- the maker's side */
+
+static int enter_netns(void *arg)
+{
+	const struct proxy_spawn *s = arg;
+	char path[64];
+
+	if (s->join_netns_pid > 0) {
+		snprintf(path, sizeof(path), "/proc/%d/ns/net", s->join_netns_pid);
+		return netns_join(path, NULL);
+	}
+	if (s->netns)
+		return netns_join(s->netns, NULL);
+	return s->new_netns ? netns_new(NULL) : 0;
+}
+
+static char **proxy_env(void)
+{
+	char **env = xcalloc(4, sizeof(*env));
+	const char *keep[] = {"PATH", "HUSK_DATA"};
+	unsigned n = 0;
+
+	env[n++] = xstrdup(ENV_PROXY "=1");
+	for (size_t i = 0; i < ARRAY_LEN(keep); i++)
+		if (getenv(keep[i]))
+			env[n++] = xasprintf("%s=%s", keep[i], getenv(keep[i]));
+	return env;
+}
+
+static void free_env(char **env)
+{
+	for (char **e = env; *e; e++)
+		free(*e);
+	free(env);
+}
+
+int proxy_start(const struct proxy_spawn *s, struct proxy *p, struct error *err)
+{
+	cleanup_close int theirs = -1;
+	char **env;
+	int pair[2];
+
+	*p = (struct proxy){.link = -1};
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return error_errno(err, "socketpair");
+	p->link = pair[0];
+	theirs = pair[1];
+	env = proxy_env();
+	p->pid = spawn_process(&(struct spawn){.path = "/proc/self/exe",
+					       .argv = s->argv,
+					       .envp = env,
+					       .fds = (int[]){0, 1, 2, theirs, s->lifeline,
+							      s->dirfd, s->console_sock, s->log_fd},
+					       .nfds = 8,
+					       .new_session = s->own_session,
+					       .prepare = enter_netns,
+					       .arg = (void *)s},
+			       err);
+	free_env(env);
+	if (p->pid < 0) {
+		close_fd(&p->link);
+		p->pid = 0;
+		return error_wrap(err, "start the proxy (network namespace %s)",
+				  s->netns ? s->netns : "new");
+	}
+	return 0;
+}
+
+int proxy_go(struct proxy *p, const struct proxy_job *job, bool terminal, unsigned width,
+	     unsigned height, int intr_fd, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_free char *answer = NULL;
+	cleanup_json yajl_val v = NULL;
+	int fds[FRAME_FDS_MAX] = {job->agent_sock};
+	unsigned nfds = 1;
+	const char *text;
+	size_t len;
+	int r;
+
+	for (unsigned i = 0; i < STREAMS; i++)
+		if (job->streams[i] >= 0)
+			fds[nfds++] = job->streams[i];
+	if (jsonw_init(&w, false, err) < 0)
+		return -1;
+	jsonw_obj(&w);
+	jsonw_kstr(&w, "op", "go");
+	jsonw_kstr(&w, "container", job->container);
+	jsonw_kstr(&w, "process", job->process);
+	jsonw_kbool(&w, "init", job->init);
+	jsonw_kbool(&w, "terminal", terminal);
+	jsonw_kbool(&w, "debug", log_enabled(LOG_LVL_DEBUG));
+	jsonw_kbool(&w, "log_json", log_is_json());
+	jsonw_kint(&w, "width", width);
+	jsonw_kint(&w, "height", height);
+	jsonw_end_obj(&w);
+	text = jsonw_finish(&w, &len, err);
+	if (!text || frame_send(p->link, text, len, fds, nfds, err) < 0)
+		return error_wrap(err, "proxy");
+	r = frame_recv(p->link, &answer, &len, NULL, NULL, intr_fd, now_us() + GO_US, err);
+	if (r == 0)
+		return error_kind(err, ERR_PEER, "the proxy ended");
+	if (r < 0)
+		return error_wrap(err, "proxy");
+	v = json_parse(answer, len, err);
+	if (!v)
+		return -1;
+	if (json_str(v, "error"))
+		return error_set(err, "%s", json_str(v, "error"));
+	return 0;
+}
+
+int proxy_commit(struct proxy *p, struct error *err)
+{
+	static const char msg[] = "{\"op\":\"commit\"}";
+	int r = frame_send(p->link, msg, sizeof(msg) - 1, NULL, 0, err);
+
+	close_fd(&p->link);
+	return r;
+}
+
+void proxy_abort(struct proxy *p)
+{
+	close_fd(&p->link);
+	if (p->pid <= 0)
+		return;
+	kill(p->pid, SIGKILL);
+	while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	p->pid = 0;
+}
+
+/* ---- the proxy's side */
+
+struct orders {
+	char *container, *process;
+	bool init, terminal;
+	unsigned width, height;
+	struct proxy_job job;
+};
+
+static int take_orders(struct orders *o, struct error *err)
+{
+	cleanup_free char *text = NULL;
+	cleanup_json yajl_val v = NULL;
+	int fds[FRAME_FDS_MAX];
+	unsigned nfds = FRAME_FDS_MAX, want;
+	size_t len;
+	int r = frame_recv(FD_LINK, &text, &len, fds, &nfds, -1, 0, err);
+
+	if (r <= 0)
+		return r < 0 ? -1 : error_kind(err, ERR_PEER, "given up");
+	v = json_parse(text, len, err);
+	if (!v)
+		return -1;
+	o->container = xstrdup(json_str(v, "container") ?: "");
+	o->process = xstrdup(json_str(v, "process") ?: "");
+	o->init = json_bool(v, "init", false);
+	o->terminal = json_bool(v, "terminal", false);
+	o->width = (unsigned)json_int(v, "width", 0);
+	o->height = (unsigned)json_int(v, "height", 0);
+	log_setup(FD_LOG, json_bool(v, "log_json", false) ? LOG_FMT_JSON : LOG_FMT_TEXT,
+		  json_bool(v, "debug", false) ? LOG_LVL_DEBUG : LOG_LVL_INFO, "husk");
+	want = o->terminal ? 2 : 4;
+	if (nfds != want)
+		return error_kind(err, ERR_PEER, "%u descriptors came instead of %u", nfds, want);
+	o->job = (struct proxy_job){.container = o->container,
+				    .process = o->process,
+				    .agent_sock = fds[0],
+				    .streams = {-1, -1, -1, -1},
+				    .init = o->init,
+				    .dirfd = FD_DIR,
+				    .tty_fd = -1,
+				    .intr = -1};
+	if (o->terminal)
+		o->job.streams[STREAM_CONSOLE] = fds[1];
+	else
+		memcpy(o->job.streams, fds + 1, 3 * sizeof(int));
+	return 0;
+}
+
+static int answer(const char *problem)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	const char *text;
+	size_t len;
+
+	if (jsonw_init(&w, false, NULL) < 0)
+		return -1;
+	jsonw_obj(&w);
+	if (problem)
+		jsonw_kstr(&w, "error", problem);
+	jsonw_end_obj(&w);
+	text = jsonw_finish(&w, &len, NULL);
+	return text ? frame_send(FD_LINK, text, len, NULL, 0, NULL) : -1;
+}
+
+static int await_commit(void)
+{
+	cleanup_free char *text = NULL;
+	size_t len;
+
+	return frame_recv(FD_LINK, &text, &len, NULL, NULL, -1, 0, NULL) == 1 ? 0 : -1;
+}
+
+/* The terminal: one of our own whose master goes to the console socket, or the caller's. */
+static int setup_terminal(struct orders *o, bool have_socket, struct error *err)
+{
+	if (have_socket)
+		o->job.tty_fd = console_make(FD_CONSOLE, o->width, o->height, err);
+	else
+		o->job.tty_fd = STDIN_FILENO;
+	return o->job.tty_fd < 0 ? -1 : 0;
+}
+
+/* Where `husk ps` finds the host pid of an exec'ed process. */
+static char *note_pid(const struct orders *o)
+{
+	char text[64];
+	char *name;
+
+	if (o->init || !o->process[0] || strspn(o->process, "0123456789") != strlen(o->process))
+		return NULL;
+	name = xasprintf("exec.%s", o->process);
+	snprintf(text, sizeof(text), "%d %llu", (int)getpid(),
+		 (unsigned long long)proc_start_time(getpid()));
+	file_write_atomic(FD_DIR, name, text, strlen(text), 0600, NULL);
+	return name;
+}
+
+int proxy_main(void)
+{
+	struct orders o = {0};
+	struct error err = ERROR_INIT;
+	cleanup_free char *noted = NULL;
+	bool console;
+	int status;
+
+	unsetenv(ENV_PROXY);
+	for (int fd = FD_LINK; fd <= FD_LOG; fd++)
+		set_cloexec(fd, true);
+	console = is_socket(FD_CONSOLE);
+	if (take_orders(&o, &err) < 0)
+		return 1;
+	if (o.terminal && setup_terminal(&o, console, &err) < 0) {
+		answer(err.msg);
+		return 1;
+	}
+	close(FD_CONSOLE);
+	if (answer(NULL) < 0 || await_commit() < 0)
+		return 1;
+	close(FD_LINK);
+	noted = note_pid(&o);
+	status = proxy_run(&o.job);
+	if (noted)
+		unlinkat(FD_DIR, noted, 0);
+	return status;
+}

@@ -1,0 +1,559 @@
+/*
+ * How a container is made, started and taken away.
+ *
+ * create has three things going at once: husk-vmm boots the guest, mkfs.erofs turns the root file
+ * system into an image, and the proxy enters its network namespace. They meet when the disks are
+ * attached and the agent is told to set the container up. Nothing needs undoing by hand when
+ * something fails, or when this process is killed: the VM ends when the last write end of its
+ * lifeline closes (ours and the proxy's), the proxy ends when its link closes before the commit,
+ * and the disks are files without names. What is left is the container's directory, which a
+ * failed create removes and `delete` can remove at any time.
+ */
+#include "shim/sandbox.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/log.h"
+#include "netns/netns.h"
+#include "oci/unsupported.h"
+#include "oci/validate.h"
+#include "shim/console.h"
+#include "shim/hooks.h"
+#include "shim/image.h"
+#include "shim/paths.h"
+#include "shim/spawn.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define MIB (1024ull * 1024)
+#define MEM_DEFAULT (512 * MIB)
+#define MEM_OVERHEAD (128 * MIB) /* guest kernel and agent, on top of a container's limit */
+#define BOOT_TIMEOUT_S 60
+#define GONE_MS 10000 /* how long processes that were told to end may take */
+
+/* ---- a container's configuration */
+
+struct plan {
+	char *bundle, *config, *rootfs, *data;
+	struct oci_spec *spec; /* belongs to the sandbox */
+	uint64_t mem_bytes;
+	unsigned vcpus;
+};
+
+static void free_plan(struct plan *p)
+{
+	free(p->bundle);
+	free(p->config);
+	free(p->rootfs);
+	free(p->data);
+}
+
+static int find_rootfs(struct plan *p, struct error *err)
+{
+	const char *path = p->spec->root_path;
+	cleanup_free char *joined =
+		path[0] == '/' ? xstrdup(path) : xasprintf("%s/%s", p->bundle, path);
+	struct stat st;
+
+	if (stat(joined, &st) < 0)
+		return error_errno(err, "root.path: %s", joined);
+	if (!S_ISDIR(st.st_mode))
+		return error_kind(err, ERR_INVALID, "root.path: %s: not a directory", joined);
+	p->rootfs = realpath(joined, NULL);
+	return p->rootfs ? 0 : error_errno(err, "root.path: %s", joined);
+}
+
+/* The guest gets what the container may use and what its kernel needs. */
+static void size_machine(struct plan *p)
+{
+	const struct oci_resources *r = p->spec->lnx.resources;
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	p->mem_bytes = MEM_DEFAULT;
+	p->vcpus = 1;
+	if (r && r->memory.limit.has && r->memory.limit.v > 0) {
+		uint64_t limit = (uint64_t)r->memory.limit.v;
+
+		p->mem_bytes = (limit + limit / 16 + MEM_OVERHEAD + MIB - 1) / MIB * MIB;
+	}
+	if (r && r->cpu.quota_us.has && r->cpu.quota_us.v > 0) {
+		uint64_t period =
+			r->cpu.period_us.has && r->cpu.period_us.v ? r->cpu.period_us.v : 100000;
+		uint64_t n = ((uint64_t)r->cpu.quota_us.v + period - 1) / period;
+
+		p->vcpus = n < (uint64_t)cpus ? (unsigned)n : (unsigned)cpus;
+	}
+}
+
+static int load_plan(const struct create_options *o, struct plan *p, struct error *err)
+{
+	cleanup_free char *path = NULL;
+	size_t len;
+
+	p->bundle = realpath(o->bundle ? o->bundle : ".", NULL);
+	if (!p->bundle)
+		return error_errno(err, "bundle %s", o->bundle ? o->bundle : ".");
+	path = xasprintf("%s/config.json", p->bundle);
+	if (access(path, F_OK) < 0 && errno == ENOENT)
+		return error_kind(err, ERR_INVALID,
+				  "%s: no such file or directory: make one with 'husk spec'", path);
+	if (file_read(AT_FDCWD, path, OCI_SPEC_MAX, &p->config, &len, err) < 0)
+		return -1;
+	if (oci_spec_parse(p->config, len, &p->spec, err) < 0 ||
+	    oci_spec_validate(p->spec, err) < 0 || oci_spec_supported(p->spec, err) < 0 ||
+	    find_rootfs(p, err) < 0)
+		return error_wrap(err, "%s", path);
+	oci_spec_warn(p->spec);
+	size_machine(p);
+	p->data = path_data(err);
+	return p->data ? 0 : -1;
+}
+
+/* ---- create */
+
+struct making {
+	const struct globals *g;
+	const struct create_options *o;
+	struct sandbox *s;
+	struct plan plan;
+	int intr_fd;
+	int lifeline; /* write end */
+	pid_t vmm_pid;
+	struct vmm_client vmm;
+	struct agent_client agent;
+	struct root_image image;
+	int streams[STREAMS];
+	uint64_t t_vmm; /* when husk-vmm was started */
+};
+
+static int start_vmm(struct making *m, struct error *err)
+{
+	cleanup_close int listen_sock = vmm_listen(m->s->dir.fd, err);
+	cleanup_close int rd = -1;
+	struct vmm_config cfg = {.engine = "qemu",
+				 .mem_bytes = m->plan.mem_bytes,
+				 .vcpus = m->plan.vcpus,
+				 .debug = m->g->debug,
+				 .listen_sock = listen_sock,
+				 .log_fd = m->g->log_fd};
+	int p[2];
+
+	if (listen_sock < 0)
+		return -1;
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return error_errno(err, "pipe");
+	rd = p[0];
+	m->lifeline = p[1];
+	cfg.lifeline = rd;
+	if (m->o->foreground && cfg.log_fd < 0)
+		cfg.log_fd = STDERR_FILENO;
+	m->t_vmm = now_us();
+	m->vmm_pid = vmm_spawn(&cfg, m->intr_fd, &m->vmm, err);
+	if (m->vmm_pid < 0) {
+		m->vmm_pid = 0;
+		return -1;
+	}
+	m->s->state.vmm_pid = m->vmm_pid;
+	m->s->state.vmm_start = proc_start_time(m->vmm_pid);
+	return 0;
+}
+
+static int start_proxy(struct making *m, struct error *err)
+{
+	const struct oci_spec *spec = m->plan.spec;
+	const struct oci_namespace *net = oci_spec_namespace(spec, OCI_NS_NETWORK);
+	cleanup_close int console = -1;
+	struct proxy_spawn ps = {.argv = spec->process->args,
+				 .netns = net ? net->path : NULL,
+				 .new_netns = net && !net->path,
+				 .lifeline = m->lifeline,
+				 .dirfd = m->s->dir.fd,
+				 .console_sock = -1,
+				 .log_fd = m->g->log_fd,
+				 .own_session = true};
+
+	if (spec->process->terminal && m->o->foreground && !m->o->console_socket) {
+		ps.own_session = false;
+	} else if (spec->process->terminal) {
+		if (!m->o->console_socket)
+			return error_kind(
+				err, ERR_USAGE,
+				"process.terminal: cannot allocate tty if husk will detach "
+				"without setting console socket: give --console-socket");
+		console = console_connect(m->o->console_socket, err);
+		if (console < 0)
+			return -1;
+		ps.console_sock = console;
+	} else if (m->o->console_socket) {
+		return error_kind(
+			err, ERR_USAGE,
+			"--console-socket: cannot use console socket if process.terminal is "
+			"false");
+	}
+	if (m->o->foreground && ps.log_fd < 0)
+		ps.log_fd = STDERR_FILENO;
+	if (proxy_start(&ps, &m->s->proxy, err) < 0)
+		return -1;
+	m->s->state.pid = m->s->proxy.pid;
+	m->s->state.pid_start = proc_start_time(m->s->proxy.pid);
+	return 0;
+}
+
+static int run_create_hooks(struct making *m, struct error *err)
+{
+	static const enum oci_hook_phase phases[] = {OCI_HOOK_PRESTART, OCI_HOOK_CREATE_RUNTIME,
+						     OCI_HOOK_CREATE_CONTAINER};
+	struct oci_state view = state_view(&m->s->state, m->plan.spec);
+	cleanup_free char *text = NULL;
+
+	if (oci_state_for_hook(&view, &text, NULL, err) < 0)
+		return -1;
+	for (size_t i = 0; i < ARRAY_LEN(phases); i++)
+		if (hooks_run(m->plan.spec, phases[i], text, m->plan.bundle, m->intr_fd, err) < 0)
+			return -1;
+	return 0;
+}
+
+static int attach_disks(struct making *m, struct error *err)
+{
+	cleanup_close int root = -1, scratch = -1;
+	uint64_t t = now_us();
+
+	if (!m->plan.spec->root_readonly) {
+		scratch = scratch_make(m->plan.data, m->intr_fd, err);
+		if (scratch < 0)
+			return -1;
+		t = log_elapsed("scratch disk", t);
+	}
+	root = root_image_finish(&m->image, m->plan.rootfs, m->plan.data, m->intr_fd, err);
+	if (root < 0)
+		return -1;
+	t = log_elapsed("root image (wait)", t);
+	if (vmm_wait_started(&m->vmm, now_us() + BOOT_TIMEOUT_S * 1000000ull, err) < 0)
+		return -1;
+	log_elapsed("VMM start (since its exec)", m->t_vmm);
+	t = now_us();
+	if (vmm_attach_block(&m->vmm, "root", root, true, false, err) < 0)
+		return -1;
+	if (scratch >= 0 && vmm_attach_block(&m->vmm, "scratch", scratch, false, true, err) < 0)
+		return -1;
+	log_elapsed("attach disks", t);
+	return 0;
+}
+
+static unsigned boot_timeout_s(void)
+{
+	const char *s = getenv("HUSK_BOOT_TIMEOUT");
+	int n = s ? atoi(s) : 0;
+
+	return n > 0 ? (unsigned)n : BOOT_TIMEOUT_S;
+}
+
+/* Adds the end of the guest's console to an error about a guest that does not answer. */
+static int no_answer(struct making *m, struct error *err)
+{
+	cleanup_free char *console = vmm_console(&m->vmm);
+	size_t n = strlen(console);
+	const char *tail = n > 1000 ? console + n - 1000 : console;
+	char *p;
+
+	while ((p = strchr(console, '\n')))
+		*p = '|';
+	return error_kind(err, ERR_TIMEOUT,
+			  "the guest did not answer within %u s: last console lines: %s",
+			  boot_timeout_s(), tail[0] ? tail : "(none)");
+}
+
+static void log_boot(struct making *m)
+{
+	cleanup_agent_msg struct agent_msg hello = {0};
+	struct vmm_times t = {0};
+
+	if (!log_enabled(LOG_LVL_DEBUG) || agent_hello(&m->agent, &hello, NULL) < 0 ||
+	    vmm_times(&m->vmm, &t, NULL) < 0)
+		return;
+	log_debug("time: VMM exec to machine: %.3f ms", (double)(t.machine - t.exec) / 1000);
+	log_debug("time: kernel (guest clock): %.3f ms", (double)hello.boot_kernel_us / 1000);
+	log_debug("time: agent (guest clock): %.3f ms",
+		  (double)(hello.boot_agent_us - hello.boot_kernel_us) / 1000);
+	log_debug("time: VMM exec to agent ready: %.3f ms", (double)(t.ready - t.exec) / 1000);
+	log_debug("guest kernel: %s", hello.kernel);
+}
+
+static int meet_agent(struct making *m, struct error *err)
+{
+	uint64_t t = now_us();
+
+	if (agent_connect(&m->vmm, boot_timeout_s() * 1000, &m->agent, err) < 0)
+		return err && err->kind == ERR_TIMEOUT ? no_answer(m, err) : -1;
+	log_elapsed("agent (wait)", t);
+	log_boot(m);
+	return 0;
+}
+
+static int create_in_guest(struct making *m, struct error *err)
+{
+	const struct oci_process *p = m->plan.spec->process;
+	struct agent_msg made;
+	struct proxy_job job;
+	uint64_t t = now_us();
+	int r;
+
+	if (agent_create(&m->agent, m->s->dir.id, m->plan.config, "root",
+			 m->plan.spec->root_readonly ? NULL : "scratch", &made, err) < 0)
+		return -1;
+	t = log_elapsed("create in the guest", t);
+	r = agent_open_streams(&m->vmm, &made, m->streams, err);
+	agent_msg_free(&made);
+	if (r < 0)
+		return -1;
+	job = (struct proxy_job){.container = m->s->dir.id,
+				 .process = "",
+				 .agent_sock = m->agent.sock,
+				 .init = true};
+	memcpy(job.streams, m->streams, sizeof(job.streams));
+	r = proxy_go(&m->s->proxy, &job, p->terminal, p->console_width, p->console_height,
+		     m->intr_fd, err);
+	log_elapsed("streams and proxy", t);
+	return r;
+}
+
+static int make(struct making *m, struct error *err)
+{
+	const struct oci_spec *spec = m->plan.spec;
+	struct container_state *st = &m->s->state;
+	bool hooks = hooks_any(spec, OCI_HOOK_PRESTART) ||
+		     hooks_any(spec, OCI_HOOK_CREATE_RUNTIME) ||
+		     hooks_any(spec, OCI_HOOK_CREATE_CONTAINER);
+	uint64_t t = now_us();
+
+	if (start_vmm(m, err) < 0)
+		return -1;
+	t = log_elapsed("fork husk-vmm", t);
+	/* Hooks may change the root file system: then the image has to wait for them. */
+	if (!hooks && root_image_begin(m->plan.rootfs, m->plan.data, &m->image, err) < 0)
+		return -1;
+	if (start_proxy(m, err) < 0)
+		return -1;
+	log_elapsed("proxy and network namespace", t);
+	st->status = OCI_STATUS_CREATING;
+	if (state_save(&m->s->dir, st, err) < 0)
+		return -1;
+	if (hooks && (run_create_hooks(m, err) < 0 ||
+		      root_image_begin(m->plan.rootfs, m->plan.data, &m->image, err) < 0))
+		return -1;
+	if (attach_disks(m, err) < 0 || meet_agent(m, err) < 0 || create_in_guest(m, err) < 0)
+		return -1;
+	st->status = OCI_STATUS_CREATED;
+	if (m->o->pid_file && pid_file_write(m->o->pid_file, st->pid, err) < 0)
+		return -1;
+	if (state_save(&m->s->dir, st, err) < 0)
+		return -1;
+	return proxy_commit(&m->s->proxy, err);
+}
+
+/* Everything that `make` opened and the sandbox does not need any more. */
+static void release(struct making *m)
+{
+	root_image_free(&m->image);
+	vmm_close(&m->vmm);
+	agent_close(&m->agent);
+	for (unsigned i = 0; i < STREAMS; i++)
+		close_fd(&m->streams[i]);
+	close_fd(&m->lifeline);
+	free_plan(&m->plan);
+}
+
+/* Waits until a process has gone, our child or not; kills it when it takes too long. */
+static void await_gone(pid_t pid, uint64_t start)
+{
+	uint64_t end = now_us() + GONE_MS * 1000ull;
+
+	while (process_alive(pid, start)) {
+		if (now_us() > end)
+			kill(pid, SIGKILL);
+		poll(NULL, 0, 1);
+	}
+}
+
+static void undo(struct making *m)
+{
+	struct container_state *st = &m->s->state;
+
+	proxy_abort(&m->s->proxy);
+	release(m);
+	if (m->vmm_pid > 0) {
+		await_gone(st->vmm_pid, st->vmm_start);
+		waitpid(m->vmm_pid, NULL, 0);
+	}
+	dir_remove(&m->s->dir, NULL);
+}
+
+int sandbox_create(const struct globals *g, const struct create_options *o, int intr_fd,
+		   struct sandbox *s, struct error *err)
+{
+	struct making m = {.g = g,
+			   .o = o,
+			   .s = s,
+			   .intr_fd = intr_fd,
+			   .lifeline = -1,
+			   .vmm = {.sock = -1},
+			   .agent = {.sock = -1},
+			   .image = {.fd = -1, .log_fd = -1},
+			   .streams = {-1, -1, -1, -1}};
+	uint64_t t = now_us();
+
+	*s = (struct sandbox){.dir = {.fd = -1}, .proxy = {.link = -1}};
+	if (id_check(o->id, err) < 0)
+		return -1;
+	if (load_plan(o, &m.plan, err) < 0) {
+		oci_spec_free(m.plan.spec);
+		free_plan(&m.plan);
+		return -1;
+	}
+	s->spec = m.plan.spec;
+	log_elapsed("parse", t);
+	if (dir_make(g->root, o->id, &s->dir, err) < 0) {
+		release(&m);
+		return -1;
+	}
+	s->state.id = xstrdup(o->id);
+	s->state.bundle = xstrdup(m.plan.bundle);
+	s->state.rootfs = xstrdup(m.plan.rootfs);
+	s->state.config = xstrdup(m.plan.config);
+	s->state.engine = xstrdup("qemu");
+	clock_gettime(CLOCK_REALTIME, &s->state.created);
+	if (make(&m, err) < 0) {
+		undo(&m);
+		return -1;
+	}
+	release(&m);
+	log_elapsed("create, in all", t);
+	return 0;
+}
+
+void sandbox_free(struct sandbox *s)
+{
+	dir_close(&s->dir);
+	state_free(&s->state);
+	oci_spec_free(s->spec);
+	close_fd(&s->proxy.link);
+	s->spec = NULL;
+}
+
+/* ---- start */
+
+static int check_network(pid_t pid, struct error *err)
+{
+	cleanup_free char *path = xasprintf("/proc/%d/ns/net", (int)pid);
+	char name[16];
+	int r = netns_first_link_up(path, name, err);
+
+	if (r > 0)
+		return error_kind(
+			err, ERR_UNSUPPORTED,
+			"linux.namespaces: the network namespace has a network interface "
+			"(%s), and this version of husk cannot give it to the microVM yet: "
+			"run the container without network (docker: --network none)",
+			name);
+	return r;
+}
+
+int sandbox_start(const struct container_dir *d, struct container_state *st,
+		  const struct oci_spec *spec, int intr_fd, struct error *err)
+{
+	cleanup_vmm struct vmm_client vmm = {.sock = -1};
+	cleanup_agent struct agent_client a = {.sock = -1};
+	struct oci_state view;
+	cleanup_free char *text = NULL;
+	uint64_t t = now_us();
+
+	if (st->status == OCI_STATUS_STOPPED)
+		return error_kind(err, ERR_NOT_RUNNING,
+				  "cannot start a container that has stopped");
+	if (st->status == OCI_STATUS_RUNNING)
+		return error_set(err, "cannot start an already running container");
+	if (st->status != OCI_STATUS_CREATED)
+		return error_set(err, "cannot start a container in the %s state",
+				 oci_status_name(st->status));
+	if (check_network(st->pid, err) < 0 || container_agent(d, st, &vmm, &a, err) < 0)
+		return -1;
+	a.intr_fd = intr_fd;
+	if (agent_start(&a, d->id, err) < 0)
+		return -1;
+	st->status = OCI_STATUS_RUNNING;
+	if (state_save(d, st, err) < 0)
+		return -1;
+	log_elapsed("start", t);
+	view = state_view(st, spec);
+	if (oci_state_for_hook(&view, &text, NULL, err) < 0)
+		return -1;
+	return hooks_run(spec, OCI_HOOK_POSTSTART, text, st->bundle, intr_fd, err);
+}
+
+/* ---- end */
+
+int sandbox_destroy(struct container_dir *d, struct container_state *st, struct error *err)
+{
+	cleanup_oci_spec struct oci_spec *spec = NULL;
+	cleanup_free char *text = NULL;
+	struct error hook_err = ERROR_INIT;
+	struct oci_state view;
+
+	if (process_alive(st->pid, st->pid_start)) {
+		kill(st->pid, SIGKILL);
+		await_gone(st->pid, st->pid_start);
+	}
+	/* The proxy held the lifeline: the VM ends by itself. */
+	await_gone(st->vmm_pid, st->vmm_start);
+	st->status = OCI_STATUS_STOPPED;
+	st->pid = 0;
+	if (dir_remove(d, err) < 0)
+		return -1;
+	view = state_view(st, NULL);
+	if (!st->config || container_spec(st, &spec, &hook_err) < 0)
+		return 0;
+	view = state_view(st, spec);
+	/* A failing poststop hook is a warning: the container is gone (runtime.md, "Lifecycle"). */
+	if (oci_state_for_hook(&view, &text, NULL, &hook_err) < 0 ||
+	    hooks_run(spec, OCI_HOOK_POSTSTOP, text, st->bundle, -1, &hook_err) < 0)
+		log_warn("%s", hook_err.msg);
+	return 0;
+}
+
+/* ---- existing containers */
+
+int container_open(const struct globals *g, const char *id, bool lock, struct container_dir *d,
+		   struct container_state *st, struct error *err)
+{
+	if (dir_open(g->root, id, lock, GONE_MS, d, err) < 0)
+		return -1;
+	if (state_load(d, st, err) < 0) {
+		dir_close(d);
+		return -1;
+	}
+	return 0;
+}
+
+int container_spec(const struct container_state *st, struct oci_spec **spec, struct error *err)
+{
+	if (!st->config)
+		return error_set(err, "container \"%s\": its state has no configuration", st->id);
+	return oci_spec_parse(st->config, strlen(st->config), spec, err);
+}
+
+int container_agent(const struct container_dir *d, const struct container_state *st,
+		    struct vmm_client *vmm, struct agent_client *a, struct error *err)
+{
+	if (st->status == OCI_STATUS_STOPPED)
+		return error_kind(err, ERR_NOT_RUNNING, "container not running");
+	if (vmm_connect(d->fd, vmm, err) < 0)
+		return -1;
+	return agent_connect(vmm, GONE_MS, a, err);
+}

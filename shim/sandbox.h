@@ -1,0 +1,52 @@
+/*
+ * sandbox.h - how a container comes to be: design of docs/architecture.md, "Life of a container".
+ */
+#ifndef HUSK_SHIM_SANDBOX_H
+#define HUSK_SHIM_SANDBOX_H
+
+#include "shim/proxy.h"
+#include "shim/state.h"
+#include "shim/verbs.h"
+
+struct create_options {
+	const char *id;
+	const char *bundle;	    /* NULL: the current directory */
+	const char *pid_file;	    /* NULL: none */
+	const char *console_socket; /* NULL: none */
+	bool foreground;	    /* the container uses this process's terminal */
+};
+
+/* A container that exists: state `created`, its proxy committed or (until then) ours. */
+struct sandbox {
+	struct container_dir dir;
+	struct container_state state;
+	struct oci_spec *spec;
+	struct proxy proxy;
+};
+
+/* Does all of `create`. On failure nothing is left: no process, no file. `intr_fd` as in
+ * interrupt_fd(). The directory stays locked until sandbox_free(). */
+int sandbox_create(const struct globals *g, const struct create_options *o, int intr_fd,
+		   struct sandbox *s, struct error *err);
+
+/* Does all of `start` on a created container whose directory is locked. */
+int sandbox_start(const struct container_dir *d, struct container_state *st,
+		  const struct oci_spec *spec, int intr_fd, struct error *err);
+
+/* Ends what is left of a container (proxy, VM), runs poststop hooks and removes its directory. */
+int sandbox_destroy(struct container_dir *d, struct container_state *st, struct error *err);
+
+void sandbox_free(struct sandbox *s);
+#define cleanup_sandbox __attribute__((cleanup(sandbox_free)))
+
+/* For verbs on an existing container: opens its directory (locked if `lock`) and loads its state.
+ */
+int container_open(const struct globals *g, const char *id, bool lock, struct container_dir *d,
+		   struct container_state *st, struct error *err);
+/* Parses the config text that the state keeps. */
+int container_spec(const struct container_state *st, struct oci_spec **spec, struct error *err);
+/* Connects to the agent of a container that runs; ERR_NOT_RUNNING otherwise. */
+int container_agent(const struct container_dir *d, const struct container_state *st,
+		    struct vmm_client *vmm, struct agent_client *a, struct error *err);
+
+#endif

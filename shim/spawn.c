@@ -1,0 +1,150 @@
+#include "shim/spawn.h"
+#include "lib/cleanup.h"
+#include "lib/log.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
+
+/* Moves the wanted fds to 0..n-1. Sources are first lifted above every target. */
+static int place_fds(const struct spawn *s)
+{
+	int tmp[16];
+
+	if (s->nfds > ARRAY_LEN(tmp)) {
+		errno = EMFILE;
+		return -1;
+	}
+	for (unsigned i = 0; i < s->nfds; i++) {
+		int fd = s->fds[i] >= 0 ? s->fds[i] : open("/dev/null", O_RDWR | O_CLOEXEC);
+
+		tmp[i] = fcntl(fd, F_DUPFD_CLOEXEC, 64);
+		if (tmp[i] < 0)
+			return -1;
+	}
+	for (unsigned i = 0; i < s->nfds; i++)
+		if (dup2(tmp[i], (int)i) < 0)
+			return -1;
+	return syscall(SYS_close_range, s->nfds, ~0U, CLOSE_RANGE_CLOEXEC) < 0 ? -1 : 0;
+}
+
+static void reset_signals(void)
+{
+	sigset_t none;
+
+	for (int i = 1; i < NSIG; i++)
+		signal(i, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* In the child: never returns. Writes errno to `report` (CLOEXEC) on failure. */
+static void run_child(const struct spawn *s, int report, pid_t parent)
+{
+	int saved;
+
+	if (s->die_with_parent) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(127);
+	}
+	/* Out of the way of 0..n-1; CLOEXEC closes it at a successful exec. */
+	report = fcntl(report, F_DUPFD_CLOEXEC, 128);
+	if (s->new_session)
+		setsid();
+	if (s->cwd && chdir(s->cwd) < 0)
+		goto fail;
+	if (s->prepare && s->prepare(s->arg) < 0)
+		goto fail;
+	if (place_fds(s) < 0)
+		goto fail;
+	reset_signals();
+	execve(s->path, s->argv, s->envp ? s->envp : environ);
+fail:
+	saved = errno;
+	if (write(report, &saved, sizeof(saved)) < 0)
+		_exit(127);
+	_exit(127);
+}
+
+pid_t spawn_process(const struct spawn *s, struct error *err)
+{
+	cleanup_close int rd = -1;
+	pid_t pid, self = getpid();
+	int p[2], child_errno = 0;
+	ssize_t n;
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return error_errno(err, "pipe");
+	rd = p[0];
+	pid = fork();
+	if (pid == 0)
+		run_child(s, p[1], self);
+	close(p[1]);
+	if (pid < 0)
+		return error_errno(err, "fork");
+	do
+		n = read(rd, &child_errno, sizeof(child_errno));
+	while (n < 0 && errno == EINTR);
+	if (n == sizeof(child_errno)) {
+		waitpid(pid, NULL, 0);
+		errno = child_errno;
+		return error_errno(err, "exec %s", s->path);
+	}
+	return pid;
+}
+
+int spawn_wait(pid_t pid, int intr_fd, uint64_t deadline_us, int *status, struct error *err)
+{
+	cleanup_close int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	int r = 0;
+
+	if (pidfd < 0)
+		return error_errno(err, "pidfd_open");
+	for (;;) {
+		struct pollfd p[2] = {{.fd = pidfd, .events = POLLIN},
+				      {.fd = intr_fd, .events = POLLIN}};
+		uint64_t now = now_us();
+		int ms = -1;
+
+		if (deadline_us)
+			ms = now >= deadline_us ? 0 : (int)((deadline_us - now + 999) / 1000);
+		r = poll(p, intr_fd >= 0 ? 2 : 1, ms);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r > 0 && p[0].revents)
+			break;
+		if (r > 0)
+			r = error_kind(err, ERR_INTERRUPTED, "interrupted by a signal");
+		else
+			r = error_kind(err, ERR_TIMEOUT, "not finished in time");
+		kill(pid, SIGKILL);
+		break;
+	}
+	while (waitpid(pid, status, 0) < 0 && errno == EINTR)
+		;
+	return r < 0 ? -1 : 0;
+}
+
+int interrupt_fd(struct error *err)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? error_errno(err, "signalfd") : fd;
+}

@@ -1,0 +1,288 @@
+#include "shim/vmm_client.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/frame.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "shim/paths.h"
+#include "shim/spawn.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define ANSWER_US (20u * 1000000) /* the VMM itself answers at once; only guests take time */
+
+/* A path that fits sun_path however long the directory's is. */
+static void sock_addr(int dirfd, struct sockaddr_un *a)
+{
+	*a = (struct sockaddr_un){.sun_family = AF_UNIX};
+	snprintf(a->sun_path, sizeof(a->sun_path), "/proc/self/fd/%d/vmm.sock", dirfd);
+}
+
+int vmm_listen(int dirfd, struct error *err)
+{
+	cleanup_close int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un a;
+
+	sock_addr(dirfd, &a);
+	if (s < 0 || bind(s, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(s, 64) < 0)
+		return error_errno(err, "vmm.sock");
+	return steal_fd(&s);
+}
+
+void vmm_close(struct vmm_client *c)
+{
+	close_fd(&c->sock);
+}
+
+int vmm_connect(int dirfd, struct vmm_client *c, struct error *err)
+{
+	cleanup_close int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un a;
+
+	*c = (struct vmm_client){.sock = -1, .intr_fd = -1};
+	sock_addr(dirfd, &a);
+	if (s < 0)
+		return error_errno(err, "socket");
+	if (connect(s, (struct sockaddr *)&a, sizeof(a)) < 0) {
+		if (errno == ENOENT || errno == ECONNREFUSED)
+			return error_kind(err, ERR_NOT_RUNNING, "container not running");
+		return error_errno(err, "connect to the VM's control socket");
+	}
+	c->sock = steal_fd(&s);
+	return 0;
+}
+
+/* An event of the machine's end in place of an answer. */
+static int ended(yajl_val v, struct error *err)
+{
+	const char *why = json_str(v, "why"), *console = json_str(v, "console");
+
+	return error_kind(err, ERR_PEER, "the VM ended: %s%s%s", why ? why : "no reason given",
+			  console && console[0] ? ": last console lines: " : "",
+			  console ? console : "");
+}
+
+/* Waits for the answer to `seq`; events before it are taken note of. */
+static yajl_val receive(struct vmm_client *c, int64_t seq, int *fd, uint64_t deadline_us,
+			struct error *err)
+{
+	for (;;) {
+		cleanup_free char *text = NULL;
+		cleanup_json yajl_val v = NULL;
+		unsigned nfds = fd ? 1 : 0;
+		yajl_val e;
+		size_t len;
+		int r = frame_recv(c->sock, &text, &len, fd, &nfds, c->intr_fd, deadline_us, err);
+
+		if (r == 0)
+			error_kind(err, ERR_PEER, "husk-vmm went away");
+		if (r <= 0)
+			return NULL;
+		v = json_parse(text, len, err);
+		if (!v) {
+			error_wrap(err, "message of husk-vmm");
+			return NULL;
+		}
+		if (json_get(v, "event")) {
+			if (strcmp(json_str(v, "event") ?: "", "ended") != 0)
+				continue;
+			ended(v, err);
+			return NULL;
+		}
+		if (json_int(v, "seq", -1) != seq)
+			continue;
+		e = json_get(v, "error");
+		if (e) {
+			const char *m = json_str(e, "message");
+
+			error_kind(err, error_kind_from_name(json_str(e, "kind")), "%s",
+				   m ? m : "husk-vmm refused");
+			return NULL;
+		}
+		if (fd && nfds == 0)
+			*fd = -1;
+		return steal_ptr(&v);
+	}
+}
+
+static int begin(struct vmm_client *c, struct jsonw *w, const char *op, struct error *err)
+{
+	if (jsonw_init(w, false, err) < 0)
+		return -1;
+	jsonw_obj(w);
+	jsonw_kint(w, "seq", ++c->seq);
+	jsonw_kstr(w, "op", op);
+	return 0;
+}
+
+static int send_request(struct vmm_client *c, struct jsonw *w, const int *fds, unsigned nfds,
+			struct error *err)
+{
+	const char *text;
+	size_t len;
+
+	jsonw_end_obj(w);
+	text = jsonw_finish(w, &len, err);
+	if (!text || frame_send(c->sock, text, len, fds, nfds, err) < 0)
+		return error_wrap(err, "husk-vmm");
+	return 0;
+}
+
+static yajl_val call(struct vmm_client *c, struct jsonw *w, const int *fds, unsigned nfds,
+		     int *fd_out, uint64_t timeout_us, struct error *err)
+{
+	if (send_request(c, w, fds, nfds, err) < 0)
+		return NULL;
+	return receive(c, c->seq, fd_out, now_us() + timeout_us, err);
+}
+
+/* ---- start */
+
+static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct error *err)
+{
+	cleanup_free char *kernel = path_kernel(err);
+	cleanup_free char *initramfs = kernel ? path_initramfs(err) : NULL;
+	cleanup_free char *qemu = initramfs ? path_qemu(err) : NULL;
+	cleanup_close int kfd = -1, ifd = -1;
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (!qemu)
+		return -1;
+	kfd = open(kernel, O_RDONLY | O_CLOEXEC);
+	if (kfd < 0)
+		return error_errno(err, "open kernel %s", kernel);
+	ifd = open(initramfs, O_RDONLY | O_CLOEXEC);
+	if (ifd < 0)
+		return error_errno(err, "open initramfs %s", initramfs);
+	if (begin(c, &w, "start", err) < 0)
+		return -1;
+	jsonw_kstr(&w, "engine", cfg->engine);
+	jsonw_kstr(&w, "qemu", qemu);
+	jsonw_kint(&w, "memory", (int64_t)cfg->mem_bytes);
+	jsonw_kint(&w, "vcpus", cfg->vcpus);
+	jsonw_kstr(&w, "cmdline", cfg->debug ? "husk.debug" : "");
+	jsonw_kstr(&w, "log_level", cfg->debug ? "debug" : "info");
+	return send_request(c, &w, (int[]){cfg->listen_sock, kfd, ifd}, 3, err);
+}
+
+pid_t vmm_spawn(const struct vmm_config *cfg, int intr_fd, struct vmm_client *c, struct error *err)
+{
+	cleanup_free char *exe = path_vmm(err);
+	cleanup_close int ours = -1, theirs = -1;
+	int pair[2];
+	pid_t pid;
+
+	*c = (struct vmm_client){.sock = -1, .intr_fd = intr_fd};
+	if (!exe)
+		return -1;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return error_errno(err, "socketpair");
+	ours = pair[0];
+	theirs = pair[1];
+	c->sock = ours;
+	/* Everything that can be missing is found out before the process is made. */
+	if (send_start(c, cfg, err) < 0) {
+		c->sock = -1;
+		return -1;
+	}
+	pid = spawn_process(
+		&(struct spawn){.path = exe,
+				.argv = (char *[]){exe, NULL},
+				.fds = (int[]){-1, -1, cfg->log_fd, theirs, cfg->lifeline},
+				.nfds = 5,
+				.new_session = true},
+		err);
+	if (pid < 0) {
+		c->sock = -1;
+		return error_wrap(err, "start husk-vmm");
+	}
+	steal_fd(&ours);
+	return pid;
+}
+
+int vmm_wait_started(struct vmm_client *c, uint64_t deadline_us, struct error *err)
+{
+	cleanup_json yajl_val v = receive(c, 1, NULL, deadline_us, err);
+
+	return v ? 0 : -1;
+}
+
+/* ---- requests */
+
+int vmm_attach_block(struct vmm_client *c, const char *serial, int fd, bool readonly,
+		     bool discardable, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+
+	if (begin(c, &w, "attach-block", err) < 0)
+		return -1;
+	jsonw_kstr(&w, "serial", serial);
+	jsonw_kbool(&w, "readonly", readonly);
+	jsonw_kbool(&w, "discardable", discardable);
+	v = call(c, &w, &fd, 1, NULL, ANSWER_US, err);
+	return v ? 0 : error_wrap(err, "attach disk %s", serial);
+}
+
+int vmm_vsock_connect(struct vmm_client *c, uint32_t port, unsigned timeout_ms, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+	int fd = -1;
+
+	if (begin(c, &w, "vsock-connect", err) < 0)
+		return -1;
+	jsonw_kint(&w, "port", port);
+	jsonw_kint(&w, "timeout_ms", timeout_ms);
+	v = call(c, &w, NULL, 0, &fd, (uint64_t)timeout_ms * 1000 + ANSWER_US, err);
+	if (!v)
+		return -1;
+	if (fd < 0)
+		return error_kind(err, ERR_PEER, "husk-vmm sent no stream");
+	return fd;
+}
+
+char *vmm_console(struct vmm_client *c)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+	const char *text = NULL;
+
+	if (begin(c, &w, "console", NULL) == 0) {
+		v = call(c, &w, NULL, 0, NULL, ANSWER_US, NULL);
+		text = json_str(v, "text");
+	}
+	return xstrdup(text ? text : "");
+}
+
+int vmm_times(struct vmm_client *c, struct vmm_times *t, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+	yajl_val times;
+
+	if (begin(c, &w, "status", err) < 0)
+		return -1;
+	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
+	if (!v)
+		return -1;
+	times = json_get(v, "times_us");
+	t->exec = (uint64_t)json_int(times, "exec", 0);
+	t->machine = (uint64_t)json_int(times, "machine", 0);
+	t->ready = (uint64_t)json_int(times, "ready", 0);
+	return 0;
+}
+
+int vmm_shutdown(struct vmm_client *c, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+
+	if (begin(c, &w, "shutdown", err) < 0)
+		return -1;
+	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
+	return v ? 0 : -1;
+}

@@ -1,0 +1,57 @@
+/*
+ * vmm_client.h - husk's side of the control socket of husk-vmm (docs/control-socket.md).
+ */
+#ifndef HUSK_SHIM_VMM_CLIENT_H
+#define HUSK_SHIM_VMM_CLIENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lib/error.h"
+
+struct vmm_client {
+	int sock;
+	int intr_fd; /* readable: give up (ERR_INTERRUPTED); -1: none */
+	int64_t seq;
+};
+
+struct vmm_config {
+	const char *engine; /* "qemu" */
+	uint64_t mem_bytes;
+	unsigned vcpus;
+	bool debug;
+	int log_fd;	 /* stderr of husk-vmm */
+	int lifeline;	 /* read end; the VMM ends when the write end closes */
+	int listen_sock; /* the control socket, bound and listening */
+};
+
+/* Starts husk-vmm and its machine; does not wait for the guest. The VMM is not a child that needs
+ * reaping by the caller for its whole life: it ends by the lifeline. Returns its pid. */
+pid_t vmm_spawn(const struct vmm_config *cfg, int intr_fd, struct vmm_client *c, struct error *err);
+/* The answer to the start request: the machine runs, or why it does not. */
+int vmm_wait_started(struct vmm_client *c, uint64_t deadline_us, struct error *err);
+
+/* Connects to the control socket in a container's directory. ERR_NOT_RUNNING if none answers. */
+int vmm_connect(int dirfd, struct vmm_client *c, struct error *err);
+void vmm_close(struct vmm_client *c);
+#define cleanup_vmm __attribute__((cleanup(vmm_close)))
+
+int vmm_attach_block(struct vmm_client *c, const char *serial, int fd, bool readonly,
+		     bool discardable, struct error *err);
+/* A stream to a guest port; waits for the guest to be ready, at most timeout_ms. */
+int vmm_vsock_connect(struct vmm_client *c, uint32_t port, unsigned timeout_ms, struct error *err);
+/* Last lines of the guest's console and the engine's messages, malloc'ed; "" when unknown. */
+char *vmm_console(struct vmm_client *c);
+/* Marks of the VMM in microseconds of the monotonic clock; 0 when unknown. */
+struct vmm_times {
+	uint64_t exec, machine, ready;
+};
+int vmm_times(struct vmm_client *c, struct vmm_times *t, struct error *err);
+/* Ends the machine; returns when it is gone. */
+int vmm_shutdown(struct vmm_client *c, struct error *err);
+
+/* A Unix stream socket bound to <dirfd>/vmm.sock and listening. */
+int vmm_listen(int dirfd, struct error *err);
+
+#endif
