@@ -1,0 +1,131 @@
+/*
+ * husk-agent - PID 1 of the guest.
+ *
+ * It makes the guest ready (boot.c), listens on vsock and serves the host's requests
+ * (docs/agent-protocol.md) until the host ends the machine. It never exits: a failure that leaves
+ * nothing to serve is told on the console in one line, and resets the machine.
+ *
+ * Signals cannot harm it: the kernel drops those that PID 1 has no handler for, SIGPIPE included.
+ *
+ * Only the host may connect. A container could reach these ports too, through the guest's own
+ * CID or the loopback one, and would be root of the guest then: such a peer is turned away.
+ */
+#include "agent/boot.h"
+#include "agent/server.h"
+#include "lib/cleanup.h"
+#include "lib/log.h"
+
+#include <linux/vm_sockets.h>
+#include <sys/socket.h>
+
+#define PORT_READY 1023 /* of the host */
+#define PORT_CONTROL 1024
+#define PORT_STREAM 1025
+#define STREAM_BUF (256u << 10) /* bytes from the host that may wait in one connection */
+
+static void __attribute__((noreturn)) fatal(const struct error *err)
+{
+	log_error("%s", err->msg);
+	if (getpid() != 1)
+		exit(EXIT_FAILURE);
+	boot_reset();
+}
+
+static bool peer_is_host(int conn)
+{
+	struct sockaddr_vm peer = {0};
+	socklen_t len = sizeof(peer);
+
+	return getpeername(conn, (struct sockaddr *)&peer, &len) == 0 &&
+	       peer.svm_family == AF_VSOCK && peer.svm_cid == VMADDR_CID_HOST;
+}
+
+static int listen_on(unsigned port, struct error *err)
+{
+	struct sockaddr_vm addr = {
+		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = port};
+	uint64_t bytes = STREAM_BUF;
+	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return error_errno(err, "vsock");
+	/* Connections take it over from here. */
+	if (setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, &bytes, sizeof(bytes)) < 0 ||
+	    bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 128) < 0) {
+		error_errno(err, "listen on vsock port %u", port);
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static struct {
+	int fd;
+	struct loop_source *src;
+} ready_mark = {-1, NULL};
+
+/* The refusal has come. */
+static void on_ready_mark(void *arg UNUSED, uint32_t events UNUSED)
+{
+	loop_remove(ready_mark.src);
+	close_fd(&ready_mark.fd);
+}
+
+/* Tells the host that we listen: it sees a request for a connection, and refuses it. */
+static int send_ready_mark(struct loop *loop, struct error *err)
+{
+	struct sockaddr_vm addr = {
+		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = PORT_READY};
+	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return error_errno(err, "vsock");
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 && errno != EINPROGRESS &&
+	    errno != ECONNRESET) {
+		error_errno(err, "tell the host that the agent listens");
+		close(fd);
+		return -1;
+	}
+	ready_mark.fd = fd;
+	ready_mark.src = loop_add(loop, fd, EPOLLOUT, on_ready_mark, NULL, err);
+	return ready_mark.src ? 0 : -1;
+}
+
+static int serve(struct loop *loop, uint64_t start_us, struct error *err)
+{
+	struct server *server = server_new(loop, err);
+	int control, stream;
+
+	if (!server)
+		return -1;
+	control = listen_on(PORT_CONTROL, err);
+	stream = control < 0 ? -1 : listen_on(PORT_STREAM, err);
+	if (stream < 0 || server_listen(server, control, stream, peer_is_host, err) < 0)
+		return -1;
+	server_set_times(server, start_us, boot_us());
+	return send_ready_mark(loop, err);
+}
+
+int main(void)
+{
+	uint64_t start_us = boot_us();
+	struct error err = ERROR_INIT;
+	struct loop *loop;
+
+	log_setup(STDERR_FILENO, LOG_FMT_TEXT, LOG_LVL_ERROR, "husk-agent");
+	if (getpid() != 1) {
+		error_set(&err, "this is PID 1 of a husk guest, and nothing to be started by hand");
+		fatal(&err);
+	}
+	if (boot_system(&err) < 0)
+		fatal(&err);
+	if (boot_has_option("husk.debug"))
+		log_setup(STDERR_FILENO, LOG_FMT_TEXT, LOG_LVL_DEBUG, "husk-agent");
+	loop = loop_new(&err);
+	if (!loop || serve(loop, start_us, &err) < 0)
+		fatal(&err);
+	log_debug("ready %llu us after the kernel's start", (unsigned long long)(boot_us()));
+	loop_run(loop);
+	error_set(&err, "the event loop ended");
+	fatal(&err);
+}

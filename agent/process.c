@@ -1,0 +1,604 @@
+/*
+ * process.c - the table of containers and processes.
+ *
+ * A process goes through up to four waits, none of which stops the server:
+ *
+ *	report	its sync fd says READY (init), STARTED or FAILED; answers create, start or exec
+ *	end	SIGCHLD; every child is reaped here, also orphans that nobody asked for
+ *	output	its streams have passed on what it wrote; then `wait` is answered
+ *	leave	the record stays for late waiters: init's until the container is deleted, an
+ *		exec'd process's until its owner's connection ends
+ *
+ * Deleting waits for the processes of a container to be reaped. A `create` that fails goes the same
+ * way, and is answered at the end of it: its disks are free then.
+ *
+ * A process belongs to the client that made it. When that one's connection ends the process is
+ * killed, by pid: it cannot have been reused, since only this table reaps.
+ */
+#include "agent/process.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/log.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+static void proc_check_leave(struct proc *p);
+
+/* ---- waiters */
+
+bool waiter_add(struct procs *set, struct waiter **list, void *client, int64_t seq)
+{
+	struct waiter *w;
+
+	if (set->n_waiters >= WAITERS_MAX)
+		return false;
+	w = xcalloc(1, sizeof(*w));
+	*w = (struct waiter){.next = *list, .client = client, .seq = seq};
+	*list = w;
+	set->n_waiters++;
+	return true;
+}
+
+static void waiters_forget(struct procs *set, struct waiter **list, const void *client)
+{
+	while (*list) {
+		struct waiter *w = *list;
+
+		if (w->client == client) {
+			*list = w->next;
+			set->n_waiters--;
+			free(w);
+		} else {
+			list = &w->next;
+		}
+	}
+}
+
+void waiters_reply(struct procs *set, struct waiter **list, struct proto_reply *r)
+{
+	while (*list) {
+		struct waiter *w = *list;
+
+		*list = w->next;
+		set->n_waiters--;
+		r->seq = w->seq;
+		set->ops->reply(w->client, r);
+		free(w);
+	}
+}
+
+void waiters_fail(struct procs *set, struct waiter **list, const struct error *err)
+{
+	struct proto_reply r = {.type = REPLY_ERROR, .error = err};
+
+	waiters_reply(set, list, &r);
+}
+
+/* ---- look-up */
+
+struct ctr *ctr_find(struct procs *set, const char *id)
+{
+	for (struct ctr *ctr = set->ctrs; ctr; ctr = ctr->next)
+		if (strcmp(ctr->c->id, id) == 0)
+			return ctr;
+	return NULL;
+}
+
+struct proc *proc_find(struct ctr *ctr, const char *name)
+{
+	for (struct proc *p = ctr->procs; p; p = p->next)
+		if (strcmp(p->name, name) == 0 && p->state != PROC_FAILED)
+			return p;
+	return NULL;
+}
+
+/* ---- memory events of a container */
+
+static void on_memory_event(void *arg, uint32_t events UNUSED)
+{
+	struct ctr *ctr = arg;
+	char buf[256];
+	unsigned long n;
+
+	/* Reading arms the next event. */
+	if (pread(ctr->oom_fd, buf, sizeof(buf), 0) < 0) {
+		loop_remove(ctr->oom_src);
+		ctr->oom_src = NULL;
+		return;
+	}
+	n = container_oom_kills(ctr->c);
+	if (n > ctr->oom_seen && ctr->init && ctr->init->owner)
+		ctr->set->ops->event(ctr->init->owner, "oom", ctr->c->id);
+	ctr->oom_seen = n;
+}
+
+static void watch_memory(struct ctr *ctr)
+{
+	struct error err = ERROR_INIT;
+	char buf[256];
+
+	ctr->oom_seen = container_oom_kills(ctr->c);
+	if (ctr->c->cgroup_fd < 0)
+		return;
+	ctr->oom_fd = openat(ctr->c->cgroup_fd, "memory.events", O_RDONLY | O_CLOEXEC);
+	if (ctr->oom_fd < 0 || pread(ctr->oom_fd, buf, sizeof(buf), 0) < 0)
+		return;
+	ctr->oom_src = loop_add(ctr->set->loop, ctr->oom_fd, EPOLLPRI, on_memory_event, ctr, &err);
+	if (!ctr->oom_src)
+		log_error("container %s: memory.events: %s", ctr->c->id, err.msg);
+}
+
+/* ---- records */
+
+struct ctr *ctr_add(struct procs *set, struct container *c)
+{
+	struct ctr *ctr = xcalloc(1, sizeof(*ctr));
+
+	*ctr = (struct ctr){.next = set->ctrs, .set = set, .c = c, .oom_fd = -1};
+	set->ctrs = ctr;
+	set->n_ctrs++;
+	watch_memory(ctr);
+	return ctr;
+}
+
+struct proc *proc_add(struct ctr *ctr, const char *name, void *owner)
+{
+	struct proc *p = xcalloc(1, sizeof(*p));
+
+	*p = (struct proc){.next = ctr->procs,
+			   .ctr = ctr,
+			   .owner = owner,
+			   .sync_fd = -1,
+			   .console_sock = -1,
+			   .oom_base = ctr->oom_seen};
+	snprintf(p->name, sizeof(p->name), "%s", name);
+	ctr->procs = p;
+	ctr->set->n_procs++;
+	return p;
+}
+
+static void close_sync(struct proc *p)
+{
+	loop_remove(p->sync_src);
+	p->sync_src = NULL;
+	close_fd(&p->sync_fd);
+}
+
+static void proc_free(struct proc *p)
+{
+	struct procs *set = p->ctr->set;
+	struct proc **at = &p->ctr->procs;
+	static const struct error gone = {.kind = ERR_NOT_RUNNING, .msg = "container was deleted"};
+
+	while (*at != p)
+		at = &(*at)->next;
+	*at = p->next;
+	if (p->ctr->init == p)
+		p->ctr->init = NULL;
+	set->n_procs--;
+	close_sync(p);
+	close_fd(&p->console_sock);
+	stream_free(p->in);
+	stream_free(p->out);
+	stream_free(p->err);
+	stream_free(p->console);
+	waiters_fail(set, &p->asker, &gone);
+	waiters_fail(set, &p->waiters, &gone);
+	free(p);
+}
+
+void proc_drop(struct proc *p)
+{
+	proc_free(p);
+}
+
+/* ---- the end of a process, and of a container */
+
+bool proc_over(const struct proc *p)
+{
+	return p->reaped && p->outputs == 0;
+}
+
+void proc_reply_wait(const struct proc *p, struct proto_reply *r)
+{
+	*r = (struct proto_reply){
+		.type = REPLY_WAIT, .status = p->status, .signal = p->signal, .oom = p->oom};
+}
+
+static void answer_wait(struct proc *p)
+{
+	struct proto_reply r;
+
+	proc_reply_wait(p, &r);
+	waiters_reply(p->ctr->set, &p->waiters, &r);
+}
+
+static void on_output_over(void *arg)
+{
+	struct proc *p = arg;
+
+	p->outputs--;
+	proc_check_leave(p);
+}
+
+static void on_input_over(void *arg UNUSED)
+{
+}
+
+int proc_add_stream(struct proc *p, struct stream **slot, enum stream_kind kind, int fd,
+		    struct error *err)
+{
+	bool output = kind != STREAM_IN;
+
+	*slot = stream_new(p->ctr->set->streams, kind, fd, output ? on_output_over : on_input_over,
+			   p, err);
+	if (!*slot)
+		return -1;
+	p->outputs += output;
+	return 0;
+}
+
+/* Whoever waits may know now; and a record that nobody can ask for any more goes. */
+static void proc_check_leave(struct proc *p)
+{
+	if (!proc_over(p))
+		return;
+	answer_wait(p);
+	if (p != p->ctr->init && (!p->owner || p->state == PROC_FAILED))
+		proc_free(p);
+}
+
+static bool ctr_all_reaped(const struct ctr *ctr)
+{
+	for (const struct proc *p = ctr->procs; p; p = p->next)
+		if (!p->reaped)
+			return false;
+	return true;
+}
+
+static void ctr_finish_delete(struct ctr *ctr)
+{
+	struct procs *set = ctr->set;
+	struct ctr **at = &set->ctrs;
+	struct error err = ERROR_INIT;
+	struct proto_reply ok = {.type = REPLY_OK};
+	struct waiter *creator = NULL;
+
+	if (ctr->failure && ctr->init) {
+		creator = ctr->init->asker;
+		ctr->init->asker = NULL;
+	}
+	while (ctr->procs) {
+		answer_wait(ctr->procs);
+		proc_free(ctr->procs);
+	}
+	while (*at != ctr)
+		at = &(*at)->next;
+	*at = ctr->next;
+	set->n_ctrs--;
+	loop_remove(ctr->oom_src);
+	close_fd(&ctr->oom_fd);
+	if (container_delete(ctr->c, &err) < 0) {
+		log_error("delete: %s", err.msg);
+		waiters_fail(set, &ctr->deleters, &err);
+	} else {
+		waiters_reply(set, &ctr->deleters, &ok);
+	}
+	if (creator)
+		waiters_fail(set, &creator, ctr->failure);
+	free(ctr->failure);
+	free(ctr);
+	procs_check_down(set);
+}
+
+void ctr_delete(struct ctr *ctr)
+{
+	struct error err = ERROR_INIT;
+	bool idle = ctr_all_reaped(ctr);
+
+	ctr->deleting = true;
+	if (!idle) {
+		if (container_kill_all(ctr->c, SIGKILL, &err) < 0)
+			log_error("container %s: %s", ctr->c->id, err.msg);
+		/* Also those that are not in the cgroup yet, or in none. */
+		for (struct proc *p = ctr->procs; p; p = p->next)
+			if (!p->reaped)
+				kill(p->pid, SIGKILL);
+		return;
+	}
+	ctr_finish_delete(ctr);
+}
+
+/* An init without a pid namespace of its own leaves others behind. */
+static bool takes_all_along(const struct proc *p)
+{
+	const struct oci_namespace *ns = oci_spec_namespace(p->ctr->c->spec, OCI_NS_PID);
+
+	return p == p->ctr->init && (!ns || ns->path);
+}
+
+void proc_kill(struct proc *p)
+{
+	p->killed = true;
+	if (p->reaped)
+		return;
+	kill(p->pid, SIGKILL);
+	if (takes_all_along(p))
+		container_kill_all(p->ctr->c, SIGKILL, NULL);
+}
+
+/* ---- reports of the set-up code */
+
+/* The pty's master comes before the report that the server reacts to. */
+static void take_console(struct proc *p)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} ctl;
+	char byte;
+	struct iovec iov = {&byte, 1};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = ctl.buf,
+			     .msg_controllen = sizeof(ctl.buf)};
+	struct cmsghdr *c;
+	int fd;
+
+	if (p->console_sock < 0)
+		return;
+	if (recvmsg(p->console_sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) >= 0) {
+		c = CMSG_FIRSTHDR(&msg);
+		if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+		    c->cmsg_len == CMSG_LEN(sizeof(int))) {
+			memcpy(&fd, CMSG_DATA(c), sizeof(int));
+			stream_set_master(p->console, fd);
+			if (p->width > 0 && p->height > 0)
+				stream_resize(p->console, p->width, p->height, NULL);
+		}
+	}
+	close_fd(&p->console_sock);
+}
+
+static void reply_process(struct proc *p)
+{
+	struct proto_reply r = {.type = REPLY_PROCESS, .pid = p->pid, .process = p->name};
+
+	if (p->in)
+		stream_token(p->in, r.in);
+	if (p->out)
+		stream_token(p->out, r.out);
+	if (p->err)
+		stream_token(p->err, r.err);
+	if (p->console)
+		stream_token(p->console, r.console);
+	waiters_reply(p->ctr->set, &p->asker, &r);
+}
+
+/* `create` failed: it is answered when the container has gone again. */
+static void fail_create(struct proc *p, const struct error *err)
+{
+	struct ctr *ctr = p->ctr;
+
+	close_sync(p);
+	if (!ctr->failure) {
+		ctr->failure = xcalloc(1, sizeof(*err));
+		*ctr->failure = *err;
+	}
+	/* Not at once: the report may have been taken on behalf of reaping this very process. */
+	ctr->deleting = true;
+	if (!p->reaped)
+		kill(p->pid, SIGKILL);
+}
+
+static void on_report(struct proc *p, enum child_state state, struct error *err)
+{
+	bool is_init = p == p->ctr->init;
+	struct proto_reply ok = {.type = REPLY_OK};
+
+	if (p->state == PROC_CREATING) {
+		if (state == CHILD_STARTED) /* it cannot be */
+			error_set(err, "container init was not ready");
+		if (state != CHILD_READY) {
+			fail_create(p, err);
+			return;
+		}
+		/* The next report is for `start`; until then only the end of the process counts. */
+		loop_remove(p->sync_src);
+		p->sync_src = NULL;
+		p->state = PROC_CREATED;
+		take_console(p);
+		reply_process(p);
+		return;
+	}
+	if (state == CHILD_READY) /* an exec'd process goes on by itself */
+		return;
+	close_sync(p);
+	if (state == CHILD_STARTED) {
+		p->state = PROC_RUNNING;
+		take_console(p);
+		if (is_init)
+			waiters_reply(p->ctr->set, &p->asker, &ok);
+		else
+			reply_process(p);
+	} else {
+		p->state = is_init ? PROC_RUNNING : PROC_FAILED;
+		waiters_fail(p->ctr->set, &p->asker, err);
+	}
+}
+
+static void on_sync(void *arg, uint32_t events UNUSED)
+{
+	struct proc *p = arg;
+	struct error err = ERROR_INIT;
+	enum child_state state = child_report(p->sync_fd, &p->ready, &err);
+
+	on_report(p, state, &err);
+}
+
+int proc_watch_sync(struct proc *p, struct error *err)
+{
+	p->sync_src = loop_add(p->ctr->set->loop, p->sync_fd, EPOLLIN, on_sync, p, err);
+	return p->sync_src ? 0 : -1;
+}
+
+/* ---- reaping */
+
+static struct proc *find_pid(struct procs *set, pid_t pid)
+{
+	for (struct ctr *ctr = set->ctrs; ctr; ctr = ctr->next)
+		for (struct proc *p = ctr->procs; p; p = p->next)
+			if (p->pid == pid && !p->reaped)
+				return p;
+	return NULL;
+}
+
+/* What a process said last is told first, whatever epoll's order was. */
+static void last_report(struct proc *p)
+{
+	static const struct error died = {.kind = ERR_OTHER,
+					  .msg = "process ended before it was started"};
+
+	while (p->sync_src) {
+		struct pollfd pfd = {.fd = p->sync_fd, .events = POLLIN};
+
+		if (poll(&pfd, 1, 0) <= 0)
+			break;
+		on_sync(p, EPOLLIN);
+	}
+	if (p->state == PROC_CREATING)
+		fail_create(p, &died);
+	else
+		waiters_fail(p->ctr->set, &p->asker, &died);
+}
+
+static void proc_reaped(struct proc *p, int wstatus)
+{
+	struct ctr *ctr = p->ctr;
+	uint64_t grace = p->owner ? STREAM_GRACE_US : 0;
+	struct stream *outputs[] = {p->out, p->err, p->console};
+
+	last_report(p);
+	p->signal = WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0;
+	p->status = p->signal ? 128 + p->signal : WEXITSTATUS(wstatus);
+	p->oom = p->signal == SIGKILL && !p->killed && container_oom_kills(ctr->c) > p->oom_base;
+	log_debug("container %s: process \"%s\" ended with %d", ctr->c->id, p->name, p->status);
+	if (takes_all_along(p))
+		container_kill_all(ctr->c, SIGKILL, NULL);
+	if (p == ctr->init)
+		ctr->c->init = 0;
+	close_sync(p);
+	/* The ends of streams must not find the process over before all have been told. */
+	p->outputs++;
+	if (p->in)
+		stream_process_ended(p->in, 0);
+	for (size_t i = 0; i < ARRAY_LEN(outputs); i++)
+		if (outputs[i])
+			stream_process_ended(outputs[i], grace);
+	p->reaped = true;
+	on_output_over(p);
+	if (ctr->deleting && ctr_all_reaped(ctr))
+		ctr_finish_delete(ctr);
+}
+
+static void on_sigchld(void *arg, uint32_t events UNUSED)
+{
+	struct procs *set = arg;
+	struct signalfd_siginfo info;
+	struct proc *p;
+	int wstatus;
+	pid_t pid;
+
+	/* First the signal, then the children: one that ends in between raises it anew. */
+	if (read(set->sigchld, &info, sizeof(info)) < 0)
+		return;
+	while ((pid = waitpid(-1, &wstatus, WNOHANG)) > 0) {
+		p = find_pid(set, pid);
+		if (p)
+			proc_reaped(p, wstatus);
+	}
+}
+
+/* ---- the table */
+
+struct procs *procs_new(struct loop *loop, struct streams *streams, const struct proc_ops *ops,
+			struct error *err)
+{
+	struct procs *set = xcalloc(1, sizeof(*set));
+	sigset_t mask;
+
+	*set = (struct procs){.loop = loop, .streams = streams, .ops = ops};
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &mask, NULL);
+	set->sigchld = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (set->sigchld < 0) {
+		error_errno(err, "signalfd");
+		free(set);
+		return NULL;
+	}
+	set->sigchld_src = loop_add(loop, set->sigchld, EPOLLIN, on_sigchld, set, err);
+	if (!set->sigchld_src) {
+		close(set->sigchld);
+		free(set);
+		return NULL;
+	}
+	return set;
+}
+
+void procs_free(struct procs *set)
+{
+	if (!set)
+		return;
+	while (set->ctrs) {
+		for (struct proc *p = set->ctrs->procs; p; p = p->next)
+			if (!p->reaped && p->pid > 0) {
+				kill(p->pid, SIGKILL);
+				waitpid(p->pid, NULL, 0);
+			}
+		ctr_finish_delete(set->ctrs);
+	}
+	waiters_forget(set, &set->downers, NULL);
+	loop_remove(set->sigchld_src);
+	close(set->sigchld);
+	free(set);
+}
+
+void procs_client_gone(struct procs *set, void *client)
+{
+	struct ctr *next_ctr;
+
+	waiters_forget(set, &set->downers, client);
+	for (struct ctr *ctr = set->ctrs; ctr; ctr = next_ctr) {
+		struct proc *next;
+
+		next_ctr = ctr->next;
+		waiters_forget(set, &ctr->deleters, client);
+		for (struct proc *p = ctr->procs; p; p = next) {
+			next = p->next;
+			waiters_forget(set, &p->asker, client);
+			waiters_forget(set, &p->waiters, client);
+			if (p->owner != client)
+				continue;
+			p->owner = NULL;
+			proc_kill(p);
+			proc_check_leave(p);
+		}
+	}
+}
+
+void procs_check_down(struct procs *set)
+{
+	struct proto_reply ok = {.type = REPLY_OK};
+
+	if (!set->down || set->ctrs || !set->downers)
+		return;
+	sync();
+	waiters_reply(set, &set->downers, &ok);
+}

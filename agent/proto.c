@@ -1,0 +1,406 @@
+#include "agent/proto.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/frame.h"
+#include "lib/json.h"
+#include "oci/validate.h"
+
+#include <string.h>
+#include <time.h>
+
+static const char *const op_names[] = {
+	[OP_HELLO] = "hello",	    [OP_CREATE] = "create", [OP_START] = "start",
+	[OP_EXEC] = "exec",	    [OP_WAIT] = "wait",	    [OP_KILL] = "kill",
+	[OP_RESIZE] = "resize",	    [OP_PAUSE] = "pause",   [OP_RESUME] = "resume",
+	[OP_UPDATE] = "update",	    [OP_PS] = "ps",	    [OP_DELETE] = "delete",
+	[OP_SHUTDOWN] = "shutdown",
+};
+
+/* ---- members */
+
+static bool all_of(const char *s, const char *extra)
+{
+	for (; *s; s++)
+		if (!((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') ||
+		      (*s >= '0' && *s <= '9') || strchr(extra, *s)))
+			return false;
+	return true;
+}
+
+static int want_string(yajl_val v, const char *name, const char **out, struct error *err)
+{
+	if (!YAJL_IS_STRING(v))
+		return error_kind(err, ERR_INVALID, "%s: must be a string", name);
+	*out = v->u.string;
+	return 0;
+}
+
+/* An id becomes a directory's and a cgroup's name. */
+static int parse_container(yajl_val tree, char **out, struct error *err)
+{
+	const char *id = NULL;
+
+	if (want_string(json_get(tree, "container"), "container", &id, err) < 0)
+		return -1;
+	if (!*id || strlen(id) > PROTO_ID_MAX || !all_of(id, "_+.-") || strcmp(id, ".") == 0 ||
+	    strcmp(id, "..") == 0)
+		return error_kind(
+			err, ERR_INVALID,
+			"container: must be 1 to %d of letters, digits, '_', '+', '-', '.'",
+			PROTO_ID_MAX);
+	*out = xstrdup(id);
+	return 0;
+}
+
+static int parse_process_name(yajl_val tree, char out[PROTO_NAME_MAX + 1], struct error *err)
+{
+	yajl_val v = json_get(tree, "process");
+	const char *name = NULL;
+
+	out[0] = '\0';
+	if (!v)
+		return 0;
+	if (want_string(v, "process", &name, err) < 0)
+		return -1;
+	if (strlen(name) > PROTO_NAME_MAX || strspn(name, "0123456789") != strlen(name))
+		return error_kind(err, ERR_INVALID, "process: not a name that the agent gave");
+	strcpy(out, name);
+	return 0;
+}
+
+static int parse_serial(yajl_val root, const char *key, char out[PROTO_SERIAL_MAX + 1],
+			struct error *err)
+{
+	const char *s;
+
+	if (!YAJL_IS_STRING(json_get(root, key)))
+		return error_kind(err, ERR_INVALID, "root.%s: must be a string", key);
+	s = json_str(root, key);
+	if (!*s || strlen(s) > PROTO_SERIAL_MAX || !all_of(s, "._-"))
+		return error_kind(err, ERR_INVALID,
+				  "root.%s: must be 1 to %d of letters, digits, '.', '_', '-'", key,
+				  PROTO_SERIAL_MAX);
+	strcpy(out, s);
+	return 0;
+}
+
+static int parse_root(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	yajl_val root = json_get(tree, "root");
+
+	if (!YAJL_IS_OBJECT(root))
+		return error_kind(err, ERR_INVALID, "root: must be an object");
+	if (parse_serial(root, "lower", r->lower, err) < 0)
+		return -1;
+	return json_get(root, "upper") ? parse_serial(root, "upper", r->upper, err) : 0;
+}
+
+static int parse_range(yajl_val tree, const char *key, int64_t min, int64_t max, int64_t *out,
+		       struct error *err)
+{
+	if (!json_get_int(tree, key, out) || *out < min || *out > max)
+		return error_kind(err, ERR_INVALID, "%s: must be a number from %lld to %lld", key,
+				  (long long)min, (long long)max);
+	return 0;
+}
+
+static int parse_create(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	if (parse_root(tree, r, err) < 0)
+		return -1;
+	if (!json_get(tree, "config"))
+		return error_kind(err, ERR_INVALID, "config: is missing");
+	if (oci_spec_from_tree(json_get(tree, "config"), &r->config, err) < 0)
+		return error_wrap(err, "config");
+	if (oci_spec_validate(r->config, err) < 0)
+		return error_wrap(err, "config");
+	return 0;
+}
+
+static int parse_exec(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	if (!json_get(tree, "spec"))
+		return error_kind(err, ERR_INVALID, "spec: is missing");
+	if (oci_process_from_tree(json_get(tree, "spec"), &r->spec, err) < 0)
+		return error_wrap(err, "spec");
+	if (oci_process_validate(r->spec, err) < 0)
+		return error_wrap(err, "spec");
+	return 0;
+}
+
+static int parse_update(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	if (!json_get(tree, "resources"))
+		return error_kind(err, ERR_INVALID, "resources: is missing");
+	return oci_resources_from_tree(json_get(tree, "resources"), &r->resources, err);
+}
+
+static int parse_kill(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	int64_t n;
+
+	if (parse_range(tree, "signal", 1, PROTO_SIGNAL_MAX, &n, err) < 0)
+		return -1;
+	r->signal = (int)n;
+	r->all = json_bool(tree, "all", false);
+	return 0;
+}
+
+static int parse_resize(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	int64_t w, h;
+
+	if (parse_range(tree, "width", 0, UINT16_MAX, &w, err) < 0 ||
+	    parse_range(tree, "height", 0, UINT16_MAX, &h, err) < 0)
+		return -1;
+	r->width = (uint16_t)w;
+	r->height = (uint16_t)h;
+	return 0;
+}
+
+static int parse_op(yajl_val tree, enum proto_op *op, struct error *err)
+{
+	const char *name = NULL;
+
+	if (want_string(json_get(tree, "op"), "op", &name, err) < 0)
+		return -1;
+	for (size_t i = 0; i < ARRAY_LEN(op_names); i++)
+		if (strcmp(op_names[i], name) == 0) {
+			*op = (enum proto_op)i;
+			return 0;
+		}
+	return error_kind(err, ERR_INVALID, "op: unknown: %.64s", name);
+}
+
+static int parse_tree(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	if (!YAJL_IS_OBJECT(tree))
+		return error_kind(err, ERR_INVALID, "message is not an object");
+	r->has_seq = json_get_int(tree, "seq", &r->seq);
+	if (!r->has_seq)
+		return error_kind(err, ERR_INVALID, "seq: must be a number");
+	if (parse_op(tree, &r->op, err) < 0)
+		return -1;
+	if (r->op == OP_HELLO || r->op == OP_SHUTDOWN)
+		return 0;
+	if (parse_container(tree, &r->container, err) < 0 ||
+	    parse_process_name(tree, r->process, err) < 0)
+		return -1;
+	switch (r->op) {
+	case OP_CREATE:
+		return parse_create(tree, r, err);
+	case OP_EXEC:
+		return parse_exec(tree, r, err);
+	case OP_UPDATE:
+		return parse_update(tree, r, err);
+	case OP_KILL:
+		return parse_kill(tree, r, err);
+	case OP_RESIZE:
+		return parse_resize(tree, r, err);
+	default:
+		return 0;
+	}
+}
+
+int proto_parse(const char *text, size_t len, struct proto_request *r, struct error *err)
+{
+	cleanup_json yajl_val tree = NULL;
+
+	*r = (struct proto_request){0};
+	tree = json_parse(text, len, err);
+	return tree ? parse_tree(tree, r, err) : -1;
+}
+
+void proto_request_free(struct proto_request *r)
+{
+	free(r->container);
+	oci_spec_free(r->config);
+	oci_process_free(r->spec);
+	oci_resources_free(r->resources);
+	*r = (struct proto_request){0};
+}
+
+/* ---- answers */
+
+static void put_stream(struct jsonw *w, const char *name, const char *token)
+{
+	if (*token)
+		jsonw_kstr(w, name, token);
+}
+
+static void put_process(struct jsonw *w, const struct proto_reply *r)
+{
+	jsonw_kint(w, "pid", r->pid);
+	jsonw_kstr(w, "process", r->process);
+	jsonw_key(w, "streams");
+	jsonw_obj(w);
+	put_stream(w, "stdin", r->in);
+	put_stream(w, "stdout", r->out);
+	put_stream(w, "stderr", r->err);
+	put_stream(w, "console", r->console);
+	jsonw_end_obj(w);
+}
+
+static void put_hello(struct jsonw *w, const struct proto_reply *r)
+{
+	jsonw_kint(w, "version", PROTO_VERSION);
+	jsonw_kstr(w, "kernel", r->kernel);
+	jsonw_key(w, "times_us");
+	jsonw_obj(w);
+	jsonw_key(w, "kernel");
+	jsonw_uint(w, r->kernel_us);
+	jsonw_key(w, "agent");
+	jsonw_uint(w, r->agent_us);
+	jsonw_end_obj(w);
+}
+
+/* As ps -f shows them: the time of day, or the date once a day has passed. */
+static void put_times(struct jsonw *w, const struct proto_ps *p, time_t now)
+{
+	time_t start = (time_t)p->start_s;
+	char text[48];
+	struct tm tm;
+
+	gmtime_r(&start, &tm);
+	strftime(text, sizeof(text), now - start < 86400 ? "%H:%M" : "%b%d", &tm);
+	jsonw_kstr(w, "stime", text);
+	snprintf(text, sizeof(text), "%02llu:%02u:%02u", (unsigned long long)(p->cpu_s / 3600),
+		 (unsigned)(p->cpu_s / 60 % 60), (unsigned)(p->cpu_s % 60));
+	jsonw_kstr(w, "time", text);
+}
+
+static void put_ps(struct jsonw *w, const struct proto_reply *r)
+{
+	time_t now = time(NULL);
+
+	jsonw_key(w, "processes");
+	jsonw_arr(w);
+	for (size_t i = 0; i < r->n_ps; i++) {
+		const struct proto_ps *p = &r->ps[i];
+		char uid[16];
+
+		snprintf(uid, sizeof(uid), "%u", p->uid);
+		jsonw_obj(w);
+		jsonw_kint(w, "pid", p->pid);
+		jsonw_kint(w, "ppid", p->ppid);
+		jsonw_kint(w, "uid", p->uid);
+		/* Names are the container's own affair; root is root everywhere. */
+		jsonw_kstr(w, "user", p->uid ? uid : "root");
+		put_times(w, p, now);
+		jsonw_kstr(w, "tty", p->tty);
+		jsonw_kstr(w, "cmd", p->cmd);
+		if (p->named)
+			jsonw_kstr(w, "process", p->process);
+		jsonw_end_obj(w);
+	}
+	jsonw_end_arr(w);
+}
+
+static void put_wait(struct jsonw *w, const struct proto_reply *r)
+{
+	jsonw_kint(w, "status", r->status);
+	jsonw_kint(w, "signal", r->signal);
+	jsonw_kbool(w, "oom", r->oom);
+}
+
+static void put_error(struct jsonw *w, const struct error *e)
+{
+	jsonw_key(w, "error");
+	jsonw_obj(w);
+	jsonw_kstr(w, "kind", error_kind_name(e->kind));
+	jsonw_kstr(w, "message", e->msg);
+	jsonw_end_obj(w);
+}
+
+static int take_text(struct jsonw *w, char **text, size_t *len, struct error *err)
+{
+	const char *s = jsonw_finish(w, len, err);
+
+	if (!s)
+		return -1;
+	if (*len > FRAME_MAX)
+		return error_set(err, "answer of %zu bytes is too large", *len);
+	*text = malloc(*len + 1);
+	if (!*text)
+		return error_set(err, "out of memory");
+	memcpy(*text, s, *len + 1);
+	return 0;
+}
+
+int proto_reply_text(const struct proto_reply *r, char **text, size_t *len, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (jsonw_init(&w, false, err) < 0)
+		return -1;
+	jsonw_obj(&w);
+	jsonw_kint(&w, "seq", r->seq);
+	if (r->type != REPLY_ERROR)
+		jsonw_kbool(&w, "ok", true);
+	switch (r->type) {
+	case REPLY_OK:
+		break;
+	case REPLY_ERROR:
+		put_error(&w, r->error);
+		break;
+	case REPLY_HELLO:
+		put_hello(&w, r);
+		break;
+	case REPLY_PROCESS:
+		put_process(&w, r);
+		break;
+	case REPLY_WAIT:
+		put_wait(&w, r);
+		break;
+	case REPLY_PS:
+		put_ps(&w, r);
+		break;
+	}
+	jsonw_end_obj(&w);
+	return take_text(&w, text, len, err);
+}
+
+int proto_event_text(const char *event, const char *id, char **text, size_t *len, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (jsonw_init(&w, false, err) < 0)
+		return -1;
+	jsonw_obj(&w);
+	jsonw_kstr(&w, "event", event);
+	jsonw_kstr(&w, "container", id);
+	jsonw_end_obj(&w);
+	return take_text(&w, text, len, err);
+}
+
+/* ---- tokens */
+
+void proto_token_text(const unsigned char token[16], char text[PROTO_TOKEN_HEX + 1])
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (int i = 0; i < 16; i++) {
+		text[2 * i] = digits[token[i] >> 4];
+		text[2 * i + 1] = digits[token[i] & 15];
+	}
+	text[PROTO_TOKEN_HEX] = '\0';
+}
+
+static int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+int proto_token_parse(const char text[PROTO_TOKEN_HEX], unsigned char token[16])
+{
+	for (int i = 0; i < 16; i++) {
+		int hi = hex_value(text[2 * i]), lo = hex_value(text[2 * i + 1]);
+
+		if (hi < 0 || lo < 0)
+			return -1;
+		token[i] = (unsigned char)(hi << 4 | lo);
+	}
+	return 0;
+}

@@ -1,0 +1,116 @@
+/*
+ * proto.h - the agent protocol's messages as types (docs/agent-protocol.md, "Control").
+ *
+ * Pure: text in, struct out, and back. No JSON tree leaves proto.c, and nothing here touches the
+ * system. What a request may name (ids, serials, signals, sizes) is checked while parsing.
+ */
+#ifndef HUSK_AGENT_PROTO_H
+#define HUSK_AGENT_PROTO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/error.h"
+#include "oci/spec.h"
+
+#define PROTO_VERSION 1
+#define PROTO_ID_MAX 255     /* bytes of a container's id */
+#define PROTO_SERIAL_MAX 20  /* bytes of a disk's serial (virtio 1.2 §5.2.6) */
+#define PROTO_NAME_MAX 15    /* bytes of a process's name */
+#define PROTO_TOKEN_HEX 32   /* hexadecimal digits of a stream's token */
+#define PROTO_SIGNAL_MAX 64  /* SIGRTMAX as the kernel counts */
+#define PROTO_PS_MAX 4096    /* processes in one answer of `ps` */
+#define PROTO_PS_CMD_MAX 384 /* bytes of a command line in it: FRAME_MAX is never reached */
+
+enum proto_op {
+	OP_HELLO,
+	OP_CREATE,
+	OP_START,
+	OP_EXEC,
+	OP_WAIT,
+	OP_KILL,
+	OP_RESIZE,
+	OP_PAUSE,
+	OP_RESUME,
+	OP_UPDATE,
+	OP_PS,
+	OP_DELETE,
+	OP_SHUTDOWN,
+};
+
+struct proto_request {
+	bool has_seq; /* set even when parsing failed later: the error can be answered */
+	int64_t seq;
+	enum proto_op op;
+	char *container; /* NULL for `hello` and `shutdown` only */
+	char process[PROTO_NAME_MAX + 1];
+	struct oci_spec *config;	  /* create */
+	char lower[PROTO_SERIAL_MAX + 1]; /* create */
+	char upper[PROTO_SERIAL_MAX + 1]; /* create; "": read-only root */
+	struct oci_process *spec;	  /* exec */
+	struct oci_resources *resources;  /* update */
+	int signal;			  /* kill: 1..PROTO_SIGNAL_MAX */
+	bool all;			  /* kill */
+	uint16_t width, height;		  /* resize: character cells */
+};
+
+/* Parses `len` bytes. Errors are ERR_INVALID and name the member; *r is then to be freed, too.
+ * Without `has_seq` no answer is possible. */
+int proto_parse(const char *text, size_t len, struct proto_request *r, struct error *err);
+void proto_request_free(struct proto_request *r);
+#define cleanup_proto_request __attribute__((cleanup(proto_request_free)))
+
+/* One line of `ps`. The strings are part of the struct: a process has no say in their length. */
+struct proto_ps {
+	int pid, ppid;
+	uint32_t uid;
+	uint64_t start_s; /* seconds since the epoch */
+	uint64_t cpu_s;	  /* user and system time, seconds */
+	char tty[16];	  /* "pts/0", or "?" */
+	char cmd[PROTO_PS_CMD_MAX + 1];
+	bool named; /* `process` is set: one that a client of ours made */
+	char process[PROTO_NAME_MAX + 1];
+};
+
+enum proto_reply_type {
+	REPLY_OK,
+	REPLY_ERROR,
+	REPLY_HELLO,
+	REPLY_PROCESS, /* create, exec */
+	REPLY_WAIT,
+	REPLY_PS,
+};
+
+struct proto_reply {
+	enum proto_reply_type type;
+	int64_t seq;
+	/* REPLY_ERROR */
+	const struct error *error;
+	/* REPLY_HELLO */
+	const char *kernel;
+	uint64_t kernel_us, agent_us;
+	/* REPLY_PROCESS; an absent stream is "" */
+	int pid;
+	const char *process;
+	char in[PROTO_TOKEN_HEX + 1], out[PROTO_TOKEN_HEX + 1], err[PROTO_TOKEN_HEX + 1];
+	char console[PROTO_TOKEN_HEX + 1];
+	/* REPLY_WAIT */
+	int status, signal;
+	bool oom;
+	/* REPLY_PS */
+	const struct proto_ps *ps;
+	size_t n_ps;
+};
+
+/* The message's text, malloc'ed, not framed. */
+int proto_reply_text(const struct proto_reply *r, char **text, size_t *len, struct error *err);
+/* The event {"event":event,"container":id}, in the same way. */
+int proto_event_text(const char *event, const char *id, char **text, size_t *len,
+		     struct error *err);
+
+/* A token between its 16 bytes and its PROTO_TOKEN_HEX digits. proto_token_parse() takes lower-case
+ * digits only and returns -1 on anything else. */
+void proto_token_text(const unsigned char token[16], char text[PROTO_TOKEN_HEX + 1]);
+int proto_token_parse(const char text[PROTO_TOKEN_HEX], unsigned char token[16]);
+
+#endif

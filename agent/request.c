@@ -1,0 +1,393 @@
+#include "agent/process.h"
+#include "agent/ps.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/log.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* Answers that come at once. */
+
+static void reply_ok(struct procs *set, void *client, int64_t seq)
+{
+	struct proto_reply r = {.type = REPLY_OK, .seq = seq};
+
+	set->ops->reply(client, &r);
+}
+
+static void reply_error(struct procs *set, void *client, int64_t seq, const struct error *err)
+{
+	struct proto_reply r = {.type = REPLY_ERROR, .seq = seq, .error = err};
+
+	set->ops->reply(client, &r);
+}
+
+static int too_many_waiters(struct error *err)
+{
+	return error_set(err, "too many requests wait for an answer (%d)", WAITERS_MAX);
+}
+
+static struct ctr *need_ctr(struct procs *set, const struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = ctr_find(set, r->container);
+
+	if (!ctr)
+		error_kind(err, ERR_NOT_FOUND, "container %s does not exist", r->container);
+	return ctr;
+}
+
+static struct proc *need_proc(struct procs *set, const struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_ctr(set, r, err);
+	struct proc *p = ctr ? proc_find(ctr, r->process) : NULL;
+
+	if (ctr && !p)
+		error_kind(err, ERR_NOT_FOUND, "container %s has no process \"%s\"", r->container,
+			   r->process);
+	return p;
+}
+
+static bool init_lives(const struct ctr *ctr)
+{
+	return ctr->init && !ctr->init->reaped && !ctr->deleting;
+}
+
+/* ---- create, exec */
+
+/* The child's side of its stdio, and ours. */
+struct stdio {
+	struct child_io child;
+	int in, out, err;
+};
+
+#define STDIO_INIT                           \
+	{                                    \
+		{-1, -1, -1, -1}, -1, -1, -1 \
+	}
+
+static void stdio_close(struct stdio *io)
+{
+	close_fd(&io->child.in);
+	close_fd(&io->child.out);
+	close_fd(&io->child.err);
+	close_fd(&io->child.console_sock);
+	close_fd(&io->in);
+	close_fd(&io->out);
+	close_fd(&io->err);
+}
+#define cleanup_stdio __attribute__((cleanup(stdio_close)))
+
+static int make_pipe(int *reader, int *writer, struct error *err)
+{
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return error_errno(err, "pipe");
+	*reader = fds[0];
+	*writer = fds[1];
+	return 0;
+}
+
+/* Makes pipes, or the socket on which the pty's master comes, and the process's streams on them.
+ */
+static int add_stdio(struct proc *p, const struct oci_process *spec, struct stdio *io,
+		     struct error *err)
+{
+	if (spec->terminal) {
+		int fds[2];
+
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+			return error_errno(err, "socketpair");
+		p->console_sock = fds[0];
+		io->child.console_sock = fds[1];
+		p->width = spec->console_width;
+		p->height = spec->console_height;
+		return proc_add_stream(p, &p->console, STREAM_CONSOLE, -1, err);
+	}
+	if (make_pipe(&io->child.in, &io->in, err) < 0 ||
+	    make_pipe(&io->out, &io->child.out, err) < 0 ||
+	    make_pipe(&io->err, &io->child.err, err) < 0 ||
+	    proc_add_stream(p, &p->in, STREAM_IN, steal_fd(&io->in), err) < 0 ||
+	    proc_add_stream(p, &p->out, STREAM_OUT, steal_fd(&io->out), err) < 0)
+		return -1;
+	return proc_add_stream(p, &p->err, STREAM_OUT, steal_fd(&io->err), err);
+}
+
+static int check_room(struct procs *set, struct error *err)
+{
+	if (set->down)
+		return error_kind(err, ERR_NOT_RUNNING, "the guest is shutting down");
+	if (set->n_procs >= PROCS_MAX)
+		return error_set(err, "too many processes (%u)", set->n_procs);
+	return 0;
+}
+
+/* What is left to do when the child has been forked: a failure here kills it. */
+static int await_report(struct proc *p, void *client, int64_t seq, struct error *err)
+{
+	if (proc_watch_sync(p, err) < 0)
+		return -1;
+	return waiter_add(p->ctr->set, &p->asker, client, seq) ? 0 : too_many_waiters(err);
+}
+
+static int fork_init(struct ctr *ctr, void *client, const struct proto_request *r,
+		     struct error *err)
+{
+	cleanup_stdio struct stdio io = STDIO_INIT;
+	struct proc *p = proc_add(ctr, "", client);
+
+	ctr->init = p;
+	p->state = PROC_CREATING;
+	if (add_stdio(p, ctr->c->spec->process, &io, err) < 0 ||
+	    (p->sync_fd = container_create(ctr->c, &io.child, err)) < 0) {
+		proc_drop(p);
+		return -1;
+	}
+	p->pid = ctr->c->init;
+	return await_report(p, client, r->seq, err);
+}
+
+static int do_create(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct container *c;
+	struct ctr *ctr;
+
+	if (check_room(set, err) < 0)
+		return -1;
+	if (ctr_find(set, r->container))
+		return error_kind(err, ERR_EXISTS, "container %s exists", r->container);
+	if (set->n_ctrs >= CTRS_MAX)
+		return error_set(err, "too many containers (%u)", set->n_ctrs);
+	c = container_new(r->container, steal_ptr(&r->config), r->lower,
+			  *r->upper ? r->upper : NULL, err);
+	if (!c)
+		return -1;
+	ctr = ctr_add(set, c);
+	if (fork_init(ctr, client, r, err) < 0) {
+		ctr_delete(ctr);
+		return -1;
+	}
+	return 0;
+}
+
+static int do_exec(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	cleanup_stdio struct stdio io = STDIO_INIT;
+	struct ctr *ctr = need_ctr(set, r, err);
+	char name[PROTO_NAME_MAX + 1];
+	struct proc *p;
+
+	if (!ctr || check_room(set, err) < 0)
+		return -1;
+	if (!init_lives(ctr) || ctr->init->state == PROC_CREATING)
+		return error_kind(err, ERR_NOT_RUNNING, "cannot exec in a stopped container");
+	snprintf(name, sizeof(name), "%u", ++ctr->last_name);
+	p = proc_add(ctr, name, client);
+	p->state = PROC_STARTING;
+	if (add_stdio(p, r->spec, &io, err) < 0 ||
+	    (p->sync_fd = container_exec(ctr->c, r->spec, &io.child, &p->pid, err)) < 0) {
+		proc_drop(p);
+		return -1;
+	}
+	if (await_report(p, client, r->seq, err) < 0) {
+		p->state = PROC_FAILED;
+		proc_kill(p);
+		return -1;
+	}
+	return 0;
+}
+
+/* ---- start, kill, resize */
+
+static int do_start(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_ctr(set, r, err);
+	struct proc *p = ctr ? ctr->init : NULL;
+
+	if (!ctr)
+		return -1;
+	if (!init_lives(ctr))
+		return error_kind(err, ERR_NOT_RUNNING,
+				  "cannot start a container that has stopped");
+	if (p->state != PROC_CREATED)
+		return error_kind(err, ERR_INVALID, "cannot start an already running container");
+	if (!waiter_add(set, &p->asker, client, r->seq))
+		return too_many_waiters(err);
+	if (proc_watch_sync(p, err) < 0 || container_start(ctr->c, p->sync_fd, err) < 0) {
+		waiters_fail(set, &p->asker, err);
+		proc_kill(p);
+		return 0;
+	}
+	p->state = PROC_STARTING;
+	return 0;
+}
+
+static int not_running(const struct proc *p, struct error *err)
+{
+	return error_kind(err, ERR_NOT_RUNNING, "%s",
+			  *p->name ? "os: process already finished" : "container not running");
+}
+
+/* What has no handlers yet ignores signals when it is its namespace's PID 1: before `start`, those
+ * that are to end a container do end it. */
+static bool ends_created(int signal)
+{
+	return signal == SIGTERM || signal == SIGINT || signal == SIGHUP || signal == SIGQUIT;
+}
+
+static int do_kill(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct proc *p = need_proc(set, r, err);
+	int signal = r->signal;
+
+	if (!p)
+		return -1;
+	if (p->reaped)
+		return not_running(p, err);
+	if (p->state <= PROC_CREATED && ends_created(signal))
+		signal = SIGKILL;
+	if (signal == SIGKILL)
+		p->killed = true;
+	if (r->all) {
+		if (container_kill_all(p->ctr->c, signal, err) < 0)
+			return -1;
+	} else if (signal == SIGKILL) {
+		proc_kill(p);
+	} else if (kill(p->pid, signal) < 0) {
+		return error_errno(err, "signal %d", signal);
+	}
+	reply_ok(set, client, r->seq);
+	return 0;
+}
+
+static int do_resize(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct proc *p = need_proc(set, r, err);
+
+	if (!p)
+		return -1;
+	if (!p->console)
+		return error_kind(err, ERR_INVALID, "the process has no terminal");
+	if (p->reaped)
+		return not_running(p, err);
+	if (stream_resize(p->console, r->width, r->height, err) < 0)
+		return -1;
+	reply_ok(set, client, r->seq);
+	return 0;
+}
+
+/* ---- wait */
+
+static int do_wait(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct proc *p = need_proc(set, r, err);
+	struct proto_reply reply;
+
+	if (!p)
+		return -1;
+	if (!proc_over(p))
+		return waiter_add(set, &p->waiters, client, r->seq) ? 0 : too_many_waiters(err);
+	proc_reply_wait(p, &reply);
+	reply.seq = r->seq;
+	set->ops->reply(client, &reply);
+	return 0;
+}
+
+/* ---- the whole container */
+
+static int do_freeze(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_ctr(set, r, err);
+
+	if (!ctr)
+		return -1;
+	if (!init_lives(ctr))
+		return error_kind(err, ERR_NOT_RUNNING, "container not running");
+	if (container_freeze(ctr->c, r->op == OP_PAUSE, err) < 0)
+		return -1;
+	reply_ok(set, client, r->seq);
+	return 0;
+}
+
+static int do_update(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_ctr(set, r, err);
+
+	if (!ctr)
+		return -1;
+	if (!init_lives(ctr))
+		return error_kind(err, ERR_NOT_RUNNING, "container not running");
+	if (container_update(ctr->c, r->resources, err) < 0)
+		return -1;
+	reply_ok(set, client, r->seq);
+	return 0;
+}
+
+static const char *name_of_pid(void *arg, int pid)
+{
+	const struct ctr *ctr = arg;
+
+	for (const struct proc *p = ctr->procs; p; p = p->next)
+		if (p->pid == pid && !p->reaped)
+			return p->name;
+	return NULL;
+}
+
+static int do_ps(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_ctr(set, r, err);
+	cleanup_free struct proto_ps *list = NULL;
+	struct proto_reply reply = {.type = REPLY_PS, .seq = r->seq};
+
+	if (!ctr || ps_list(ctr->c->cgroup_fd, name_of_pid, ctr, &list, &reply.n_ps, err) < 0)
+		return -1;
+	reply.ps = list;
+	set->ops->reply(client, &reply);
+	return 0;
+}
+
+static int do_delete(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_ctr(set, r, err);
+
+	if (!ctr)
+		return -1;
+	if (!waiter_add(set, &ctr->deleters, client, r->seq))
+		return too_many_waiters(err);
+	ctr_delete(ctr);
+	return 0;
+}
+
+static int do_shutdown(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct ctr *next;
+
+	if (!waiter_add(set, &set->downers, client, r->seq))
+		return too_many_waiters(err);
+	set->down = true;
+	for (struct ctr *ctr = set->ctrs; ctr; ctr = next) {
+		next = ctr->next;
+		ctr_delete(ctr);
+	}
+	procs_check_down(set);
+	return 0;
+}
+
+void procs_request(struct procs *set, void *client, struct proto_request *r)
+{
+	static int (*const ops[])(struct procs *, void *, struct proto_request *,
+				  struct error *) = {
+		[OP_CREATE] = do_create, [OP_START] = do_start,	  [OP_EXEC] = do_exec,
+		[OP_WAIT] = do_wait,	 [OP_KILL] = do_kill,	  [OP_RESIZE] = do_resize,
+		[OP_PAUSE] = do_freeze,	 [OP_RESUME] = do_freeze, [OP_UPDATE] = do_update,
+		[OP_PS] = do_ps,	 [OP_DELETE] = do_delete, [OP_SHUTDOWN] = do_shutdown,
+	};
+	struct error err = ERROR_INIT;
+
+	/* -1: nobody has answered and nobody will. */
+	if (ops[r->op](set, client, r, &err) < 0)
+		reply_error(set, client, r->seq, &err);
+}
