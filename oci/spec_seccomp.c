@@ -2,6 +2,8 @@
 #include "oci/spec_field.h"
 #include "oci/spec_names.h"
 
+#include <stdio.h>
+
 #define ERRNO_MAX 4095 /* MAX_ERRNO of the kernel; larger ones are cut to it */
 
 static int read_arg(const struct field *f, void *elem, struct error *err)
@@ -46,11 +48,15 @@ static int read_rule(const struct field *f, void *elem, struct error *err)
 static int refuse_unknown_arch(const struct field *f, const struct oci_seccomp *s,
 			       struct error *err)
 {
-	for (size_t i = 0; i < s->n_architectures; i++)
-		if (!oci_seccomp_arch_known(s->architectures[i]))
-			return field_fail(f, err,
-					  "architectures[%zu]: \"%.64s\": unknown architecture", i,
-					  s->architectures[i]);
+	for (size_t i = 0; i < s->n_architectures; i++) {
+		char key[48];
+
+		if (oci_seccomp_arch_known(s->architectures[i]))
+			continue;
+		snprintf(key, sizeof(key), "architectures[%zu]", i);
+		return field_fail_member(f, key, err, "\"%.64s\": unknown architecture",
+					 s->architectures[i]);
+	}
 	return 0;
 }
 
