@@ -39,6 +39,7 @@
 #include "vmm/engine.h"
 #include "vmm/minder.h"
 #include "vmm/qmp.h"
+#include "vmm/tsc.h"
 #include "vmm/vhost_user.h"
 
 #include <fcntl.h>
@@ -174,6 +175,16 @@ static const char *qemu_device(const struct virtio_device *d)
 	}
 }
 
+static char *kernel_parameters(const struct engine_config *cfg)
+{
+	uint64_t khz = tsc_khz();
+	char tsc[40] = "";
+
+	if (khz)
+		snprintf(tsc, sizeof(tsc), " tsc_early_khz=%llu", (unsigned long long)khz);
+	return xasprintf(CMDLINE "%s%s%s", tsc, cfg->cmdline[0] ? " " : "", cfg->cmdline);
+}
+
 static void machine_args(struct args *a, const struct engine_config *cfg, int root)
 {
 	unsigned long long mib = cfg->mem_bytes >> 20;
@@ -181,7 +192,7 @@ static void machine_args(struct args *a, const struct engine_config *cfg, int ro
 
 	add(a, xstrdup(cfg->qemu), NULL);
 	ADD(a, "-M",
-	    "microvm,acpi=off,x-option-roms=off,pic=off,rtc=off,isa-serial=on,mem-merge=off,"
+	    "microvm,acpi=off,x-option-roms=off,pic=off,rtc=on,isa-serial=on,mem-merge=off,"
 	    "dump-guest-core=off,memory-backend=ram");
 	ADD(a, "-accel", "tcg,thread=multi,tb-size=%d", TB_MIB);
 	ADD(a, "-cpu", "max");
@@ -194,7 +205,7 @@ static void machine_args(struct args *a, const struct engine_config *cfg, int ro
 	ADD(a, "-global", "virtio-mmio.force-legacy=false");
 	ADD(a, "-kernel", "/proc/self/fd/%d", pass(a, cfg->kernel_fd));
 	ADD(a, "-initrd", "/proc/self/fd/%d", pass(a, cfg->initramfs_fd));
-	ADD(a, "-append", CMDLINE "%s%s", cfg->cmdline[0] ? " " : "", cfg->cmdline);
+	add(a, xstrdup("-append"), kernel_parameters(cfg));
 	ADD(a, "-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny");
 	ADD(a, "-runas", "%u:%u", uid, uid);
 	ADD(a, "-chroot", "/proc/self/fd/%d", pass(a, root));
