@@ -4,8 +4,9 @@
 #include <signal.h>
 #include <string.h>
 
-#define RT_FIRST 34 /* SIGRTMIN of glibc, which keeps 32 and 33 to itself \
-		     */
+#define RT_FIRST                                                 \
+	34 /* SIGRTMIN of glibc, which keeps 32 and 33 to itself \
+	    */
 #define RT_LAST 64
 
 static const struct {

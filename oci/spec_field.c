@@ -39,24 +39,23 @@ static void put_path(const struct field *f, char *buf, size_t size)
 		snprintf(buf + n, size - n, "%s%.*s", n ? "." : "", SHOWN_MAX, f->key);
 }
 
-static int fail(const struct field *f, struct error *err, const char *fmt, va_list ap)
+static void fail(const struct field *f, struct error *err, const char *fmt, va_list ap)
 {
 	char path[PATH_SHOWN_MAX] = "", msg[ERROR_MSG_MAX - PATH_SHOWN_MAX];
 
 	put_path(f, path, sizeof(path));
 	vsnprintf(msg, sizeof(msg), fmt, ap);
-	return error_kind(err, ERR_INVALID, "%s: %s", path[0] ? path : "config.json", msg);
+	error_kind(err, ERR_INVALID, "%s: %s", path[0] ? path : "config.json", msg);
 }
 
 int field_fail(const struct field *f, struct error *err, const char *fmt, ...)
 {
 	va_list ap;
-	int r;
 
 	va_start(ap, fmt);
-	r = fail(f, err, fmt, ap);
+	fail(f, err, fmt, ap);
 	va_end(ap);
-	return r;
+	return -1;
 }
 
 int field_fail_member(const struct field *f, const char *key, struct error *err, const char *fmt,
@@ -64,12 +63,11 @@ int field_fail_member(const struct field *f, const char *key, struct error *err,
 {
 	struct field m = below(f, FIELD_MEMBER, key, 0, NULL);
 	va_list ap;
-	int r;
 
 	va_start(ap, fmt);
-	r = fail(&m, err, fmt, ap);
+	fail(&m, err, fmt, ap);
 	va_end(ap);
-	return r;
+	return -1;
 }
 
 /* ---- duplicates: which of two values counts differs between JSON readers, and the one who wrote
@@ -128,15 +126,12 @@ int field_is_object(const struct field *f, struct error *err)
 	return YAJL_IS_OBJECT(f->v) ? 0 : field_fail(f, err, "must be an object");
 }
 
-int field_str(const struct field *f, const char **out, struct error *err)
+const char *field_str(const struct field *f, struct error *err)
 {
-	/* A plain -1, here and below: the compiler has to see that *out is set on success. */
-	if (!YAJL_IS_STRING(f->v)) {
-		field_fail(f, err, "must be a string");
-		return -1;
-	}
-	*out = f->v->u.string;
-	return 0;
+	if (YAJL_IS_STRING(f->v))
+		return f->v->u.string;
+	field_fail(f, err, "must be a string");
+	return NULL;
 }
 
 /* JSON knows numbers; the specification wants integers, and up to 2^64-1. So their text is read
@@ -185,9 +180,9 @@ int field_u64(const struct field *f, uint64_t max, uint64_t *out, struct error *
 int field_enum(const struct field *f, const struct name *table, const char *what, uint64_t *out,
 	       struct error *err)
 {
-	const char *s;
+	const char *s = field_str(f, err);
 
-	if (field_str(f, &s, err) < 0)
+	if (!s)
 		return -1;
 	for (; table->name; table++) {
 		if (strcmp(table->name, s) == 0) {
@@ -237,7 +232,8 @@ int get_str(const struct field *obj, const char *key, char **out, struct error *
 
 	if (!member(obj, key, &f))
 		return 0;
-	if (field_str(&f, &s, err) < 0)
+	s = field_str(&f, err);
+	if (!s)
 		return -1;
 	if (!s[0])
 		return 0;
@@ -268,9 +264,9 @@ int get_strv(const struct field *obj, const char *key, char ***out, size_t *n, s
 	*n = 0;
 	for (size_t i = 0; i < len; i++) {
 		struct field e = below(&arr, FIELD_ELEMENT, NULL, i, arr.v->u.array.values[i]);
-		const char *s;
+		const char *s = field_str(&e, err);
 
-		if (field_str(&e, &s, err) < 0)
+		if (!s)
 			return -1;
 		(*out)[(*n)++] = xstrdup(s);
 	}
@@ -311,7 +307,7 @@ int get_u64(const struct field *obj, const char *key, uint64_t max, uint64_t *ou
 
 int get_u32(const struct field *obj, const char *key, uint32_t *out, struct error *err)
 {
-	uint64_t v;
+	uint64_t v = 0;
 	int r = get_u64(obj, key, UINT32_MAX, &v, err);
 
 	if (r > 0)
@@ -330,7 +326,7 @@ int get_u32v(const struct field *obj, const char *key, uint32_t **out, size_t *n
 	*out = xcalloc(*n, sizeof(**out));
 	for (size_t i = 0; i < *n; i++) {
 		struct field e = below(&arr, FIELD_ELEMENT, NULL, i, arr.v->u.array.values[i]);
-		uint64_t v;
+		uint64_t v = 0;
 
 		if (field_u64(&e, UINT32_MAX, &v, err) < 0)
 			return -1;
@@ -359,7 +355,7 @@ int get_flags(const struct field *obj, const char *key, const struct name *table
 		return r;
 	for (size_t i = 0; i < arr.v->u.array.len; i++) {
 		struct field e = below(&arr, FIELD_ELEMENT, NULL, i, arr.v->u.array.values[i]);
-		uint64_t v;
+		uint64_t v = 0;
 
 		if (field_enum(&e, table, what, &v, err) < 0)
 			return -1;
@@ -506,9 +502,9 @@ int get_map(const struct field *obj, const char *key, size_t size, field_reader 
 static int read_kv(const struct field *f, void *elem, struct error *err)
 {
 	struct oci_kv *kv = elem;
-	const char *s;
+	const char *s = field_str(f, err);
 
-	if (field_str(f, &s, err) < 0)
+	if (!s)
 		return -1;
 	kv->key = xstrdup(f->key);
 	kv->value = xstrdup(s);

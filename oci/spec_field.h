@@ -42,7 +42,7 @@ int field_refuse_duplicates(const struct field *f, struct error *err);
 int field_is_object(const struct field *f, struct error *err);
 
 /* The value of a field itself. Strings stay the tree's. */
-int field_str(const struct field *f, const char **out, struct error *err);
+const char *field_str(const struct field *f, struct error *err); /* NULL on error */
 int field_i64(const struct field *f, int64_t min, int64_t max, int64_t *out, struct error *err);
 int field_u64(const struct field *f, uint64_t max, uint64_t *out, struct error *err);
 int field_enum(const struct field *f, const struct name *table, const char *what, uint64_t *out,

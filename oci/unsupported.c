@@ -11,7 +11,7 @@
 
 int oci_process_supported(const struct oci_process *p, struct error *err)
 {
-	if (p->apparmor_profile)
+	if (p->apparmor_profile && strcmp(p->apparmor_profile, "unconfined") != 0)
 		return refuse(err, "process.apparmorProfile: AppArmor profiles are not supported "
 				   "yet");
 	if (p->selinux_label)
@@ -125,8 +125,28 @@ static bool unified_known(const char *key)
 	return strcmp(key, "cgroup.max.depth") == 0 || strcmp(key, "cgroup.max.descendants") == 0;
 }
 
+/* What only cgroup v1 had, and the guest's cgroups are v2. Zero asks for nothing. */
+static int check_cgroup_v1_only(const struct oci_resources *r, const char *path, struct error *err)
+{
+	const char *field = NULL;
+
+	if (r->memory.disable_oom_killer.v)
+		field = "memory.disableOOMKiller";
+	else if (r->memory.swappiness.has)
+		field = "memory.swappiness";
+	else if (r->cpu.realtime_runtime_us.v != 0)
+		field = "cpu.realtimeRuntime";
+	else if (r->cpu.realtime_period_us.v != 0)
+		field = "cpu.realtimePeriod";
+	else if (r->block_io.leaf_weight.v != 0)
+		field = "blockIO.leafWeight";
+	return field ? refuse(err, "%s.%s: cgroup v2 has no such limit", path, field) : 0;
+}
+
 int oci_resources_supported(const struct oci_resources *r, const char *path, struct error *err)
 {
+	if (check_cgroup_v1_only(r, path, err) < 0)
+		return -1;
 	if (r->net_class_id.has && r->net_class_id.v != 0)
 		return refuse(err, "%s.network.classID: is not supported", path);
 	if (r->n_net_priorities > 0)

@@ -379,6 +379,7 @@ static void refused_process(void **state)
 		  {"@process@", "'scheduler':{'policy':'SCHED_ISO'},",
 		   "process.scheduler.policy: Linux has no SCHED_ISO"},
 		  {"@process@", "'execCPUAffinity':{'initial':'0'},", NULL},
+		  {"@process@", "'apparmorProfile':'unconfined',", NULL},
 		  {"@process@", "'apparmorProfile':'',", NULL});
 }
 
@@ -494,6 +495,22 @@ static void refused_resources(void **state)
 		   NULL});
 }
 
+static void refused_limits_of_cgroup_v1(void **state)
+{
+	SUPPORTED({"@linux@", RESOURCES("'memory':{'disableOOMKiller':true}"),
+		   "linux.resources.memory.disableOOMKiller: cgroup v2 has no such limit"},
+		  {"@linux@", RESOURCES("'memory':{'disableOOMKiller':false,'kernel':1}"), NULL},
+		  {"@linux@", RESOURCES("'memory':{'swappiness':0}"),
+		   "linux.resources.memory.swappiness: cgroup v2 has no such limit"},
+		  {"@linux@", RESOURCES("'cpu':{'realtimeRuntime':5}"),
+		   "linux.resources.cpu.realtimeRuntime: cgroup v2 has no such limit"},
+		  {"@linux@", RESOURCES("'cpu':{'realtimePeriod':5}"),
+		   "linux.resources.cpu.realtimePeriod: cgroup v2 has no such limit"},
+		  {"@linux@", RESOURCES("'cpu':{'realtimePeriod':0,'realtimeRuntime':0}"), NULL},
+		  {"@linux@", RESOURCES("'blockIO':{'leafWeight':10}"),
+		   "linux.resources.blockIO.leafWeight: cgroup v2 has no such limit"});
+}
+
 /* ---- whole files */
 
 static void assert_passes(const char *text, size_t len, const char *name)
@@ -585,6 +602,7 @@ int main(void)
 		cmocka_unit_test(refused_seccomp),
 		cmocka_unit_test(refused_linux),
 		cmocka_unit_test(refused_resources),
+		cmocka_unit_test(refused_limits_of_cgroup_v1),
 		cmocka_unit_test(files_of_others_pass),
 		cmocka_unit_test(docker_fails_at_its_first_bind_mount_only),
 		cmocka_unit_test(the_default_spec_passes),
