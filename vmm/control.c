@@ -49,7 +49,6 @@ struct control_call {
 	struct control *c;
 	struct control_call *prev, *next; /* of the client, or of control's orphans */
 	int64_t seq;
-	bool boot;
 };
 
 struct control {
@@ -222,11 +221,6 @@ static void queue(struct client *cl, const char *text, size_t len, int fd)
 
 /* ---- answers */
 
-bool control_is_boot(const struct control_call *call)
-{
-	return call->boot;
-}
-
 static void begin(struct jsonw *w, const struct control_call *k)
 {
 	jsonw_obj(w);
@@ -358,7 +352,7 @@ static void handle_message(struct client *cl, const char *text, size_t len)
 	while (nfds < r.nfds)
 		fds[nfds++] = frame_buf_take_fd(&cl->in);
 	k = xcalloc(1, sizeof(*k));
-	*k = (struct control_call){.client = cl, .c = c, .seq = r.seq, .boot = cl->boot};
+	*k = (struct control_call){.client = cl, .c = c, .seq = r.seq};
 	call_link(k);
 	cl->ncalls++;
 	c->h.request(c->h.arg, k, &r, fds);

@@ -35,9 +35,6 @@ void control_free(struct control *c);
 /* Takes clients from listening socket `fd` (owned from now on, also on failure). */
 int control_listen(struct control *c, int fd, struct error *err);
 
-/* True if the call came from the boot client. */
-bool control_is_boot(const struct control_call *call);
-
 /* Begins the answer {"seq":…,"ok":true, to which the caller adds members before control_answer()
  * ends and sends it with `fd` (-1: none; closed in every case). A client that is gone gets
  * nothing. control_ok() is both in one without members. */

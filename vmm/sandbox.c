@@ -157,10 +157,9 @@ static void op_start(struct sandbox *s, struct control_call *call, const struct 
 {
 	struct error e = ERROR_INIT;
 
-	if (!control_is_boot(call) || s->state != NEW) {
-		error_kind(&e, ERR_INVALID,
-			   s->state != NEW ? "start: the machine was started already"
-					   : "start: not on this socket");
+	/* Only the boot client can come first: the listening socket comes with its start. */
+	if (s->state != NEW) {
+		error_kind(&e, ERR_INVALID, "start: the machine was started already");
 		control_fail(call, &e);
 		return;
 	}

@@ -63,7 +63,7 @@ class Client:
         self.send_raw(json.dumps({"seq": self.seq, "op": op, **members}), fds)
         return self.seq
 
-    def _receive(self, timeout):
+    def receive(self, timeout):
         """One message; its descriptors are appended to self.fds."""
         deadline = time.monotonic() + timeout
         while True:
@@ -89,7 +89,7 @@ class Client:
     def answer(self, seq, timeout=30):
         """The answer to `seq`; events met on the way go to self.events."""
         while seq not in self.answers:
-            m = self._receive(timeout)
+            m = self.receive(timeout)
             if "event" in m:
                 self.events.append(m)
             else:
@@ -108,7 +108,7 @@ class Client:
                 if m["event"] == name:
                     self.events.remove(m)
                     return m
-            m = self._receive(timeout)
+            m = self.receive(timeout)
             if "event" in m:
                 self.events.append(m)
             else:
@@ -153,8 +153,9 @@ class Vmm:
 
     def send_start(self, **members):
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        if self.control:
-            listener.bind(self.control)
+        if self.control and os.path.exists(self.control):
+            os.unlink(self.control)
+        listener.bind(self.control or "")  # "": an abstract name of the kernel's choice
         listener.listen(64)
         files = [open(self.kernel, "rb"), open(self.initramfs, "rb")]
         m = {"engine": "qemu", "qemu": QEMU, "memory": 256 << 20, "vcpus": 1, "cmdline": ""}

@@ -1,0 +1,39 @@
+#!/usr/bin/env bats
+# husk-vmm by itself, driven through its boot socket, lifeline and control socket. What each case
+# does is in vmm_cases.py.
+
+setup() {
+	dir=$(mktemp -d "${BATS_TMPDIR:-/tmp}/husk-vmm.XXXXXX")
+}
+
+teardown() {
+	rm -rf "$dir"
+}
+
+case_() {
+	PYTHONDONTWRITEBYTECODE=1 python3 "$BATS_TEST_DIRNAME/vmm_cases.py" "$1" "$dir"
+}
+
+@test "a machine boots, is described, and ends at once when it is shut down" { case_ boots_and_shuts_down; }
+@test "QEMU runs without privileges, files, mounts and network" { case_ qemu_is_jailed; }
+@test "two sandboxes never share a uid" { case_ two_vms_have_two_uids; }
+@test "disks are attached to the running guest and detached" { case_ disks_come_and_go; }
+@test "slots are handed out by kind, and a read-only disk may use a writable one" { case_ slots_are_handed_out_by_kind; }
+@test "pause stops the guest and resume lets it go on" { case_ pause_stops_the_guest; }
+@test "a flood on the console keeps its last 8 KiB" { case_ console_is_bounded; }
+@test "a guest that resets ends the sandbox with its console" { case_ guest_reset_is_told; }
+@test "a guest kernel's panic is named" { case_ guest_panic_is_told; }
+@test "SIGKILL on husk-vmm leaves no QEMU" { case_ killed_vmm_leaves_nothing; }
+@test "SIGKILL on husk-vmm leaves nothing at any moment of the start" { case_ killed_vmm_leaves_nothing_at_any_time; }
+@test "SIGKILL on QEMU is told and ends husk-vmm" { case_ killed_qemu_is_told; }
+@test "a QEMU that does not answer is shut down all the same" { case_ stopped_qemu_can_be_shut_down; }
+@test "the end of the lifeline ends the sandbox" { case_ lifeline_ends_all; }
+@test "SIGTERM ends the sandbox, SIGINT does not" { case_ sigterm_ends_all; }
+@test "a kernel that is none is refused with QEMU's words" { case_ garbage_kernel_is_explained; }
+@test "a missing or broken QEMU is explained" { case_ missing_qemu_is_explained; }
+@test "requests that make no sense are refused by name" { case_ bad_requests_are_refused; }
+@test "64 clients are served, and broken framing ends one alone" { case_ clients_are_served_and_bounded; }
+@test "a client that does not read blocks nobody" { case_ a_client_that_does_not_read_blocks_nobody; }
+@test "connects wait for the guest, to a deadline, and end with the sandbox" { case_ connects_wait_for_the_guest_and_no_longer; }
+@test "the boot client may leave" { case_ the_boot_client_may_leave; }
+@test "no inherited descriptor is kept open" { case_ nothing_is_kept_open; }

@@ -1,0 +1,474 @@
+"""The cases of vmm.bats: each function drives one husk-vmm of its own through its sockets.
+
+    vmm_cases.py CASE DIRECTORY     (an empty directory for sockets, images and the initramfs)
+"""
+
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+from vmmctl import ROOT, Client, Closed, Refused, Vmm
+
+TIMEOUT = 60
+INIT = """#!/busybox sh
+/busybox mount -t proc proc /proc
+/busybox mount -t sysfs sys /sys
+/busybox mount -t devtmpfs dev /dev
+exec >/dev/console 2>&1
+echo guest up
+%s
+while :; do /busybox sleep 1000; done
+"""
+SHOW_DISKS = """
+while :; do
+	for d in /sys/block/vd*; do
+		read -r size <$d/size; read -r serial <$d/serial; read -r ro <$d/ro
+		case $size in 0) ;; *) line="$line $serial=$size,ro=$ro" ;; esac
+	done
+	case $line in "$last") ;; *) echo "disks:$line" ;; esac
+	last=$line line=
+	/busybox usleep 20000
+done
+"""
+COUNT = """
+i=0
+while :; do i=$((i + 1)); echo "count $i"; /busybox usleep 20000; done
+"""
+work = None
+
+
+def kernel():
+    path = os.path.join(ROOT, "build/vmlinux")
+    return path if os.path.exists(path) else subprocess.check_output(
+        [os.path.join(ROOT, "contrib/kernel/build.sh"), "--print-path"], text=True).strip()
+
+
+def initramfs(script=""):
+    root = os.path.join(work, "initramfs")
+    for d in ("proc", "sys", "dev"):
+        os.makedirs(os.path.join(root, d), exist_ok=True)
+    subprocess.check_call(["cp", "/bin/busybox", root])
+    with open(os.path.join(root, "init"), "w") as f:
+        f.write(INIT % script)
+        os.fchmod(f.fileno(), 0o755)
+    names = "\n".join([".", "proc", "sys", "dev", "busybox", "init"])
+    with open(root + ".cpio", "wb") as out:
+        subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=names.encode(), cwd=root,
+                       stdout=out, check=True)
+    return root + ".cpio"
+
+
+def vmm(script="", **kw):
+    return Vmm(kw.pop("kernel", None) or kernel(), initramfs(script),
+               control=os.path.join(work, "control.sock"), log=sys.stderr, **kw)
+
+
+def wait_until(what, condition):
+    deadline = time.monotonic() + TIMEOUT
+    while not (r := condition()):
+        assert time.monotonic() < deadline, f"waited too long for: {what}"
+        time.sleep(0.02)
+    return r
+
+
+def wait_console(vm, pattern):
+    return wait_until(f"{pattern!r} on the console",
+                      lambda: re.search(pattern, vm.boot.call("console")["text"]))
+
+
+def process_state(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def gone(pid):
+    return process_state(pid) in (None, "Z")
+
+
+def engine_pid(vm):
+    return wait_until("engine_pid", lambda: vm.boot.call("status")["engine_pid"])
+
+
+def expect_refused(kind, text, call, *args, **kw):
+    try:
+        call(*args, **kw)
+    except Refused as e:
+        assert (e.kind, bool(re.search(text, str(e)))) == (kind, True), (e.kind, str(e))
+    else:
+        raise AssertionError(f"not refused: {args} {kw}")
+
+
+def image(name, mib=1):
+    path = os.path.join(work, name)
+    with open(path, "wb") as f:
+        f.truncate(mib << 20)
+    return path
+
+
+def attach(client, serial, readonly=False, path=None, **kw):
+    fd = os.open(path or image(serial), os.O_RDONLY if readonly else os.O_RDWR)
+    try:
+        return client.call("attach-block", [fd], serial=serial, readonly=readonly, **kw)
+    finally:
+        os.close(fd)
+
+
+# ---- cases
+
+
+def boots_and_shuts_down():
+    with vmm() as vm:
+        assert vm.start()["ok"] is True
+        wait_console(vm, "guest up")
+        st = vm.boot.call("status")
+        assert (st["engine"], st["state"], st["ready"]) == ("qemu", "running", False), st
+        assert st["pid"] == vm.process.pid
+        assert st["times_us"]["exec"] < st["times_us"]["machine"], st
+        assert [s["readonly"] for s in st["slots"]] == [True, True, False, False], st
+        qemu = st["engine_pid"]
+        vm.boot.call("shutdown")
+        assert gone(qemu), "the answer came before the end"
+        assert vm.wait() == 0
+
+
+def qemu_is_jailed():
+    with vmm() as vm:
+        vm.start()
+        qemu = engine_pid(vm)
+        with open(f"/proc/{qemu}/status") as f:
+            status = dict(line.rstrip("\n").split(":", 1) for line in f)
+        ids = set(status["Uid"].split() + status["Gid"].split() + status["Groups"].split())
+        assert len(ids) == 1 and int(ids.pop()) > 1000, status
+        for caps in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            assert int(status[caps], 16) == 0, status
+        assert status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2", status
+        assert os.listdir(f"/proc/{qemu}/root/") == []
+        try:
+            os.mkdir(f"/proc/{qemu}/root/x")
+            raise AssertionError("the root is writable")
+        except OSError:
+            pass
+        wait_until("an empty mount namespace",
+                   lambda: open(f"/proc/{qemu}/mountinfo").read() == "")
+        for ns in ("pid", "mnt", "net", "ipc", "uts", "cgroup"):
+            assert os.readlink(f"/proc/{qemu}/ns/{ns}") != os.readlink(f"/proc/self/ns/{ns}"), ns
+        limits = open(f"/proc/{qemu}/limits").read()
+        assert re.search(r"Max core file size +0 +0", limits), limits
+        fds = [os.readlink(f"/proc/{qemu}/fd/{n}") for n in os.listdir(f"/proc/{qemu}/fd")]
+        for path in fds:
+            assert re.match(r"(socket|pipe|anon_inode):|/memfd:|/null$|/dev/null$|/$", path) or \
+                path in (os.path.realpath(kernel()), os.path.realpath(initramfs())), path
+        vm.boot.call("shutdown")
+
+
+def two_vms_have_two_uids():
+    with vmm() as a:
+        a.start()
+        with vmm() as b:
+            b.start()
+            uids = [os.stat(f"/proc/{engine_pid(v)}").st_uid for v in (a, b)]
+            assert uids[0] != uids[1], uids
+
+
+def disks_come_and_go():
+    with vmm(SHOW_DISKS) as vm:
+        vm.start()
+        wait_console(vm, "guest up")
+        assert attach(vm.boot, "upper")["slot"] == 2
+        assert attach(vm.boot, "lower", readonly=True)["slot"] == 0
+        wait_console(vm, r"disks:(?=.* lower=2048,ro=1)(?=.* upper=2048,ro=0)")
+        slots = vm.boot.call("status")["slots"]
+        assert [s["serial"] for s in slots] == ["lower", None, "upper", None], slots
+        expect_refused("exists", "disk upper", attach, vm.boot, "upper")
+        vm.boot.call("detach", serial="upper")
+        expect_refused("not_found", "disk upper", vm.boot.call, "detach", serial="upper")
+        wait_console(vm, r"disks: lower=2048,ro=1\s")
+        attach(vm.boot, "again", path=image("again", 2))
+        wait_console(vm, r"again=4096")
+        names = [b["serial"] for b in vm.boot.call("stats")["blocks"]]
+        assert sorted(names) == ["again", "lower"], names
+        vm.boot.call("shutdown")
+
+
+def slots_are_handed_out_by_kind():
+    with vmm() as vm:
+        vm.start()
+        assert [attach(vm.boot, s)["slot"] for s in "ab"] == [2, 3]
+        expect_refused("other", "no free writable slot", attach, vm.boot, "c")
+        assert [attach(vm.boot, s, readonly=True)["slot"] for s in "de"] == [0, 1]
+        vm.boot.call("detach", serial="a")
+        assert attach(vm.boot, "f", readonly=True)["slot"] == 2
+        expect_refused("other", "no free disk slot", attach, vm.boot, "g", readonly=True)
+        vm.boot.call("shutdown")
+
+
+def pause_stops_the_guest():
+    with vmm(COUNT) as vm:
+        vm.start()
+        wait_console(vm, "count 3")
+        vm.boot.call("pause")
+        vm.boot.call("pause")
+        assert vm.boot.call("status")["state"] == "paused"
+        before = vm.boot.call("console")["text"]
+        time.sleep(0.3)  # nothing may happen: there is no event to wait for
+        assert vm.boot.call("console")["text"] == before
+        vm.boot.call("resume")
+        assert vm.boot.call("status")["state"] == "running"
+        wait_until("more counting", lambda: vm.boot.call("console")["text"] != before)
+        vm.boot.call("pause")
+        vm.boot.call("shutdown")
+        assert vm.wait() == 0
+
+
+def console_is_bounded():
+    with vmm("while :; do echo 0123456789abcdef0123456789abcdef; done") as vm:
+        vm.start()
+        wait_until("a full console", lambda: len(vm.boot.call("console")["text"]) > 7900)
+        assert len(vm.boot.call("console")["text"]) <= 8192
+        vm.boot.call("shutdown")
+
+
+def guest_reset_is_told():
+    with vmm("echo last words; /busybox reboot -f") as vm:
+        vm.start()
+        e = vm.boot.event("ended", TIMEOUT)
+        assert e["why"] == "guest reset", e
+        assert "last words" in e["console"], e
+        assert vm.wait() == 1
+
+
+def guest_panic_is_told():
+    with vmm("echo c >/proc/sysrq-trigger; exec /busybox false") as vm:
+        vm.start()
+        e = vm.boot.event("ended", TIMEOUT)
+        assert e["why"].startswith("guest kernel panic: "), e
+        assert vm.wait() == 1
+
+
+def killed_vmm_leaves_nothing():
+    with vmm() as vm:
+        vm.start()
+        qemu = engine_pid(vm)
+        vm.process.kill()
+        vm.wait()
+        wait_until("QEMU's end", lambda: gone(qemu))
+
+
+def killed_vmm_leaves_nothing_at_any_time():
+    for delay_ms in range(0, 60, 4):
+        with vmm() as vm:
+            vm.send_start()
+            time.sleep(delay_ms / 1000)
+            children = subprocess.run(["pgrep", "-P", str(vm.process.pid)], text=True,
+                                      stdout=subprocess.PIPE, check=False).stdout.split()
+            vm.process.kill()
+            vm.wait()
+            for pid in children:
+                wait_until("the minder's end", lambda p=pid: gone(int(p)))
+
+
+def killed_qemu_is_told():
+    with vmm() as vm:
+        vm.start()
+        os.kill(engine_pid(vm), signal.SIGKILL)
+        e = vm.boot.event("ended", TIMEOUT)
+        assert e["why"] == "qemu was killed by signal 9 (Killed)", e
+        assert vm.wait() == 1
+
+
+def stopped_qemu_can_be_shut_down():
+    with vmm() as vm:
+        vm.start()
+        qemu = engine_pid(vm)
+        os.kill(qemu, signal.SIGSTOP)
+        vm.boot.call("shutdown")
+        assert gone(qemu)
+        assert vm.wait() == 0
+
+
+def lifeline_ends_all():
+    with vmm() as vm:
+        vm.start()
+        qemu = engine_pid(vm)
+        os.close(vm.lifeline)
+        vm.lifeline = None
+        assert vm.wait() == 0
+        assert gone(qemu)
+
+
+def sigterm_ends_all():
+    with vmm() as vm:
+        vm.start()
+        qemu = engine_pid(vm)
+        vm.process.send_signal(signal.SIGINT)
+        vm.process.send_signal(signal.SIGTERM)
+        assert vm.wait() == 0
+        assert gone(qemu)
+
+
+def garbage_kernel_is_explained():
+    path = image("garbage")
+    with open(path, "wb") as f:
+        f.write(os.urandom(1 << 20))
+    with vmm(kernel=path) as vm:
+        expect_refused("other", "qemu ended with status 1: .*kernel", vm.start)
+        assert vm.boot.event("ended")["why"].startswith("qemu ended")
+        assert vm.wait() == 1
+
+
+def missing_qemu_is_explained():
+    with vmm() as vm:
+        expect_refused("not_found", "/nowhere/qemu: not found: install Debian package qemu-system-x86",
+                       vm.start, qemu="/nowhere/qemu")
+        assert vm.wait() == 1
+    with vmm() as vm:
+        expect_refused("other", "qemu.*execve: Exec format error", vm.start, qemu=script_without_shebang())
+        assert vm.wait() == 1
+
+
+def script_without_shebang():
+    path = os.path.join(work, "not-a-program")
+    with open(path, "wb") as f:
+        f.write(b"\0\1\2")
+        os.fchmod(f.fileno(), 0o755)
+    return path
+
+
+def bad_requests_are_refused():
+    with vmm() as vm:
+        expect_refused("not_running", "was not started", vm.boot.call, "status")
+        expect_refused("unsupported", 'engine: "xen"', vm.start, engine="xen")
+        expect_refused("invalid", "memory: ", vm.start, memory=123456789)
+        vm.start()
+        call = vm.boot.call
+        expect_refused("unsupported", 'op: "fly"', call, "fly")
+        expect_refused("invalid", "serial: ", call, "detach", serial="a/b")
+        expect_refused("invalid", "0 descriptors", call, "attach-block", serial="a")
+        expect_refused("invalid", "readonly: not a boolean", call, "attach-block", serial="a",
+                       readonly="yes")
+        with open("/dev/null", "rb") as f:
+            expect_refused("invalid", "1 descriptors", call, "status", [f.fileno()])
+        expect_refused("invalid", "started already", vm.start)
+        vm.boot.send_raw("{")
+        m = vm.boot.receive(5)
+        assert m["seq"] is None and m["error"]["kind"] == "invalid", m
+        vm.boot.call("shutdown")
+
+
+def clients_are_served_and_bounded():
+    with vmm() as vm:
+        vm.start()
+        wait_console(vm, "guest up")
+        clients = [Client.connect(vm.control) for _ in range(63)]
+        for c in clients:
+            assert c.call("status")["state"] == "running"
+        extra = Client.connect(vm.control)
+        try:
+            extra.call("status")
+            raise AssertionError("a 65th client was served")
+        except (Closed, BrokenPipeError, ConnectionResetError):
+            pass
+        # Broken framing ends a client, and no other.
+        clients[0].sock.sendall(struct.pack(">I", 1 << 30))
+        assert clients[0].sock.recv(1) == b""
+        assert clients[1].call("status")["ok"]
+        expect_refused("invalid", "started already", clients[1].call, "start",
+                       [0, 0, 0], engine="qemu", qemu="/x", memory=64 << 20, vcpus=1)
+        for c in clients:
+            c.close()
+        wait_until("room for a client", lambda: try_status(vm.control))
+        vm.boot.call("shutdown")
+
+
+def try_status(path):
+    c = Client.connect(path)
+    try:
+        return c.call("status")["ok"]
+    except (Closed, BrokenPipeError, ConnectionResetError):
+        return False
+    finally:
+        c.close()
+
+
+def a_client_that_does_not_read_blocks_nobody():
+    with vmm() as vm:
+        vm.start()
+        deaf = Client.connect(vm.control)
+        deaf.sock.setblocking(False)
+        sent = 0
+        try:
+            while sent < 100000:
+                deaf.send("status")
+                sent += 1
+        except BlockingIOError:
+            pass
+        assert sent < 100000, "unbounded"
+        assert vm.boot.call("status")["ok"]
+        with open(f"/proc/{vm.process.pid}/status") as f:
+            rss = int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
+        assert rss < 16384, rss
+        deaf.close()
+        vm.boot.call("shutdown")
+
+
+def connects_wait_for_the_guest_and_no_longer():
+    with vmm() as vm:
+        vm.start()
+        expect_refused("timeout", "", vm.boot.call, "vsock-connect", port=1024, timeout_ms=50)
+        c = Client.connect(vm.control)
+        for _ in range(64):
+            c.send("vsock-connect", port=1024)
+        # The 65th request is not read before one of them is answered.
+        c.send("status")
+        assert not select.select([c.sock], [], [], 0.2)[0]
+        assert vm.boot.call("status")["ok"]
+        c.close()
+        last = vm.boot.send("vsock-connect", port=1024)
+        vm.boot.call("shutdown")
+        try:
+            vm.boot.answer(last)
+            raise AssertionError("connected to a guest that is gone")
+        except Refused:
+            pass
+        assert vm.wait() == 0
+
+
+def the_boot_client_may_leave():
+    with vmm() as vm:
+        vm.start()
+        vm.boot.close()
+        c = Client.connect(vm.control)
+        assert c.call("status")["ok"]
+        vm.boot = c
+        vm.boot.call("shutdown")
+        assert vm.wait() == 0
+
+
+def nothing_is_kept_open():
+    r, w = os.pipe()
+    os.set_inheritable(w, True)
+    with vmm() as vm:
+        vm.start()
+        os.close(w)
+        assert select.select([r], [], [], 5)[0] and os.read(r, 1) == b""
+        vm.boot.call("shutdown")
+    os.close(r)
+
+
+def main():
+    global work
+    name, work = sys.argv[1:]
+    signal.alarm(4 * TIMEOUT)
+    globals()[name]()
+
+
+if __name__ == "__main__":
+    main()
