@@ -497,8 +497,9 @@ const char *oci_rlimit_name(int resource);	  /* "RLIMIT_NOFILE", ... */
 const char *oci_seccomp_action_name(enum oci_seccomp_action a);
 const char *oci_seccomp_op_name(enum oci_seccomp_op op);
 
-/* The i-th architecture name, action, operator, filter flag, mount propagation that are known, for
- * the features listing; NULL behind the last. */
+/* The i-th name of a seccomp architecture ("SCMP_ARCH_X86") or filter flag (and its
+ * SECCOMP_FILTER_FLAG_* in *flag, which may be NULL), in the order of the table; NULL behind the
+ * last. For the features listing. */
 const char *oci_seccomp_arch_name(size_t i);
 const char *oci_seccomp_flag_name(size_t i, uint32_t *flag);
 
