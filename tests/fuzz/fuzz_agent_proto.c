@@ -1,0 +1,88 @@
+/* What the agent parses: a request of the host (first byte '0', or none of these), a
+ * /proc/<pid>/stat line ('1'), a command line ('2'). Whatever the bytes, what comes out is within
+ * its limits, and an error can be answered. */
+#include "agent/proto.h"
+#include "agent/ps.h"
+#include "lib/cleanup.h"
+#include "lib/json.h"
+
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void expect(bool ok)
+{
+	if (!ok)
+		abort();
+}
+
+static void try_answer(struct proto_reply *r)
+{
+	cleanup_free char *text = NULL;
+	struct error err = ERROR_INIT;
+	size_t len;
+	yajl_val v;
+
+	expect(proto_reply_text(r, &text, &len, &err) == 0);
+	v = json_parse(text, len, &err);
+	expect(v && json_int(v, "seq", r->seq + 1) == r->seq);
+	yajl_tree_free(v);
+}
+
+static void try_request(const char *text, size_t len)
+{
+	struct proto_request r;
+	struct error err = ERROR_INIT;
+	int result = proto_parse(text, len, &r, &err);
+
+	expect(result == 0 || (result == -1 && err.msg[0]));
+	if (result == 0) {
+		expect(r.has_seq);
+		expect(r.container || r.op == OP_HELLO || r.op == OP_SHUTDOWN);
+		expect((r.op == OP_CREATE) == (r.config && r.config->process && r.lower[0]));
+		expect((r.op == OP_EXEC) == (r.spec && r.spec->args));
+		expect((r.op == OP_UPDATE) == (r.resources != NULL));
+		expect(r.op != OP_KILL || (r.signal >= 1 && r.signal <= PROTO_SIGNAL_MAX));
+		expect(!r.container ||
+		       (r.container[0] && !strchr(r.container, '/') &&
+			strcmp(r.container, ".") != 0 && strcmp(r.container, "..") != 0));
+	} else if (r.has_seq) {
+		struct proto_reply e = {.type = REPLY_ERROR, .seq = r.seq, .error = &err};
+
+		try_answer(&e);
+	}
+	proto_request_free(&r);
+}
+
+static void try_ps(const char *stat, const char *cmdline, size_t len)
+{
+	struct proto_ps p = {0};
+	struct proto_reply r = {.type = REPLY_PS, .ps = &p, .n_ps = 1};
+
+	if (stat && ps_parse_stat(stat, 0, 100, &p) < 0)
+		return;
+	if (cmdline)
+		ps_parse_cmdline(cmdline, len, p.cmd);
+	try_answer(&r);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	cleanup_free char *line = NULL;
+
+	if (size == 0)
+		return 0;
+	line = strndup((const char *)data + 1, size - 1);
+	expect(line != NULL);
+	switch (data[0]) {
+	case '1':
+		try_ps(line, NULL, 0);
+		break;
+	case '2':
+		try_ps(NULL, (const char *)data + 1, size - 1);
+		break;
+	default:
+		try_request((const char *)data + (data[0] == '0'), size - (data[0] == '0'));
+	}
+	return 0;
+}

@@ -1,0 +1,255 @@
+/* The agent's requests and answers, tokens, and the lines of `ps`. */
+#include "agent/proto.h"
+#include "agent/ps.h"
+#include "lib/cleanup.h"
+#include "lib/json.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void expect_invalid(const char *text, const char *message, bool has_seq)
+{
+	cleanup_proto_request struct proto_request r = {0};
+	struct error err = ERROR_INIT;
+
+	assert_int_equal(proto_parse(text, strlen(text), &r, &err), -1);
+	assert_int_equal(err.kind, ERR_INVALID);
+	assert_int_equal(r.has_seq, has_seq);
+	if (!strstr(err.msg, message))
+		fail_msg("\"%s\" instead of \"%s\"", err.msg, message);
+}
+
+static void parse_ok(const char *text, struct proto_request *r)
+{
+	struct error err = ERROR_INIT;
+
+	if (proto_parse(text, strlen(text), r, &err) < 0)
+		fail_msg("%s", err.msg);
+}
+
+static void test_simple_requests(void **state UNUSED)
+{
+	struct proto_request r;
+
+	parse_ok("{\"seq\":-5,\"op\":\"hello\"}", &r);
+	assert_int_equal(r.seq, -5);
+	assert_int_equal(r.op, OP_HELLO);
+	proto_request_free(&r);
+	parse_ok("{\"seq\":1,\"op\":\"kill\",\"container\":\"a.b\",\"process\":\"12\",\"signal\":9,"
+		 "\"all\":true}",
+		 &r);
+	assert_int_equal(r.op, OP_KILL);
+	assert_string_equal(r.container, "a.b");
+	assert_string_equal(r.process, "12");
+	assert_int_equal(r.signal, 9);
+	assert_true(r.all);
+	proto_request_free(&r);
+	parse_ok("{\"seq\":1,\"op\":\"resize\",\"container\":\"c\",\"width\":80,\"height\":24}",
+		 &r);
+	assert_string_equal(r.process, "");
+	assert_int_equal(r.width, 80);
+	assert_int_equal(r.height, 24);
+	proto_request_free(&r);
+}
+
+static void test_create(void **state UNUSED)
+{
+	struct proto_request r;
+
+	parse_ok("{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":\"c-lower\","
+		 "\"upper\":null},\"config\":{\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"r\"},"
+		 "\"linux\":{\"namespaces\":[{\"type\":\"mount\"}]},"
+		 "\"process\":{\"cwd\":\"/\",\"args\":[\"true\"]}}}",
+		 &r);
+	assert_string_equal(r.lower, "c-lower");
+	assert_string_equal(r.upper, "");
+	assert_string_equal(r.config->process->args[0], "true");
+	proto_request_free(&r);
+}
+
+static void test_refusals(void **state UNUSED)
+{
+	static const struct {
+		const char *text, *message;
+	} cases[] = {
+		{"{\"seq\":1}", "op: "},
+		{"{\"seq\":1,\"op\":\"x\"}", "op: unknown: x"},
+		{"{\"seq\":1,\"op\":\"wait\"}", "container: "},
+		{"{\"seq\":1,\"op\":\"wait\",\"container\":\"\"}", "container: "},
+		{"{\"seq\":1,\"op\":\"wait\",\"container\":\"..\"}", "container: "},
+		{"{\"seq\":1,\"op\":\"wait\",\"container\":\"a/b\"}", "container: "},
+		{"{\"seq\":1,\"op\":\"wait\",\"container\":\"c\",\"process\":\"x\"}", "process: "},
+		{"{\"seq\":1,\"op\":\"wait\",\"container\":\"c\",\"process\":"
+		 "\"1234567890123456\"}",
+		 "process: "},
+		{"{\"seq\":1,\"op\":\"kill\",\"container\":\"c\",\"signal\":0}", "signal: "},
+		{"{\"seq\":1,\"op\":\"kill\",\"container\":\"c\",\"signal\":65}", "signal: "},
+		{"{\"seq\":1,\"op\":\"resize\",\"container\":\"c\",\"width\":1}", "height: "},
+		{"{\"seq\":1,\"op\":\"resize\",\"container\":\"c\",\"width\":65536,\"height\":1}",
+		 "width: "},
+		{"{\"seq\":1,\"op\":\"exec\",\"container\":\"c\"}", "spec: "},
+		{"{\"seq\":1,\"op\":\"exec\",\"container\":\"c\",\"spec\":{\"cwd\":\"/\"}}",
+		 "spec: process.args"},
+		{"{\"seq\":1,\"op\":\"update\",\"container\":\"c\"}", "resources: "},
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\"}", "root: "},
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{}}", "root.lower: "},
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":\"../x\"}}",
+		 "root.lower: "},
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":"
+		 "\"123456789012345678901\"}}",
+		 "root.lower: "},
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":\"l\","
+		 "\"upper\":1}}",
+		 "root.upper: "},
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":\"l\"}}",
+		 "config: "},
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":\"l\"},"
+		 "\"config\":{\"ociVersion\":1}}",
+		 "config: ociVersion"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		expect_invalid(cases[i].text, cases[i].message, true);
+	expect_invalid("", "", false);
+	expect_invalid("[]", "not an object", false);
+	expect_invalid("{\"seq\":\"1\",\"op\":\"hello\"}", "seq: ", false);
+	expect_invalid("{\"seq\":1,", "line 1", false);
+}
+
+static char *text_of(const struct proto_reply *r)
+{
+	char *text = NULL;
+	size_t len;
+
+	assert_int_equal(proto_reply_text(r, &text, &len, NULL), 0);
+	assert_int_equal(strlen(text), len);
+	return text;
+}
+
+static void expect_text(const struct proto_reply *r, const char *wanted)
+{
+	cleanup_free char *text = text_of(r);
+
+	assert_string_equal(text, wanted);
+}
+
+static void test_answers(void **state UNUSED)
+{
+	struct error err = {.kind = ERR_NOT_RUNNING, .msg = "no \"x\""};
+	struct proto_reply r = {.type = REPLY_OK, .seq = 9};
+
+	expect_text(&r, "{\"seq\":9,\"ok\":true}");
+	r.type = REPLY_ERROR;
+	r.error = &err;
+	expect_text(&r, "{\"seq\":9,\"error\":{\"kind\":\"not_running\",\"message\":\"no "
+			"\\\"x\\\"\"}}");
+	r = (struct proto_reply){.type = REPLY_WAIT, .status = 137, .signal = 9, .oom = true};
+	expect_text(&r, "{\"seq\":0,\"ok\":true,\"status\":137,\"signal\":9,\"oom\":true}");
+	r = (struct proto_reply){.type = REPLY_PROCESS, .pid = 7, .process = "1", .console = "abc"};
+	expect_text(&r, "{\"seq\":0,\"ok\":true,\"pid\":7,\"process\":\"1\",\"streams\":{"
+			"\"console\":\"abc\"}}");
+	r = (struct proto_reply){
+		.type = REPLY_HELLO, .kernel = "6.12", .kernel_us = 5, .agent_us = 6};
+	expect_text(&r, "{\"seq\":0,\"ok\":true,\"version\":1,\"kernel\":\"6.12\",\"times_us\":{"
+			"\"kernel\":5,\"agent\":6}}");
+}
+
+static void test_events(void **state UNUSED)
+{
+	cleanup_free char *text = NULL;
+	size_t len;
+
+	assert_int_equal(proto_event_text("oom", "c", &text, &len, NULL), 0);
+	assert_string_equal(text, "{\"event\":\"oom\",\"container\":\"c\"}");
+}
+
+static void test_the_longest_ps_fits_a_message(void **state UNUSED)
+{
+	struct proto_ps *list = calloc(PROTO_PS_MAX, sizeof(*list));
+	struct proto_reply r = {.type = REPLY_PS, .ps = list, .n_ps = PROTO_PS_MAX};
+
+	for (int i = 0; i < PROTO_PS_MAX; i++) {
+		struct proto_ps *p = &list[i];
+
+		*p = (struct proto_ps){.pid = INT32_MAX,
+				       .ppid = INT32_MAX,
+				       .uid = UINT32_MAX,
+				       .cpu_s = UINT32_MAX,
+				       .named = true};
+		memset(p->tty, 'x', sizeof(p->tty) - 1);
+		memset(p->cmd, '"', sizeof(p->cmd) - 1);
+		memset(p->process, '1', sizeof(p->process) - 1);
+	}
+	free(text_of(&r));
+	free(list);
+}
+
+static void test_tokens(void **state UNUSED)
+{
+	unsigned char token[16], again[16];
+	char text[PROTO_TOKEN_HEX + 1];
+
+	for (int i = 0; i < 16; i++)
+		token[i] = (unsigned char)(i * 17);
+	proto_token_text(token, text);
+	assert_string_equal(text, "00112233445566778899aabbccddeeff");
+	assert_int_equal(proto_token_parse(text, again), 0);
+	assert_memory_equal(again, token, 16);
+	text[31] = 'F';
+	assert_int_equal(proto_token_parse(text, again), -1);
+	text[31] = '\0';
+	assert_int_equal(proto_token_parse(text, again), -1);
+}
+
+static void test_stat_lines(void **state UNUSED)
+{
+	struct proto_ps p = {0};
+
+	assert_int_equal(ps_parse_stat("42 (a) b) S 7 42 42 34817 42 4194304 1 2 3 4 300 61 5 6 20 "
+				       "0 1 0 12345 99 1",
+				       1000, 100, &p),
+			 0);
+	assert_int_equal(p.pid, 42);
+	assert_int_equal(p.ppid, 7);
+	assert_string_equal(p.tty, "pts/1");
+	assert_string_equal(p.cmd, "[a) b]");
+	assert_int_equal(p.cpu_s, 3);
+	assert_int_equal(p.start_s, 1123);
+	assert_int_equal(ps_parse_stat("42 (a", 0, 100, &p), -1);
+	assert_int_equal(ps_parse_stat("42 )a(", 0, 100, &p), -1);
+	assert_int_equal(ps_parse_stat("42 (a) S 1", 0, 100, &p), -1);
+	assert_int_equal(ps_parse_stat("", 0, 100, &p), -1);
+}
+
+static void test_command_lines(void **state UNUSED)
+{
+	char out[PROTO_PS_CMD_MAX + 1] = "[x]", many[2 * PROTO_PS_CMD_MAX];
+
+	ps_parse_cmdline("\0\0", 2, out);
+	assert_string_equal(out, "[x]");
+	ps_parse_cmdline("sh\0-c\0a\nb\0", 10, out);
+	assert_string_equal(out, "sh -c a b");
+	memset(many, 'm', sizeof(many));
+	ps_parse_cmdline(many, sizeof(many), out);
+	assert_int_equal(strlen(out), PROTO_PS_CMD_MAX);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_simple_requests),
+		cmocka_unit_test(test_create),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_events),
+		cmocka_unit_test(test_the_longest_ps_fits_a_message),
+		cmocka_unit_test(test_tokens),
+		cmocka_unit_test(test_stat_lines),
+		cmocka_unit_test(test_command_lines),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
