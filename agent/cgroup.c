@@ -1,0 +1,250 @@
+/*
+ * The container's cgroup.
+ *
+ * /sys/fs/cgroup/husk/<id> holds the container's processes, and is what the container sees as the
+ * root of its hierarchy when it has a cgroup namespace. The controllers are enabled for it in
+ * husk/. The guest's memory and processors are the VM's limits; these are the container's, and they
+ * matter within a pod, for the OOM killer, and for what a program reads about itself.
+ */
+#include "agent/cgroup.h"
+#include "agent/device_filter.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/log.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define PARENT "husk"
+#define EMPTY_WAIT_US 5000000
+#define FREEZE_WAIT_US 2000000
+
+/* ---- the directory */
+
+/* Enables in husk/ what the root enables for it. */
+static int enable_controllers(int parent, struct error *err)
+{
+	cleanup_free char *list = NULL, *order = xstrdup("");
+	char *rest, *word;
+
+	if (file_read(parent, "cgroup.controllers", 4096, &list, NULL, err) < 0)
+		return -1;
+	rest = list;
+	while ((word = strsep(&rest, " \n"))) {
+		char *more;
+
+		if (!*word)
+			continue;
+		more = xasprintf("%s+%s ", order, word);
+		free(order);
+		order = more;
+	}
+	return *order ? file_put(parent, "cgroup.subtree_control", order, err) : 0;
+}
+
+static int open_parent(struct error *err)
+{
+	cleanup_close int fd = -1;
+	bool created = mkdir(CGROUP_ROOT "/" PARENT, 0755) == 0;
+
+	if (!created && errno != EEXIST)
+		return error_errno(err, "mkdir " CGROUP_ROOT "/" PARENT);
+	fd = open(CGROUP_ROOT "/" PARENT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return error_errno(err, "open " CGROUP_ROOT "/" PARENT);
+	if (created && enable_controllers(fd, err) < 0)
+		return error_wrap(err, CGROUP_ROOT "/" PARENT);
+	return steal_fd(&fd);
+}
+
+int cgroup_create(struct container *c, struct error *err)
+{
+	const struct oci_resources *r = c->spec->lnx.resources;
+	cleanup_close int parent = open_parent(err);
+
+	if (parent < 0)
+		return -1;
+	if (mkdirat(parent, c->id, 0755) < 0)
+		return error_errno(err, "mkdir " CGROUP_ROOT "/" PARENT "/%s", c->id);
+	c->cgroup = xasprintf(PARENT "/%s", c->id);
+	c->cgroup_fd = openat(parent, c->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (c->cgroup_fd < 0)
+		return error_errno(err, "open " CGROUP_ROOT "/%s", c->cgroup);
+	if (cgroup_devices(c, r ? r->devices : NULL, r ? r->n_devices : 0, err) < 0)
+		return -1;
+	return r ? cgroup_apply(c, r, err) : 0;
+}
+
+int cgroup_devices(struct container *c, const struct oci_device_rule *rules, size_t n,
+		   struct error *err)
+{
+	struct device_program p;
+	int r;
+
+	device_program_build(rules, n, c->disk_major, &p);
+	r = device_filter_attach(c->cgroup_fd, &p, &c->device_prog, err);
+	device_program_free(&p);
+	return r < 0 ? error_wrap(err, "linux.resources.devices") : 0;
+}
+
+int cgroup_apply(struct container *c, const struct oci_resources *r, struct error *err)
+{
+	cleanup_plan struct cgroup_plan plan = {0};
+
+	if (cgroup_plan_build(r, &plan, err) < 0)
+		return -1;
+	for (size_t i = 0; i < plan.n; i++) {
+		const struct cgroup_setting *s = &plan.v[i];
+		struct error e = ERROR_INIT;
+
+		if (file_put(c->cgroup_fd, s->file, s->value, &e) == 0 ||
+		    (s->optional && e.errnum == ENOENT))
+			continue;
+		if (err)
+			*err = e;
+		return error_wrap(err, "linux.resources.%s", s->field);
+	}
+	return 0;
+}
+
+/* ---- its processes */
+
+/* The number behind `key` in a file of "key number" lines; `def` if it is not there. */
+static unsigned long read_key(const struct container *c, const char *file, const char *key,
+			      unsigned long def)
+{
+	cleanup_free char *text = NULL;
+	size_t n = strlen(key);
+
+	if (c->cgroup_fd < 0 || file_read(c->cgroup_fd, file, 65536, &text, NULL, NULL) < 0)
+		return def;
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncmp(line, key, n) == 0 && line[n] == ' ')
+			return strtoul(line + n + 1, NULL, 10);
+	}
+	return def;
+}
+
+unsigned long container_oom_kills(struct container *c)
+{
+	return read_key(c, "memory.events", "oom_kill", 0);
+}
+
+/* Waits until `key` of cgroup.events is `value`. The kernel notifies by POLLPRI. */
+static int wait_event(const struct container *c, const char *key, unsigned long value,
+		      uint64_t wait_us, struct error *err)
+{
+	cleanup_close int fd = openat(c->cgroup_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
+	uint64_t deadline = now_us() + wait_us;
+	char drain[256];
+
+	if (fd < 0)
+		return error_errno(err, "open cgroup.events");
+	for (;;) {
+		struct pollfd p = {.fd = fd, .events = POLLPRI};
+		uint64_t now;
+
+		/* the notification is armed by a read of this very descriptor */
+		if (pread(fd, drain, sizeof(drain), 0) < 0)
+			return error_errno(err, "read cgroup.events");
+		if (read_key(c, "cgroup.events", key, !value) == value)
+			return 0;
+		now = now_us();
+		if (now >= deadline)
+			return error_kind(err, ERR_TIMEOUT, "%s: %s did not become %lu", c->cgroup,
+					  key, value);
+		if (poll(&p, 1, (int)((deadline - now) / 1000) + 1) < 0 && errno != EINTR)
+			return error_errno(err, "poll cgroup.events");
+	}
+}
+
+/* Signals the processes of one cgroup directory and those below it. Pids are the agent's. */
+static int signal_tree(int dir, int signal, int depth)
+{
+	cleanup_free char *text = NULL;
+	cleanup_close int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_dir DIR *d = again >= 0 ? fdopendir(again) : NULL;
+	const struct dirent *e;
+	char *rest, *line;
+	int n = 0;
+
+	if (d)
+		again = -1;
+	if (file_read(dir, "cgroup.procs", 1 << 22, &text, NULL, NULL) == 0) {
+		rest = text;
+		while ((line = strsep(&rest, "\n")))
+			if (*line && kill((pid_t)strtol(line, NULL, 10), signal) == 0)
+				n++;
+	}
+	while (d && depth < 64 && (e = readdir(d))) {
+		cleanup_close int sub = -1;
+
+		if (e->d_type != DT_DIR || e->d_name[0] == '.')
+			continue;
+		sub = openat(dir, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		if (sub >= 0)
+			n += signal_tree(sub, signal, depth + 1);
+	}
+	return n;
+}
+
+int container_kill_all(struct container *c, int signal, struct error *err)
+{
+	if (c->cgroup_fd < 0)
+		return error_kind(err, ERR_NOT_RUNNING, "container not running");
+	if (signal == SIGKILL)
+		return file_put(c->cgroup_fd, "cgroup.kill", "1", err);
+	if (signal_tree(c->cgroup_fd, signal, 0) == 0)
+		return error_kind(err, ERR_NOT_RUNNING, "container not running");
+	return 0;
+}
+
+int container_freeze(struct container *c, bool frozen, struct error *err)
+{
+	if (file_put(c->cgroup_fd, "cgroup.freeze", frozen ? "1" : "0", err) < 0)
+		return -1;
+	return wait_event(c, "frozen", frozen, FREEZE_WAIT_US, err);
+}
+
+/* Containers may have made cgroups of their own in theirs. */
+static int remove_tree(int parent, const char *name, int depth, struct error *err)
+{
+	cleanup_close int dir =
+		openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	cleanup_dir DIR *d = dir >= 0 ? fdopendir(dir) : NULL;
+	const struct dirent *e;
+
+	if (!d)
+		return errno == ENOENT ? 0 : error_errno(err, "open cgroup %s", name);
+	dir = -1;
+	while (depth < 64 && (e = readdir(d)))
+		if (e->d_type == DT_DIR && e->d_name[0] != '.' &&
+		    remove_tree(dirfd(d), e->d_name, depth + 1, err) < 0)
+			return -1;
+	if (unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return error_errno(err, "remove cgroup %s", name);
+	return 0;
+}
+
+int cgroup_remove(struct container *c, struct error *err)
+{
+	cleanup_close int parent = -1;
+
+	if (c->cgroup_fd < 0)
+		return 0;
+	if (file_put(c->cgroup_fd, "cgroup.kill", "1", err) < 0 ||
+	    wait_event(c, "populated", 0, EMPTY_WAIT_US, err) < 0)
+		return -1;
+	parent = open(CGROUP_ROOT "/" PARENT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (parent < 0)
+		return error_errno(err, "open " CGROUP_ROOT "/" PARENT);
+	close_fd(&c->cgroup_fd);
+	close_fd(&c->device_prog);
+	return remove_tree(parent, c->id, 0, err);
+}

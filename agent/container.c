@@ -1,0 +1,214 @@
+/*
+ * A container, as the agent sees it: what is made once (container_new), its processes, its end.
+ *
+ * What outlives processes is the agent's: mounts of the root, the cgroup, the compiled seccomp
+ * filter. What a process does to itself is in child.c. Between the two: what the agent has to do to
+ * a child that waits (id maps, hard limits, OOM score).
+ */
+#include "agent/container.h"
+#include "agent/cgroup.h"
+#include "agent/child.h"
+#include "agent/devices.h"
+#include "agent/mounts.h"
+#include "agent/namespaces.h"
+#include "agent/root.h"
+#include "agent/seccomp.h"
+#include "agent/security.h"
+#include "agent/sync.h"
+#include "agent/sysctl.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/log.h"
+#include "oci/validate.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+/* ---- new */
+
+static void container_free(struct container *c)
+{
+	free(c->id);
+	oci_spec_free(c->spec);
+	free(c->lower);
+	free(c->upper);
+	free(c->dir);
+	free(c->cgroup);
+	close_fd(&c->cgroup_fd);
+	close_fd(&c->init_pidfd);
+	close_fd(&c->device_prog);
+	seccomp_prog_free(c->seccomp);
+	free(c);
+}
+
+/* The host has checked the same; this end does not build on it. */
+static int check(const char *id, const struct oci_spec *spec, struct error *err)
+{
+	if (!id[0] || strchr(id, '/') || strcmp(id, ".") == 0 || strcmp(id, "..") == 0)
+		return error_kind(err, ERR_INVALID, "container id \"%s\": not a name", id);
+	if (oci_spec_validate(spec, err) < 0)
+		return -1;
+	return sysctl_check(spec, err);
+}
+
+static int prepare(struct container *c, struct error *err)
+{
+	const struct oci_linux *l = &c->spec->lnx;
+
+	if (l->seccomp) {
+		c->seccomp = seccomp_prog_compile(l->seccomp, err);
+		if (!c->seccomp)
+			return -1;
+	}
+	if (root_mount(c, err) < 0 || mounts_prepare(c, err) < 0 || devices_prepare(c, err) < 0)
+		return -1;
+	if (cgroup_create(c, err) < 0)
+		return -1;
+	return sysctl_apply_net(c->spec, false, err);
+}
+
+struct container *container_new(const char *id, struct oci_spec *spec, const char *lower,
+				const char *upper, struct error *err)
+{
+	struct container *c = xcalloc(1, sizeof(*c));
+
+	c->id = xstrdup(id);
+	c->spec = spec;
+	c->lower = xstrdup(lower);
+	c->upper = upper && *upper ? xstrdup(upper) : NULL;
+	c->dir = xasprintf("/run/husk/%s", id);
+	c->cgroup_fd = c->init_pidfd = c->device_prog = -1;
+	if (check(id, spec, err) < 0) {
+		container_free(c);
+		return NULL;
+	}
+	if (prepare(c, err) < 0) {
+		container_delete(c, NULL);
+		return NULL;
+	}
+	return c;
+}
+
+/* ---- processes */
+
+/* A child that we made and cannot use. The server may not know its pid. */
+static void discard(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+/* What the agent does to the child that waits, and lets it go. */
+static int release(const struct container *c, const struct oci_process *p, pid_t pid, bool is_init,
+		   int sync, struct error *err)
+{
+	if (is_init && ns_write_id_maps(c->spec, pid, err) < 0)
+		return -1;
+	if (security_prepare(pid, p, err) < 0)
+		return -1;
+	return sync_order(sync, SYNC_GO, err);
+}
+
+/* Forks and releases a child; returns the agent's end of the sync socket. */
+static int spawn(struct container *c, struct child *ch, pid_t *pid, int *pidfd, struct error *err)
+{
+	cleanup_close int ours = -1;
+	cleanup_close int theirs = -1;
+
+	if (sync_pair(&ours, &theirs, err) < 0)
+		return -1;
+	/* Children inherit it, and are visible in the container before they could do it themselves.
+	 */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return error_errno(err, "PR_SET_DUMPABLE");
+	ch->sync = theirs;
+	*pid = ch->is_init ? ns_fork_init(c->spec, c->cgroup_fd, pidfd, err)
+			   : ns_fork_into(c->spec, c->init_pidfd, c->cgroup_fd, err);
+	if (*pid < 0)
+		return -1;
+	if (*pid == 0)
+		child_run(ch);
+	close_fd(&theirs);
+	if (release(c, ch->p, *pid, ch->is_init, ours, err) < 0) {
+		discard(*pid);
+		return -1;
+	}
+	return steal_fd(&ours);
+}
+
+int container_create(struct container *c, const struct child_io *io, struct error *err)
+{
+	struct child ch = {.c = c,
+			   .p = c->spec->process,
+			   .caps = c->spec->process->capabilities,
+			   .is_init = true,
+			   .io = *io};
+	int pidfd = -1;
+	pid_t pid;
+	int sync;
+
+	if (c->init_pidfd >= 0)
+		return error_set(err, "container %s has a process already", c->id);
+	sync = spawn(c, &ch, &pid, &pidfd, err);
+	if (sync < 0) {
+		close_fd(&pidfd);
+		return -1;
+	}
+	c->init = pid;
+	c->init_pidfd = pidfd;
+	return sync;
+}
+
+int container_start(struct container *c, int sync_fd, struct error *err)
+{
+	if (c->started)
+		return error_set(err, "container %s was started before", c->id);
+	if (sysctl_apply_net(c->spec, true, err) < 0)
+		return -1;
+	if (sync_order(sync_fd, SYNC_START, err) < 0)
+		return -1;
+	c->started = true;
+	return 0;
+}
+
+int container_exec(struct container *c, const struct oci_process *p, const struct child_io *io,
+		   pid_t *pid, struct error *err)
+{
+	struct child ch = {
+		.c = c,
+		.p = p,
+		.caps = p->capabilities ? p->capabilities : c->spec->process->capabilities,
+		.io = *io,
+	};
+
+	if (c->init <= 0 || c->init_pidfd < 0)
+		return error_kind(err, ERR_NOT_RUNNING, "container not running");
+	if (oci_process_validate(p, err) < 0)
+		return -1;
+	return spawn(c, &ch, pid, NULL, err);
+}
+
+/* ---- limits, end */
+
+int container_update(struct container *c, const struct oci_resources *r, struct error *err)
+{
+	if (r->n_devices && cgroup_devices(c, r->devices, r->n_devices, err) < 0)
+		return -1;
+	return cgroup_apply(c, r, err);
+}
+
+int container_delete(struct container *c, struct error *err)
+{
+	int r = cgroup_remove(c, err);
+
+	close_fd(&c->init_pidfd);
+	if (root_unmount(c, r < 0 ? NULL : err) < 0)
+		r = -1;
+	if (r < 0)
+		error_wrap(err, "delete container %s", c->id);
+	container_free(c);
+	return r;
+}

@@ -1,0 +1,125 @@
+/*
+ * Looking for a disk.
+ *
+ * A hot-attached disk shows up in one of two ways (design: one machine, two engines). Under QEMU
+ * every slot has its driver bound from boot, and a disk appears by its capacity changing from 0.
+ * In our own VMM a slot that was empty at boot has no driver: writing its name to the driver's
+ * `bind` makes the kernel probe it again, which ends in ENODEV as long as it is empty. Both look
+ * the same here: bind whatever is not bound, then compare serials.
+ */
+#include "agent/disk.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/log.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+
+#define SLOTS "/sys/bus/platform/devices"
+#define DRIVER "/sys/bus/platform/drivers/virtio-mmio/bind"
+#define POLL_FIRST_US 100
+#define POLL_MAX_US 1000
+
+static void sleep_us(unsigned long us)
+{
+	struct timespec ts = {.tv_sec = (time_t)(us / 1000000),
+			      .tv_nsec = (long)(us % 1000000) * 1000};
+
+	nanosleep(&ts, NULL);
+}
+
+static void probe_empty_slots(void)
+{
+	cleanup_dir DIR *d = opendir(SLOTS);
+	cleanup_close int bind = open(DRIVER, O_WRONLY | O_CLOEXEC);
+	const struct dirent *e;
+
+	while (d && bind >= 0 && (e = readdir(d))) {
+		cleanup_free char *driver = NULL;
+
+		if (strncmp(e->d_name, "virtio-mmio.", 12) != 0)
+			continue;
+		driver = xasprintf("%s/driver", e->d_name);
+		if (faccessat(dirfd(d), driver, F_OK, 0) == 0)
+			continue;
+		/* ENODEV: still empty */
+		if (write(bind, e->d_name, strlen(e->d_name)) < 0 && errno != ENODEV)
+			log_debug("probe %s: %s", e->d_name, strerror(errno));
+	}
+}
+
+/* First line of /sys/block/<name>/<file>. */
+static bool attribute(int block, const char *name, const char *file, char *buf, size_t size)
+{
+	cleanup_free char *path = xasprintf("%s/%s", name, file);
+	cleanup_close int fd = openat(block, path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, buf, size - 1);
+
+	if (n < 0)
+		return false;
+	buf[n] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+	return true;
+}
+
+bool disk_lookup(const char *serial, struct disk *out)
+{
+	cleanup_dir DIR *d = opendir("/sys/block");
+	const struct dirent *e;
+	char buf[64];
+
+	while (d && (e = readdir(d))) {
+		if (e->d_name[0] == '.' ||
+		    !attribute(dirfd(d), e->d_name, "serial", buf, sizeof(buf)) ||
+		    strcmp(buf, serial) != 0)
+			continue;
+		if (!attribute(dirfd(d), e->d_name, "size", buf, sizeof(buf)) ||
+		    strtoull(buf, NULL, 10) == 0)
+			continue;
+		if (!attribute(dirfd(d), e->d_name, "dev", buf, sizeof(buf)) ||
+		    sscanf(buf, "%u:%u", &out->major, &out->minor) != 2)
+			continue;
+		snprintf(out->node, sizeof(out->node), "/dev/%.32s", e->d_name);
+		return true;
+	}
+	return false;
+}
+
+int disk_find(const char *serial, struct disk *out, struct error *err)
+{
+	uint64_t deadline = now_us() + DISK_WAIT_US;
+	unsigned long pause = POLL_FIRST_US;
+
+	while (!disk_lookup(serial, out)) {
+		probe_empty_slots();
+		if (disk_lookup(serial, out))
+			return 0;
+		if (now_us() >= deadline)
+			return error_kind(err, ERR_TIMEOUT, "disk \"%s\" did not appear in %d s",
+					  serial, DISK_WAIT_US / 1000000);
+		sleep_us(pause);
+		pause = pause * 2 > POLL_MAX_US ? POLL_MAX_US : pause * 2;
+	}
+	return 0;
+}
+
+/* A mounted filesystem holds its device exclusively; so does nothing else in the guest. */
+int disk_wait_unused(const struct disk *d, unsigned long wait_us, struct error *err)
+{
+	uint64_t deadline = now_us() + wait_us;
+	unsigned long pause = POLL_FIRST_US;
+
+	for (;;) {
+		cleanup_close int fd = open(d->node, O_RDONLY | O_EXCL | O_CLOEXEC);
+
+		/* not EBUSY: free, or gone altogether */
+		if (fd >= 0 || errno != EBUSY)
+			return 0;
+		if (now_us() >= deadline)
+			return error_kind(err, ERR_TIMEOUT, "%s is still mounted", d->node);
+		sleep_us(pause);
+		pause = pause * 2 > POLL_MAX_US ? POLL_MAX_US : pause * 2;
+	}
+}

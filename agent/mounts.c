@@ -1,0 +1,484 @@
+/*
+ * How a mount of config.json is made.
+ *
+ * With the mount API of file descriptors: a filesystem (fsopen, fsconfig, fsmount) or a copy of an
+ * existing mount (open_tree) is made detached, gets its attributes, and is moved to its place as
+ * the last step. The place is an fd, too, found beneath the container's root (resolve.h). So no
+ * path is looked up twice, nothing in the image can lead a mount elsewhere, and a mount is never
+ * visible without its flags. Where the kernel has words for what it dislikes (fsconfig), they are
+ * passed on.
+ *
+ * Rules taken from runc, since configurations are written for it:
+ *
+ *  - cgroup and cgroup2 both mean the container's view of cgroup v2;
+ *  - a tmpfs without mode= gets the mode of the directory that it covers;
+ *  - tmpfs and /dev become read-only at the end, so that what is mounted and made in them can be;
+ *  - nothing may be mounted over files of procfs, but for a few that are commonly replaced;
+ *  - proc and sysfs go on real directories only, not on a link in the image.
+ *
+ * A user namespace that does not own the network namespace may not mount sysfs, and the network is
+ * the guest's: for such containers the agent makes a sysfs mount beforehand, and they bind it.
+ */
+#include "agent/mounts.h"
+#include "agent/copy_up.h"
+#include "agent/namespaces.h"
+#include "agent/resolve.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "oci/mount_options.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+
+/* One mount on its way. */
+struct mnt {
+	const struct container *c;
+	const struct oci_mount *m;
+	struct mount_options o;
+	const char *type; /* of the kernel's names, or "bind" */
+	int root_fd;
+	int at; /* O_PATH of the mount point */
+	int fd; /* the detached mount */
+	bool made_at;
+};
+
+static void mnt_free(struct mnt *m)
+{
+	mount_options_free(&m->o);
+	close_fd(&m->at);
+	close_fd(&m->fd);
+}
+
+/* ---- attributes */
+
+static const struct {
+	unsigned long flag;
+	uint64_t attr;
+} attributes[] = {
+	{MS_RDONLY, MOUNT_ATTR_RDONLY},		{MS_NOSUID, MOUNT_ATTR_NOSUID},
+	{MS_NODEV, MOUNT_ATTR_NODEV},		{MS_NOEXEC, MOUNT_ATTR_NOEXEC},
+	{MS_NODIRATIME, MOUNT_ATTR_NODIRATIME}, {MS_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW},
+};
+
+void mounts_attributes(unsigned long flags, unsigned long clear_flags, uint64_t *set,
+		       uint64_t *clear)
+{
+	*set = 0;
+	*clear = 0;
+	for (size_t i = 0; i < ARRAY_LEN(attributes); i++) {
+		if (flags & attributes[i].flag)
+			*set |= attributes[i].attr;
+		else if (clear_flags & attributes[i].flag)
+			*clear |= attributes[i].attr;
+	}
+	/* The access time is a number of its own: whoever sets it clears it first. */
+	if (flags & MS_NOATIME)
+		*set |= MOUNT_ATTR_NOATIME;
+	else if (flags & MS_STRICTATIME)
+		*set |= MOUNT_ATTR_STRICTATIME;
+	if ((flags | clear_flags) & (MS_NOATIME | MS_STRICTATIME | MS_RELATIME))
+		*clear |= MOUNT_ATTR__ATIME;
+}
+
+static int set_attributes(int fd, bool recursive, uint64_t set, uint64_t clear, unsigned long prop,
+			  struct error *err)
+{
+	struct mount_attr attr = {.attr_set = set, .attr_clr = clear, .propagation = prop};
+
+	if (!set && !clear && !prop)
+		return 0;
+	if (mount_setattr(fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr,
+			  sizeof(attr)) < 0)
+		return error_errno(err, "set mount attributes");
+	return 0;
+}
+
+/* ---- making the detached mount */
+
+/* The reason that the filesystem gave, if it gave one ("e tmpfs: Bad value for 'size'"). */
+static int fs_error(int fs, struct error *err, const char *what)
+{
+	int saved = errno;
+	char text[512];
+	ssize_t n = read(fs, text, sizeof(text) - 1);
+
+	errno = saved;
+	if (n <= 2)
+		return error_errno(err, "%s", what);
+	text[n] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	return error_errno(err, "%s: %s", what, text + 2);
+}
+
+static int fs_option(int fs, char *word, struct error *err)
+{
+	char *eq = strchr(word, '=');
+	int r;
+
+	if (!*word)
+		return 0;
+	if (eq)
+		*eq = '\0';
+	r = eq ? fsconfig(fs, FSCONFIG_SET_STRING, word, eq + 1, 0)
+	       : fsconfig(fs, FSCONFIG_SET_FLAG, word, NULL, 0);
+	return r < 0 ? fs_error(fs, err, word) : 0;
+}
+
+/* Flags of mount(2) that are the filesystem's and not the mount's. */
+static int fs_flags(int fs, unsigned long flags, struct error *err)
+{
+	static const struct {
+		unsigned long flag;
+		const char *name;
+	} names[] = {{MS_SYNCHRONOUS, "sync"},
+		     {MS_DIRSYNC, "dirsync"},
+		     {MS_LAZYTIME, "lazytime"},
+		     {MS_MANDLOCK, "mand"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if ((flags & names[i].flag) &&
+		    fsconfig(fs, FSCONFIG_SET_FLAG, names[i].name, NULL, 0) < 0)
+			return fs_error(fs, err, names[i].name);
+	return 0;
+}
+
+static int fs_options(struct mnt *m, int fs, struct error *err)
+{
+	cleanup_free char *data = m->o.data ? xstrdup(m->o.data) : NULL;
+	char *rest = data, *word;
+	struct stat st;
+
+	if (fs_flags(fs, m->o.flags, err) < 0)
+		return -1;
+	if (strcmp(m->type, "tmpfs") == 0 && !m->made_at && fstat(m->at, &st) == 0) {
+		char mode[16];
+
+		/* what the options say later holds */
+		snprintf(mode, sizeof(mode), "%o", st.st_mode & 07777);
+		if (fsconfig(fs, FSCONFIG_SET_STRING, "mode", mode, 0) < 0)
+			return fs_error(fs, err, "mode");
+	}
+	while ((word = strsep(&rest, ",")))
+		if (fs_option(fs, word, err) < 0)
+			return -1;
+	return 0;
+}
+
+static int make_filesystem(struct mnt *m, struct error *err)
+{
+	const char *source = m->m->source ? m->m->source : m->type;
+	cleanup_close int fs = fsopen(m->type, FSOPEN_CLOEXEC);
+
+	if (fs < 0)
+		return error_errno(err, "filesystem type \"%s\"", m->type);
+	if (fsconfig(fs, FSCONFIG_SET_STRING, "source", source, 0) < 0)
+		return fs_error(fs, err, "source");
+	if (fs_options(m, fs, err) < 0)
+		return -1;
+	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return fs_error(fs, err, m->type);
+	m->fd = fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	return m->fd < 0 ? fs_error(fs, err, m->type) : 0;
+}
+
+static int make_copy(struct mnt *m, const char *source, bool recursive, struct error *err)
+{
+	m->fd = open_tree(AT_FDCWD, source,
+			  OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0));
+	return m->fd < 0 ? error_errno(err, "bind %s", source) : 0;
+}
+
+/* cgroup2 in a user namespace needs a cgroup namespace of its own: without one, as in runc, the
+ * container sees what the agent sees. */
+static int make_cgroup(struct mnt *m, struct error *err)
+{
+	if (ns_own(m->c->spec, OCI_NS_USER) && !ns_own(m->c->spec, OCI_NS_CGROUP))
+		return make_copy(m, "/sys/fs/cgroup", false, err);
+	return make_filesystem(m, err);
+}
+
+static int make_mount(struct mnt *m, struct error *err)
+{
+	cleanup_free char *sys = NULL;
+
+	if (strcmp(m->type, "bind") == 0)
+		return make_copy(m, m->m->source, m->o.flags & MS_REC, err);
+	if (strcmp(m->type, "cgroup2") == 0)
+		return make_cgroup(m, err);
+	if (strcmp(m->type, "sysfs") == 0 && ns_own(m->c->spec, OCI_NS_USER)) {
+		sys = xasprintf("%s/sys", m->c->dir);
+		return make_copy(m, sys, false, err);
+	}
+	return make_filesystem(m, err);
+}
+
+/* ---- the mount point */
+
+/* Files of procfs that are replaced by tools like lxcfs, and do no harm. */
+static bool replaceable_proc_file(const char *dest)
+{
+	static const char *const names[] = {"/proc/cpuinfo",
+					    "/proc/diskstats",
+					    "/proc/meminfo",
+					    "/proc/stat",
+					    "/proc/swaps",
+					    "/proc/uptime",
+					    "/proc/loadavg",
+					    "/proc/slabinfo",
+					    "/proc/net/dev",
+					    "/proc/sys/kernel/ns_last_pid",
+					    "/proc/sys/crypto/fips_enabled"};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (strcmp(names[i], dest) == 0)
+			return true;
+	return false;
+}
+
+/* proc and sysfs: the destination itself, and what leads to it, must not be a link. */
+static int check_plain_directory(const struct mnt *m, struct error *err)
+{
+	struct open_how how = {
+		.flags = O_PATH | O_CLOEXEC | O_DIRECTORY,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+	};
+	const char *dest = m->m->destination + strspn(m->m->destination, "/");
+	cleanup_close int fd = resolve_how(m->root_fd, *dest ? dest : ".", &how);
+
+	if (fd < 0)
+		return error_set(err, "filesystem \"%s\" must be mounted on an ordinary directory",
+				 m->type);
+	return 0;
+}
+
+static int find_mount_point(struct mnt *m, struct error *err)
+{
+	enum resolve_want want = RESOLVE_DIR;
+	struct statfs sfs;
+	struct stat st;
+
+	if (strcmp(m->type, "bind") == 0) {
+		if (!m->m->source)
+			return error_kind(err, ERR_INVALID, "source: a bind mount needs one");
+		if (stat(m->m->source, &st) < 0)
+			return error_errno(err, "source %s", m->m->source);
+		want = S_ISDIR(st.st_mode) ? RESOLVE_DIR : RESOLVE_FILE;
+	}
+	m->at = resolve_make(m->root_fd, m->m->destination, want, &m->made_at, err);
+	if (m->at < 0)
+		return -1;
+	if (fstat(m->at, &st) < 0 || fstatfs(m->at, &sfs) < 0)
+		return error_errno(err, "stat the mount point");
+	if (S_ISDIR(st.st_mode) != (want == RESOLVE_DIR)) {
+		errno = want == RESOLVE_DIR ? ENOTDIR : EISDIR;
+		return error_errno(err, "mount point");
+	}
+	if (sfs.f_type == PROC_SUPER_MAGIC && !(strcmp(m->type, "proc") == 0 && st.st_ino == 1) &&
+	    !replaceable_proc_file(m->m->destination))
+		return error_kind(err, ERR_INVALID,
+				  "cannot be mounted because it is inside procfs");
+	if (strcmp(m->type, "proc") == 0 || strcmp(m->type, "sysfs") == 0)
+		return check_plain_directory(m, err);
+	return 0;
+}
+
+/* ---- one mount */
+
+static bool is_dev(const struct oci_mount *m)
+{
+	const char *d = m->destination + strspn(m->destination, "/");
+
+	return strcmp(d, "dev") == 0 || strcmp(d, "dev/") == 0;
+}
+
+/* Moves the finished mount to its place, and remembers those that become read-only later. */
+static int attach(struct mnt *m, struct late_ro *late, struct error *err)
+{
+	uint64_t set, clear;
+	bool later = strcmp(m->type, "tmpfs") == 0 || is_dev(m->m);
+
+	mounts_attributes(m->o.flags, m->o.clear_flags, &set, &clear);
+	later = later && (set & MOUNT_ATTR_RDONLY);
+	if (later)
+		set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
+	if (set_attributes(m->fd, false, set, clear, 0, err) < 0 ||
+	    set_attributes(m->fd, true, m->o.rec_set, m->o.rec_clear, 0, err) < 0)
+		return -1;
+	if (move_mount(m->fd, "", m->at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+		return error_errno(err, "move the mount to its place");
+	for (size_t i = 0; i < m->o.n_propagation; i++) {
+		unsigned long p = m->o.propagation[i];
+
+		if (set_attributes(m->fd, p & MS_REC, 0, 0, p & ~(unsigned long)MS_REC, err) < 0)
+			return -1;
+	}
+	if (later)
+		late->fds[late->n++] = steal_fd(&m->fd);
+	return 0;
+}
+
+static const char *kernel_type(const struct oci_mount *m, const struct mount_options *o)
+{
+	if ((o->flags & MS_BIND) || (m->type && strcmp(m->type, "bind") == 0))
+		return "bind";
+	if (!m->type)
+		return NULL;
+	return strcmp(m->type, "cgroup") == 0 ? "cgroup2" : m->type;
+}
+
+static int apply_one(const struct container *c, const struct oci_mount *om, int root_fd,
+		     struct late_ro *late, struct error *err)
+{
+	__attribute__((cleanup(mnt_free))) struct mnt m = {
+		.c = c, .m = om, .root_fd = root_fd, .at = -1, .fd = -1};
+
+	mount_options_parse(om->options, om->n_options, &m.o);
+	m.type = kernel_type(om, &m.o);
+	if (!m.type)
+		return error_kind(err, ERR_INVALID, "type: missing");
+	if (m.o.flags & MS_REMOUNT)
+		return error_kind(err, ERR_UNSUPPORTED, "option \"remount\" is not supported");
+	if (m.o.idmap != MOUNT_IDMAP_NONE || om->n_uid_mappings || om->n_gid_mappings)
+		return error_kind(err, ERR_UNSUPPORTED, "id-mapped mounts are not supported");
+	if (find_mount_point(&m, err) < 0 || make_mount(&m, err) < 0)
+		return -1;
+	if (m.o.tmpcopyup && copy_up(m.at, m.fd, err) < 0)
+		return error_wrap(err, "tmpcopyup");
+	return attach(&m, late, err);
+}
+
+int mounts_apply(const struct container *c, int root_fd, struct late_ro *late, struct error *err)
+{
+	const struct oci_spec *s = c->spec;
+
+	late->fds = xcalloc(s->n_mounts, sizeof(*late->fds));
+	late->n = 0;
+	for (size_t i = 0; i < s->n_mounts; i++)
+		if (apply_one(c, &s->mounts[i], root_fd, late, err) < 0)
+			return error_wrap(err, "mounts[%zu] (%s)", i, s->mounts[i].destination);
+	return 0;
+}
+
+bool mounts_own_dev(const struct oci_spec *spec)
+{
+	for (size_t i = 0; i < spec->n_mounts; i++) {
+		cleanup_mount_options struct mount_options o = MOUNT_OPTIONS_INIT;
+		const struct oci_mount *m = &spec->mounts[i];
+
+		mount_options_parse(m->options, m->n_options, &o);
+		if (is_dev(m) && kernel_type(m, &o) && strcmp(kernel_type(m, &o), "bind") == 0)
+			return false;
+	}
+	return true;
+}
+
+/* ---- what comes after the root was changed */
+
+int mounts_bind_fd(int src_fd, int dst_fd, const char *what, struct error *err)
+{
+	cleanup_close int tree =
+		open_tree(src_fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	if (tree < 0 ||
+	    move_mount(tree, "", dst_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+		return error_errno(err, "bind %s", what);
+	return 0;
+}
+
+int mounts_finish(const struct container *c, struct late_ro *late, struct error *err)
+{
+	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
+
+	for (size_t i = 0; i < late->n; i++) {
+		if (set_attributes(late->fds[i], false, MOUNT_ATTR_RDONLY, 0, 0, err) < 0)
+			return -1;
+		close_fd(&late->fds[i]);
+	}
+	late->n = 0;
+	if ((c->spec->root_readonly || !c->upper) &&
+	    mount_setattr(AT_FDCWD, "/", 0, &ro, sizeof(ro)) < 0)
+		return error_errno(err, "root.readonly: remount /");
+	return 0;
+}
+
+static int make_readonly(const char *path, struct error *err)
+{
+	cleanup_close int at = open(path, O_PATH | O_CLOEXEC);
+	cleanup_close int tree = -1;
+
+	if (at < 0)
+		return errno == ENOENT ? 0 : error_errno(err, "open %s", path);
+	tree = open_tree(at, "",
+			 AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	if (tree < 0)
+		return error_errno(err, "bind %s", path);
+	if (set_attributes(tree, false, MOUNT_ATTR_RDONLY, 0, 0, err) < 0)
+		return -1;
+	if (move_mount(tree, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+		return error_errno(err, "mount on %s", path);
+	return 0;
+}
+
+/* A directory is covered by an empty tmpfs that stays empty. */
+static int mask_directory(int at, struct error *err)
+{
+	cleanup_close int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+	cleanup_close int fd = -1;
+
+	if (fs < 0)
+		return error_errno(err, "tmpfs");
+	if (fsconfig(fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "1", 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return fs_error(fs, err, "tmpfs");
+	fd = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
+	if (fd < 0 ||
+	    move_mount(fd, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+		return error_errno(err, "mount a tmpfs");
+	return 0;
+}
+
+static int mask(const char *path, int null_fd, struct error *err)
+{
+	cleanup_close int at = open(path, O_PATH | O_CLOEXEC);
+	struct stat st;
+
+	if (at < 0)
+		return errno == ENOENT || errno == ENOTDIR ? 0 : error_errno(err, "open %s", path);
+	if (fstat(at, &st) < 0)
+		return error_errno(err, "stat %s", path);
+	if (S_ISDIR(st.st_mode))
+		return mask_directory(at, err);
+	return mounts_bind_fd(null_fd, at, "/dev/null", err);
+}
+
+int mounts_restrict(const struct oci_linux *l, int null_fd, struct error *err)
+{
+	for (size_t i = 0; i < l->n_readonly_paths; i++)
+		if (make_readonly(l->readonly_paths[i], err) < 0)
+			return error_wrap(err, "linux.readonlyPaths[%zu] (%s)", i,
+					  l->readonly_paths[i]);
+	for (size_t i = 0; i < l->n_masked_paths; i++)
+		if (mask(l->masked_paths[i], null_fd, err) < 0)
+			return error_wrap(err, "linux.maskedPaths[%zu] (%s)", i,
+					  l->masked_paths[i]);
+	return 0;
+}
+
+int mounts_prepare(const struct container *c, struct error *err)
+{
+	cleanup_free char *sys = xasprintf("%s/sys", c->dir);
+
+	if (!ns_own(c->spec, OCI_NS_USER))
+		return 0;
+	if (mkdir(sys, 0755) < 0 && errno != EEXIST)
+		return error_errno(err, "mkdir %s", sys);
+	if (mount("sysfs", sys, "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+		return error_errno(err, "mount sysfs on %s", sys);
+	return 0;
+}

@@ -1,0 +1,211 @@
+/*
+ * The root of a container, and of PID 1.
+ *
+ * PID 1 starts on the initramfs, whose mount is the one that has no parent: pivot_root(2) refuses
+ * (EINVAL) to move it away, for PID 1 and for every mount namespace copied from its own. So before
+ * anything else PID 1 mounts a tmpfs, moves it over "/" and changes its root there. In a copy of
+ * that namespace pivot_root() works as on any host: the tmpfs is taken off with all that is mounted
+ * beneath it, and what lies under the container's root is an initramfs with nothing mounted in it.
+ *
+ * A container's root is put together in PID 1's mount namespace, where it outlives the container's
+ * processes (the upper layer is read when they have ended):
+ *
+ *	/run/husk/<id>/lower	the EROFS disk, read-only
+ *	/run/husk/<id>/scratch	the ext4 disk, holding upper/ and work/; without one a tmpfs
+ *	/run/husk/<id>/root	overlayfs of both
+ *
+ * The tmpfs takes nothing but the mount points that the root lacks: without a scratch disk the
+ * container sees its root read-only. Overlayfs neither makes redirects nor metadata-only copies nor
+ * an index, so that the upper layer is nothing but whiteouts, opaque directories and whole files.
+ *
+ * The container's processes see it through mounts of their own, which vanish with their mount
+ * namespace. The kernel does that a moment after the last process is reaped, and until then the
+ * disks are busy although PID 1 has unmounted them: root_unmount() waits for the devices.
+ */
+#include "agent/root.h"
+#include "agent/disk.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/log.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define SCRATCH_TMPFS "mode=755,size=4m"
+#define UNUSED_WAIT_US 3000000
+
+int agent_leave_initramfs(struct error *err)
+{
+	static const char *const dirs[] = {"/proc", "/sys", "/dev", "/run", "/tmp"};
+
+	if (mkdir("/root", 0755) < 0 && errno != EEXIST)
+		return error_errno(err, "mkdir /root");
+	if (mount("root", "/root", "tmpfs", MS_NOSUID, "mode=755,size=1m") < 0)
+		return error_errno(err, "mount a tmpfs on /root");
+	if (chdir("/root") < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 ||
+	    chdir("/") < 0)
+		return error_errno(err, "make a tmpfs the root");
+	for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
+		if (mkdir(dirs[i], 0755) < 0)
+			return error_errno(err, "mkdir %s", dirs[i]);
+	return 0;
+}
+
+static char *sub(const struct container *c, const char *name)
+{
+	return xasprintf("%s/%s", c->dir, name);
+}
+
+static int make_dir(const char *path, mode_t mode, struct error *err)
+{
+	if (mkdir(path, mode) < 0 && errno != EEXIST)
+		return error_errno(err, "mkdir %s", path);
+	return 0;
+}
+
+static int mount_lower(struct container *c, struct error *err)
+{
+	cleanup_free char *at = sub(c, "lower");
+	struct disk d;
+
+	if (disk_find(c->lower, &d, err) < 0)
+		return error_wrap(err, "root (lower)");
+	c->disk_major = d.major;
+	if (make_dir(at, 0755, err) < 0)
+		return -1;
+	if (mount(d.node, at, "erofs", MS_RDONLY | MS_NODEV | MS_NOSUID, NULL) < 0)
+		return error_errno(err, "root (lower): mount disk \"%s\" (%s) as erofs", c->lower,
+				   d.node);
+	return 0;
+}
+
+/* The merged root directory takes owner and mode from upper/: when that is new, from lower/. */
+static int make_upper_dir(const struct container *c, const char *upper, struct error *err)
+{
+	cleanup_free char *lower = sub(c, "lower");
+	struct stat st;
+
+	if (mkdir(upper, 0755) < 0)
+		return errno == EEXIST ? 0 : error_errno(err, "mkdir %s", upper);
+	if (stat(lower, &st) < 0 || chown(upper, st.st_uid, st.st_gid) < 0 ||
+	    chmod(upper, st.st_mode & 07777) < 0)
+		return error_errno(err, "owner and mode of %s", upper);
+	return 0;
+}
+
+static int mount_upper(struct container *c, struct error *err)
+{
+	cleanup_free char *at = sub(c, "scratch");
+	cleanup_free char *upper = sub(c, "scratch/upper");
+	cleanup_free char *work = sub(c, "scratch/work");
+	struct disk d;
+
+	if (make_dir(at, 0700, err) < 0)
+		return -1;
+	if (!c->upper) {
+		if (mount("scratch", at, "tmpfs", MS_NODEV | MS_NOSUID, SCRATCH_TMPFS) < 0)
+			return error_errno(err, "mount a tmpfs on %s", at);
+	} else {
+		if (disk_find(c->upper, &d, err) < 0)
+			return error_wrap(err, "root (upper)");
+		if (mount(d.node, at, "ext4", MS_NOATIME | MS_NODEV | MS_NOSUID, NULL) < 0)
+			return error_errno(err, "root (upper): mount disk \"%s\" (%s) as ext4",
+					   c->upper, d.node);
+	}
+	if (make_upper_dir(c, upper, err) < 0)
+		return -1;
+	return make_dir(work, 0755, err);
+}
+
+int root_mount(struct container *c, struct error *err)
+{
+	cleanup_free char *lower = sub(c, "lower");
+	cleanup_free char *upper = sub(c, "scratch/upper");
+	cleanup_free char *at = sub(c, "root");
+	cleanup_free char *data = xasprintf("lowerdir=%s,upperdir=%s,workdir=%s/scratch/work,"
+					    "redirect_dir=nofollow,metacopy=off,index=off",
+					    lower, upper, c->dir);
+
+	/* 0711: the root of a user namespace goes through here, and is nobody special */
+	if (mkdir_p(c->dir, 0711, err) < 0)
+		return -1;
+	c->root_mounted = true;
+	if (mount_lower(c, err) < 0 || mount_upper(c, err) < 0 || make_dir(at, 0755, err) < 0)
+		return -1;
+	if (mount("overlay", at, "overlay", 0, data) < 0)
+		return error_errno(err, "mount overlay (%s) on %s", data, at);
+	return 0;
+}
+
+/* True if something is mounted at `path`. */
+static bool is_mount_point(const char *path)
+{
+	struct statx sx;
+
+	return statx(AT_FDCWD, path, AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW, 0, &sx) == 0 &&
+	       (sx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+}
+
+static int unmount(const struct container *c, const char *name, struct error *err)
+{
+	cleanup_free char *at = sub(c, name);
+
+	while (is_mount_point(at)) {
+		if (umount2(at, UMOUNT_NOFOLLOW) == 0)
+			continue;
+		/* Last resort: it goes when its last user does, and the wait below sees that. */
+		log_warn("umount %s: %s; detaching it", at, strerror(errno));
+		if (umount2(at, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
+			return error_errno(err, "umount %s", at);
+	}
+	if (rmdir(at) < 0 && errno != ENOENT)
+		return error_errno(err, "rmdir %s", at);
+	return 0;
+}
+
+static int wait_unused(const char *serial, struct error *err)
+{
+	struct disk d;
+
+	if (!serial || !disk_lookup(serial, &d))
+		return 0;
+	if (disk_wait_unused(&d, UNUSED_WAIT_US, err) < 0)
+		return error_wrap(err, "disk \"%s\"", serial);
+	return 0;
+}
+
+int root_unmount(struct container *c, struct error *err)
+{
+	static const char *const names[] = {"root", "scratch", "lower", "sys", "dev"};
+	int r = 0;
+
+	if (!c->root_mounted)
+		return 0;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (unmount(c, names[i], r < 0 ? NULL : err) < 0)
+			r = -1;
+	if (r == 0 && rmdir(c->dir) < 0 && errno != ENOENT)
+		r = error_errno(err, "rmdir %s", c->dir);
+	if (wait_unused(c->upper, r < 0 ? NULL : err) < 0 ||
+	    wait_unused(c->lower, r < 0 ? NULL : err) < 0)
+		r = -1;
+	c->root_mounted = r < 0;
+	return r;
+}
+
+int root_enter(int root_fd, struct error *err)
+{
+	if (fchdir(root_fd) < 0)
+		return error_errno(err, "chdir to the container's root");
+	/* The old root ends up over the new one, and is taken off from there. */
+	if (syscall(SYS_pivot_root, ".", ".") < 0)
+		return error_errno(err, "pivot_root");
+	if (umount2(".", MNT_DETACH) < 0)
+		return error_errno(err, "umount the old root");
+	if (chdir("/") < 0)
+		return error_errno(err, "chdir /");
+	return 0;
+}
