@@ -1,0 +1,119 @@
+/* The ring of console bytes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "vmm/console.h"
+
+#include <string.h>
+
+static void put(struct console *c, const char *s)
+{
+	console_put(c, s, strlen(s));
+}
+
+static void starts_empty(void **state)
+{
+	struct console c;
+	char buf[16];
+
+	(void)state;
+	console_init(&c, 8);
+	assert_string_equal(console_text(&c), "");
+	console_last_lines(&c, 2, buf, sizeof(buf));
+	assert_string_equal(buf, "");
+	console_free(&c);
+}
+
+static void keeps_the_last_bytes(void **state)
+{
+	struct console c;
+
+	(void)state;
+	console_init(&c, 8);
+	put(&c, "abc");
+	assert_string_equal(console_text(&c), "abc");
+	put(&c, "defgh");
+	assert_string_equal(console_text(&c), "abcdefgh");
+	put(&c, "ij");
+	assert_string_equal(console_text(&c), "cdefghij");
+	put(&c, "0123456789ABCDEF");
+	assert_string_equal(console_text(&c), "89ABCDEF");
+	put(&c, "");
+	assert_string_equal(console_text(&c), "89ABCDEF");
+	console_free(&c);
+	assert_string_equal(console_text(&c), "");
+	console_free(&c);
+}
+
+static void holds_what_a_plain_buffer_would(void **state)
+{
+	struct console c;
+	char all[4096];
+	size_t n = 0;
+	unsigned seed = 1;
+
+	(void)state;
+	console_init(&c, 100);
+	while (n < sizeof(all) - 300) {
+		size_t len;
+
+		seed = seed * 1103515245 + 12345;
+		len = seed >> 16 & 0xff;
+		for (size_t i = 0; i < len; i++)
+			all[n + i] = (char)('a' + (n + i) % 26);
+		console_put(&c, all + n, len);
+		n += len;
+		all[n] = '\0';
+		assert_string_equal(console_text(&c), all + (n > 100 ? n - 100 : 0));
+	}
+	console_free(&c);
+}
+
+static void cleans_control_characters(void **state)
+{
+	struct console c;
+
+	(void)state;
+	console_init(&c, 64);
+	console_put(&c, "a\r\n\tb\0\033[1m", 10);
+	assert_string_equal(console_text(&c), "a\n\tb??[1m");
+	console_free(&c);
+}
+
+static void gives_last_lines(void **state)
+{
+	struct console c;
+	char buf[64], small[6];
+
+	(void)state;
+	console_init(&c, 64);
+	put(&c, "one\ntwo\r\n\nthree\n");
+	console_last_lines(&c, 2, buf, sizeof(buf));
+	assert_string_equal(buf, "two; three");
+	console_last_lines(&c, 1, buf, sizeof(buf));
+	assert_string_equal(buf, "three");
+	console_last_lines(&c, 9, buf, sizeof(buf));
+	assert_string_equal(buf, "one; two; three");
+	console_last_lines(&c, 9, small, sizeof(small));
+	assert_string_equal(small, "one; ");
+	put(&c, "rest");
+	console_last_lines(&c, 1, buf, sizeof(buf));
+	assert_string_equal(buf, "rest");
+	console_free(&c);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(starts_empty),
+		cmocka_unit_test(keeps_the_last_bytes),
+		cmocka_unit_test(holds_what_a_plain_buffer_would),
+		cmocka_unit_test(cleans_control_characters),
+		cmocka_unit_test(gives_last_lines),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
