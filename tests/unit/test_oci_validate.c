@@ -37,8 +37,10 @@ static char *made(const struct edit *e)
 {
 	char *text = edited(base, e->from, e->to), *next;
 
-	if (!text)
+	if (!text) {
 		fail_msg("not in the base: %s", e->from);
+		return NULL; /* fail_msg() does not come back, which not every tool knows */
+	}
 	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
 		next = edited(text, places[i], "");
 		if (!next)
