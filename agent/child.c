@@ -133,18 +133,15 @@ static int build_root(const struct child *ch, struct late_ro *late, struct error
 static int init_part(const struct child *ch, struct error *err)
 {
 	const struct oci_spec *s = ch->c->spec;
-	cleanup_close int null = open("/dev/null", O_PATH | O_CLOEXEC);
 	struct late_ro late = {0};
 
-	if (null < 0)
-		return error_errno(err, "open /dev/null");
 	if (ns_enter(s, err) < 0 || sysctl_apply(s, err) < 0 || build_root(ch, &late, err) < 0 ||
 	    set_rootfs_propagation(s->lnx.rootfs_propagation, err) < 0)
 		return -1;
 	make_cwd(ch->p->cwd);
 	if (ch->p->terminal && console_setup(ch->p, ch->io.console_sock, true, err) < 0)
 		return -1;
-	if (mounts_finish(ch->c, &late, err) < 0 || mounts_restrict(&s->lnx, null, err) < 0)
+	if (mounts_finish(ch->c, &late, err) < 0 || mounts_restrict(&s->lnx, err) < 0)
 		return -1;
 	return security_personality(&s->lnx, err);
 }

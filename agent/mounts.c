@@ -33,6 +33,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/statfs.h>
 
 /* One mount on its way. */
@@ -457,8 +458,26 @@ static int mask(const char *path, int null_fd, struct error *err)
 	return mounts_bind_fd(null_fd, at, "/dev/null", err);
 }
 
-int mounts_restrict(const struct oci_linux *l, int null_fd, struct error *err)
+/* The container's own /dev/null: a mount of another namespace, such as the guest's, cannot be bound
+ * here. An image cannot pass off something else for it. */
+static int open_null(struct error *err)
 {
+	cleanup_close int fd = open("/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return error_errno(err, "open /dev/null");
+	if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
+		return error_set(err, "/dev/null: not the null device");
+	return steal_fd(&fd);
+}
+
+int mounts_restrict(const struct oci_linux *l, struct error *err)
+{
+	cleanup_close int null_fd = l->n_masked_paths > 0 ? open_null(err) : -1;
+
+	if (l->n_masked_paths > 0 && null_fd < 0)
+		return error_wrap(err, "linux.maskedPaths");
 	for (size_t i = 0; i < l->n_readonly_paths; i++)
 		if (make_readonly(l->readonly_paths[i], err) < 0)
 			return error_wrap(err, "linux.readonlyPaths[%zu] (%s)", i,

@@ -16,9 +16,9 @@ struct late_ro {
 int mounts_apply(const struct container *c, int root_fd, struct late_ro *late, struct error *err);
 /* Makes the mounts of *late and, if asked for, the root read-only (after root_enter()). */
 int mounts_finish(const struct container *c, struct late_ro *late, struct error *err);
-/* linux.readonlyPaths and linux.maskedPaths (after root_enter()). `null_fd` is an O_PATH fd of the
- * agent's /dev/null. Paths that do not exist are passed over. */
-int mounts_restrict(const struct oci_linux *l, int null_fd, struct error *err);
+/* linux.readonlyPaths and linux.maskedPaths (after root_enter()). Paths that do not exist are passed
+ * over. */
+int mounts_restrict(const struct oci_linux *l, struct error *err);
 
 /* True if /dev is the container's own and not a bind mount of somebody else's. */
 bool mounts_own_dev(const struct oci_spec *spec);

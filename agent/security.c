@@ -184,17 +184,18 @@ static int set_flags(cap_t state, cap_flag_t flag, uint64_t set)
 	return 0;
 }
 
-static int set_ambient(uint64_t ambient, struct error *err)
+/* The kernel raises only what is permitted and inheritable. The rest of the set has no effect, as
+ * with runc; the host has warned of it (oci_spec_warn()). */
+static int set_ambient(const struct oci_capabilities *caps, struct error *err)
 {
+	uint64_t ambient = caps->ambient & caps->permitted & caps->inheritable;
+
 	if (cap_reset_ambient() < 0)
 		return error_errno(err, "process.capabilities.ambient: clear");
 	for (cap_value_t i = 0; i < cap_max_bits() && i < 64; i++)
 		if (has(ambient, i) && cap_set_ambient(i, CAP_SET) < 0)
-			return error_errno(
-				err,
-				"process.capabilities.ambient: raise %s (is it permitted "
-				"and inheritable?)",
-				oci_cap_name(i));
+			return error_errno(err, "process.capabilities.ambient: raise %s",
+					   oci_cap_name(i));
 	return 0;
 }
 
@@ -215,5 +216,5 @@ int security_caps_after_user(const struct oci_capabilities *caps, struct error *
 		r = error_errno(err, "process.capabilities: apply");
 	if (state)
 		cap_free(state);
-	return r < 0 ? r : set_ambient(caps->ambient, err);
+	return r < 0 ? r : set_ambient(caps, err);
 }

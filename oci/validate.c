@@ -1,4 +1,5 @@
 #include "oci/validate.h"
+#include "oci/caps.h"
 #include "oci/spec_names.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
@@ -388,6 +389,18 @@ int oci_spec_validate(const struct oci_spec *s, struct error *err)
 	return check_annotations(s, err);
 }
 
+static void warn_ambient(const struct oci_capabilities *c)
+{
+	uint64_t lost = c->ambient & ~(c->permitted & c->inheritable);
+
+	for (int i = 0; i < 64; i++)
+		if (lost >> i & 1)
+			log_warn(
+				"process.capabilities.ambient: ignoring %s: not both permitted and "
+				"inheritable",
+				oci_cap_name(i));
+}
+
 void oci_spec_warn(const struct oci_spec *s)
 {
 	const struct oci_capabilities *c = s->process ? s->process->capabilities : NULL;
@@ -395,6 +408,8 @@ void oci_spec_warn(const struct oci_spec *s)
 
 	for (size_t i = 0; c && i < c->n_unknown; i++)
 		log_warn("process.capabilities: ignoring unknown capability \"%s\"", c->unknown[i]);
+	if (c)
+		warn_ambient(c);
 	for (size_t i = 0; i < s->n_mounts; i++)
 		if (s->mounts[i].destination[0] != '/')
 			log_warn(
