@@ -1,3 +1,4 @@
+#define HUSK_ERROR_C
 #include "lib/error.h"
 
 #include <errno.h>
