@@ -86,10 +86,14 @@ static void free_env(char **env)
 int proxy_start(const struct proxy_spawn *s, struct proxy *p, struct error *err)
 {
 	cleanup_close int theirs = -1;
+	/* Opened anew: a duplicate would share the lock that the maker holds on the directory. */
+	cleanup_close int dirfd = openat(s->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	char **env;
 	int pair[2];
 
 	*p = (struct proxy){.link = -1};
+	if (dirfd < 0)
+		return error_errno(err, "open the container's directory");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return error_errno(err, "socketpair");
 	p->link = pair[0];
@@ -98,8 +102,8 @@ int proxy_start(const struct proxy_spawn *s, struct proxy *p, struct error *err)
 	p->pid = spawn_process(&(struct spawn){.path = "/proc/self/exe",
 					       .argv = s->argv,
 					       .envp = env,
-					       .fds = (int[]){0, 1, 2, theirs, s->lifeline,
-							      s->dirfd, s->console_sock, s->log_fd},
+					       .fds = (int[]){0, 1, 2, theirs, s->lifeline, dirfd,
+							      s->console_sock, s->log_fd},
 					       .nfds = 8,
 					       .new_session = s->own_session,
 					       .prepare = enter_netns,
