@@ -19,8 +19,8 @@
  *     runs, and death with husk-vmm;
  *   - no_new_privs, RLIMIT_CORE 0, few descriptors, no file larger than guest memory;
  *   - -runas: a uid and gid that belong to this VM alone, no supplementary groups; as this is a
- *     change from uid 0, the kernel clears all capability sets but the bounding set, which
- *     no_new_privs makes useless;
+ *     change from uid 0, the kernel clears all capability sets but the bounding set, which is
+ *     small (vmm/minder.c) and made useless by no_new_privs;
  *   - -chroot: into an empty read-only tmpfs that is mounted nowhere;
  *   - -sandbox: QEMU's seccomp filter without obsolete calls, spawn (fork, exec) and resource
  * control. elevateprivileges=deny is not given: it also forbids the setuid calls of -runas

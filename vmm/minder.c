@@ -28,7 +28,8 @@
  *cannot become the program; from us, one byte for minder_seal().
  *
  * The minder and the child run between fork and exec of a process that may have threads: they call
- * nothing but system calls. The minder drops its capabilities; it needs none to wait.
+ * nothing but system calls. The minder drops its capabilities; it needs none to wait. The program
+ * gets a bounding set of four.
  */
 #include "vmm/minder.h"
 #include "lib/cleanup.h"
@@ -74,6 +75,19 @@ static void limit(int status, int resource, rlim_t value)
 
 	if (setrlimit(resource, &r) < 0)
 		fail_child(status, "setrlimit");
+}
+
+/* Even while it still is root, the program has no more than its way down needs: to change its root
+ * and its ids, and to read files that it was given whoever owns them. */
+static void bound_capabilities(int status)
+{
+	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+		if (cap == CAP_SYS_CHROOT || cap == CAP_SETUID || cap == CAP_SETGID ||
+		    cap == CAP_DAC_READ_SEARCH)
+			continue;
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+			fail_child(status, "drop capabilities");
+	}
 }
 
 static void default_signals(void)
@@ -126,6 +140,7 @@ static _Noreturn void become_program(int status, const struct minder_config *cfg
 	limit(status, RLIMIT_CORE, 0);
 	limit(status, RLIMIT_FSIZE, cfg->file_bytes);
 	limit(status, RLIMIT_NOFILE, PROGRAM_FILES);
+	bound_capabilities(status);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		fail_child(status, "no_new_privs");
 	execve(cfg->path, cfg->argv, env);

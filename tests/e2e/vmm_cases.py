@@ -101,7 +101,7 @@ def expect_refused(kind, text, call, *args, **kw):
     try:
         call(*args, **kw)
     except Refused as e:
-        assert (e.kind, bool(re.search(text, str(e)))) == (kind, True), (e.kind, str(e))
+        assert re.fullmatch(kind, e.kind) and re.search(text, str(e)), (e.kind, str(e))
     else:
         raise AssertionError(f"not refused: {args} {kw}")
 
@@ -149,6 +149,8 @@ def qemu_is_jailed():
         assert len(ids) == 1 and int(ids.pop()) > 1000, status
         for caps in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
             assert int(status[caps], 16) == 0, status
+        # CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID, CAP_SYS_CHROOT
+        assert int(status["CapBnd"], 16) == 1 << 2 | 1 << 6 | 1 << 7 | 1 << 18, status
         assert status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2", status
         assert os.listdir(f"/proc/{qemu}/root/") == []
         try:
@@ -196,6 +198,47 @@ def disks_come_and_go():
         names = [b["serial"] for b in vm.boot.call("stats")["blocks"]]
         assert sorted(names) == ["again", "lower"], names
         vm.boot.call("shutdown")
+
+
+def disks_may_come_before_the_guest():
+    with vmm(SHOW_DISKS) as vm:
+        seq = vm.send_start()
+        attach(vm.boot, "early", readonly=True)
+        vm.boot.answer(seq)
+        wait_console(vm, r"disks: early=2048,ro=1\s")
+        vm.boot.call("shutdown")
+
+
+def the_guest_knows_the_time():
+    with vmm("echo now $(/busybox date +%s); /busybox sleep 0.1; echo slept") as vm:
+        before = int(time.time())
+        vm.start()
+        wait_console(vm, "slept")
+        now = int(wait_console(vm, r"now (\d+)")[1])
+        assert before - 1 <= now <= time.time() + 1, (before, now)
+        vm.boot.call("shutdown")
+
+
+def the_agent_answers():
+    with Vmm(kernel(), os.path.join(ROOT, "build/initramfs.cpio"), log=sys.stderr) as vm:
+        vm.start(vcpus=2)
+        s = vm.boot.vsock(1024, TIMEOUT * 1000)
+        vm.boot.event("ready", TIMEOUT)
+        status = vm.boot.call("status")
+        assert status["ready"] and status["times_us"]["ready"] > status["times_us"]["machine"]
+        agent = Client(s)
+        assert agent.call("hello")["version"] == 1
+        stats = vm.boot.call("stats")["vsock"]
+        assert stats["conns"] == 1 and stats["tx_bytes"] > 0 and stats["rx_bytes"] > 0, stats
+        vm.boot.call("pause")
+        seq = agent.send("hello")
+        assert not select.select([s], [], [], 0.2)[0]
+        vm.boot.call("resume")
+        assert agent.answer(seq)["version"] == 1
+        expect_refused("other|peer|not_running", "", vm.boot.vsock, 9, TIMEOUT * 1000)
+        vm.boot.call("shutdown")
+        assert s.recv(1) == b""
+        assert vm.wait() == 0
 
 
 def slots_are_handed_out_by_kind():

@@ -123,7 +123,7 @@ class Client:
 
 
 class Vmm:
-    """A husk-vmm process with its boot socket (.boot) and lifeline (.lifeline, a descriptor)."""
+    """A husk-vmm process ($HUSK_VMM, or that in build/) with its boot socket (.boot) and lifeline (.lifeline, a descriptor)."""
 
     def __init__(self, kernel, initramfs, control=None, log=None, program=None):
         self.kernel, self.initramfs, self.control = kernel, initramfs, control
@@ -138,7 +138,7 @@ class Vmm:
             os.closerange(5, 256)
 
         self.process = subprocess.Popen(
-            [program or os.path.join(ROOT, "build/husk-vmm")],
+            [program or os.environ.get("HUSK_VMM") or os.path.join(ROOT, "build/husk-vmm")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log or subprocess.DEVNULL,
