@@ -113,6 +113,19 @@ static int set_rootfs_propagation(unsigned long flags, struct error *err)
 	return 0;
 }
 
+/* In a user namespace the mount that the agent made is locked: it can be neither moved nor made the
+ * root. A copy of it, mounted over it, can. */
+static int unlocked_root(int root, struct error *err)
+{
+	cleanup_close int tree =
+		open_tree(root, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	if (tree < 0 ||
+	    move_mount(tree, "", root, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+		return error_errno(err, "bind the root on itself");
+	return steal_fd(&tree);
+}
+
 /* Everything up to the change of root. */
 static int build_root(const struct child *ch, struct late_ro *late, struct error *err)
 {
@@ -125,6 +138,14 @@ static int build_root(const struct child *ch, struct late_ro *late, struct error
 	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		return error_errno(err, "open %s", path);
+	if (ns_own(c->spec, OCI_NS_USER)) {
+		int copy = unlocked_root(root, err);
+
+		if (copy < 0)
+			return -1;
+		close_fd(&root);
+		root = copy;
+	}
 	if (mounts_apply(c, root, late, err) < 0 || devices_make(c, root, err) < 0)
 		return -1;
 	return root_enter(root, err);

@@ -10,6 +10,16 @@
 
 #define PASSWD_MAX (4u << 20)
 
+const char *exec_reason(int errnum)
+{
+	static char text[128];
+
+	snprintf(text, sizeof(text), "%s", strerror(errnum));
+	if (text[0] >= 'A' && text[0] <= 'Z' && !(text[1] >= 'A' && text[1] <= 'Z'))
+		text[0] = (char)(text[0] - 'A' + 'a');
+	return text;
+}
+
 /* ---- environment */
 
 static size_t name_len(const char *setting)
@@ -149,9 +159,9 @@ static char *lookup_path(const char *command, struct error *err)
 		return xstrdup(command);
 	if (op)
 		error_kind(err, kind_of(e), "exec: \"%s\": %s %s: %s", command, op, command,
-			   strerror(e));
+			   exec_reason(e));
 	else
-		error_kind(err, kind_of(e), "exec: \"%s\": %s", command, strerror(e));
+		error_kind(err, kind_of(e), "exec: \"%s\": %s", command, exec_reason(e));
 	if (err)
 		err->errnum = e;
 	return NULL;
@@ -190,7 +200,7 @@ int exec_now(const char *path, char *const *argv, char *const *env, struct error
 
 	execve(path, argv, env);
 	e = errno;
-	error_kind(err, kind_of(e), "exec %s: %s", path, strerror(e));
+	error_kind(err, kind_of(e), "exec %s: %s", path, exec_reason(e));
 	if (err)
 		err->errnum = e;
 	return -1;
@@ -224,7 +234,8 @@ int exec_chdir(const char *cwd, bool *retry, struct error *err)
 			*retry = true;
 			return 0;
 		}
-		return error_errno(err, "chdir to cwd (\"%s\") set in config.json failed", cwd);
+		return error_set(err, "chdir to cwd (\"%s\") set in config.json failed: %s", cwd,
+				 exec_reason(errno));
 	}
 	/* The kernel says "(unreachable)..." of a directory that is not below our root. */
 	if (!getcwd(now, sizeof(now)) && errno != ENAMETOOLONG && errno != ENOENT)

@@ -8,6 +8,11 @@
 
 #define EXEC_PATH_DEFAULT "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+/* strerror(3) as engines expect it in errors about a command: "no such file or directory", not "No
+ * such
+ * ...": they look for such words to choose an exit code. In a static buffer. */
+const char *exec_reason(int errnum);
+
 /* The environment for execve, malloc'ed, NULL behind the last: the last of several settings of a
  * variable holds; HOME is added (or filled, if empty) from `home`. Pure. */
 char **exec_environment(char *const *env, size_t n, const char *home);

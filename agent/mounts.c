@@ -275,10 +275,9 @@ static int find_mount_point(struct mnt *m, struct error *err)
 		return -1;
 	if (fstat(m->at, &st) < 0 || fstatfs(m->at, &sfs) < 0)
 		return error_errno(err, "stat the mount point");
-	if (S_ISDIR(st.st_mode) != (want == RESOLVE_DIR)) {
-		errno = want == RESOLVE_DIR ? ENOTDIR : EISDIR;
-		return error_errno(err, "mount point");
-	}
+	if (S_ISDIR(st.st_mode) != (want == RESOLVE_DIR)) /* engines look for these words */
+		return error_set(err, "not a directory: are you trying to mount a directory onto a "
+				      "file (or vice-versa)?");
 	if (sfs.f_type == PROC_SUPER_MAGIC && !(strcmp(m->type, "proc") == 0 && st.st_ino == 1) &&
 	    !replaceable_proc_file(m->m->destination))
 		return error_kind(err, ERR_INVALID,
