@@ -34,7 +34,7 @@ struct message {
 
 struct client {
 	struct control *c;
-	struct client *next;
+	struct client *prev, *next;
 	int fd;
 	struct loop_source *src;
 	bool boot, busy, dead;
@@ -104,16 +104,22 @@ static void drop_message(struct client *cl)
 	free(m);
 }
 
-static void client_free(struct client *cl)
+static void drop_queue(struct client *cl)
 {
-	struct client **p = &cl->c->clients;
-
-	while (*p != cl)
-		p = &(*p)->next;
-	*p = cl->next;
-	cl->c->nclients--;
 	while (cl->head)
 		drop_message(cl);
+}
+
+static void client_free(struct client *cl)
+{
+	if (cl->prev)
+		cl->prev->next = cl->next;
+	else
+		cl->c->clients = cl->next;
+	if (cl->next)
+		cl->next->prev = cl->prev;
+	cl->c->nclients--;
+	drop_queue(cl);
 	frame_buf_free(&cl->in);
 	free(cl);
 }
@@ -415,6 +421,8 @@ static int client_new(struct control *c, int fd, bool boot, struct error *err)
 		free(cl);
 		return -1;
 	}
+	if (cl->next)
+		cl->next->prev = cl;
 	c->clients = cl;
 	c->nclients++;
 	return 0;
@@ -502,12 +510,15 @@ void control_free(struct control *c)
 	loop_remove(c->rest);
 	loop_remove(c->listen_src);
 	close_fd(&c->listen_fd);
-	while (c->clients) {
-		c->clients->boot = false;
-		client_end(c->clients);
+	for (struct client *cl = c->clients, *next; cl; cl = next) {
+		next = cl->next;
+		cl->boot = false;
+		client_end(cl);
 	}
-	while (c->orphans)
-		call_free(c->orphans);
+	for (struct control_call *k = c->orphans, *next; k; k = next) {
+		next = k->next;
+		free(k);
+	}
 	free(c);
 }
 
@@ -533,6 +544,6 @@ void control_flush(struct control *c, unsigned ms)
 			return;
 		for (nfds_t i = 0; i < n; i++)
 			if (p[i].revents && !send_queue(of[i]))
-				client_end(of[i]);
+				drop_queue(of[i]); /* it is gone; control_free() ends it */
 	}
 }

@@ -83,7 +83,6 @@ struct engine {
 	struct {
 		int fd;
 		struct loop_source *src;
-		bool is_message;
 	} in[2]; /* the guest's console, QEMU's messages */
 	struct vhost_user *vu[SLOTS];
 	unsigned nvu;
@@ -224,10 +223,10 @@ static void channel_args(struct args *a, int qmp, int console)
 static void read_in(struct engine *e, unsigned i)
 {
 	char buf[4096];
-	ssize_t n;
 
 	while (e->in[i].fd >= 0) {
-		n = read(e->in[i].fd, buf, sizeof(buf));
+		ssize_t n = read(e->in[i].fd, buf, sizeof(buf));
+
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -298,14 +297,17 @@ static void describe_end(struct engine *e, int status, char *why, size_t size)
 		snprintf(why, size, "qemu %s", how);
 }
 
+static void drop(struct loop_source **src)
+{
+	loop_remove(*src);
+	*src = NULL;
+}
+
 static void drop_sources(struct engine *e)
 {
-	struct loop_source **all[] = {&e->exit_src, &e->status_src, &e->grace};
-
-	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-		loop_remove(*all[i]);
-		*all[i] = NULL;
-	}
+	drop(&e->exit_src);
+	drop(&e->status_src);
+	drop(&e->grace);
 }
 
 static void on_status(void *arg, uint32_t events)
@@ -318,10 +320,8 @@ static void on_status(void *arg, uint32_t events)
 		log_debug("qemu: pid %d", (int)e->minder.program);
 	if (r < 0)
 		e->start_error = err;
-	if (events & EPOLLHUP && e->status_src) {
-		loop_remove(e->status_src);
-		e->status_src = NULL;
-	}
+	if (events & EPOLLHUP)
+		drop(&e->status_src);
 }
 
 /* The minder is gone, and with it all that it started. */

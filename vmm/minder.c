@@ -63,8 +63,7 @@ static _Noreturn void fail_child(int status, const char *what)
 {
 	struct failure f = {.errnum = errno};
 
-	for (size_t i = 0; i + 1 < sizeof(f.what) && what[i]; i++)
-		f.what[i] = what[i];
+	strncpy(f.what, what, sizeof(f.what) - 1);
 	send(status, &f, sizeof(f), MSG_NOSIGNAL);
 	_exit(127);
 }
