@@ -155,9 +155,10 @@ failed() {
 }
 
 # Nothing of the caller's environment takes part: neither ARCH and KCFLAGS nor make's job server.
-# Nor do the builder's name, the place and the time.
+# Nor do the builder's name, the place and the time. Does not return: use it in a subshell or in
+# the background, where its process is make's own.
 kmake() {
-	env -i PATH="$PATH" LC_ALL=C TZ=UTC KBUILD_BUILD_USER=husk KBUILD_BUILD_HOST=husk \
+	exec env -i PATH="$PATH" LC_ALL=C TZ=UTC KBUILD_BUILD_USER=husk KBUILD_BUILD_HOST=husk \
 		KBUILD_BUILD_VERSION=1 KBUILD_BUILD_TIMESTAMP='2025-01-01 00:00:00 UTC' \
 		make -C "$work/src" O="$work/build" ARCH=x86_64 "$@" >>"$log" 2>&1
 }
@@ -190,9 +191,9 @@ for p in "$here"/patches/*.patch; do
 done
 
 progress "configuring"
-kmake -s tinyconfig || failed "make tinyconfig"
+(kmake -s tinyconfig) || failed "make tinyconfig"
 cat -- "$here/config" >>"$work/build/.config"
-kmake -s olddefconfig || failed "make olddefconfig"
+(kmake -s olddefconfig) || failed "make olddefconfig"
 missed=$(disobeyed)
 if [ -n "$missed" ]; then
 	end_progress
