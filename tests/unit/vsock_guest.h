@@ -229,6 +229,7 @@ static inline unsigned guest_recv(struct guest *g, struct vsock_hdr *h, uint8_t 
 	uint32_t *e = (uint32_t *)(void *)(used + 2) + 2 * (g->seen[0] % GUEST_RING);
 	uint8_t *p;
 
+	*h = (struct vsock_hdr){0};
 	if (__atomic_load_n(&used[1], __ATOMIC_ACQUIRE) == g->seen[0])
 		return 0;
 	g->seen[0]++;
