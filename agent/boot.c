@@ -1,7 +1,8 @@
 /*
  * boot.c - from the kernel's start of PID 1 to a guest that can hold containers.
  *
- * Every call here is in the way of every container's start, so there are few of them: /run is a
+ * Every call here is in the way of every container's start, so there are few of them, and they come
+ * after the ready mark: the host connects and attaches disks meanwhile. /run is a
  * directory of the root tmpfs, and nothing is mounted that only containers use (each has its own
  * devpts, mqueue and /dev/shm). Nothing waits: drivers are built into the kernel and were probed
  * before PID 1 was started.
@@ -32,6 +33,21 @@ uint64_t boot_us(void)
 
 	clock_gettime(CLOCK_BOOTTIME, &ts);
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+int boot_stdio(struct error *err)
+{
+	int fd;
+
+	/* The kernel has opened the console as all three, if there is one. */
+	if (fcntl(STDERR_FILENO, F_GETFD) >= 0)
+		return 0;
+	do {
+		fd = open("/dev/null", O_RDWR); /* the initramfs has it */
+		if (fd < 0)
+			return error_errno(err, "open /dev/null");
+	} while (fd < STDERR_FILENO);
+	return 0;
 }
 
 static int mount_all(struct error *err)
@@ -70,21 +86,6 @@ static int enable_controllers(struct error *err)
 	return n ? file_put(AT_FDCWD, CGROUP "/cgroup.subtree_control", order, err) : 0;
 }
 
-/* The kernel has opened the console as 0, 1 and 2, if there is one. */
-static int fill_stdio(struct error *err)
-{
-	int fd;
-
-	if (fcntl(STDERR_FILENO, F_GETFD) >= 0)
-		return 0;
-	do {
-		fd = open("/dev/null", O_RDWR);
-		if (fd < 0)
-			return error_errno(err, "open /dev/null");
-	} while (fd < STDERR_FILENO);
-	return 0;
-}
-
 /* Bringing it up gives it 127.0.0.1 and ::1. */
 static int loopback_up(struct error *err)
 {
@@ -101,8 +102,8 @@ int boot_system(struct error *err)
 	struct rlimit nofile = {NOFILE_MAX, NOFILE_MAX};
 
 	umask(0022);
-	if (agent_leave_initramfs(err) < 0 || mount_all(err) < 0 || fill_stdio(err) < 0 ||
-	    enable_controllers(err) < 0 || loopback_up(err) < 0)
+	if (agent_leave_initramfs(err) < 0 || mount_all(err) < 0 || enable_controllers(err) < 0 ||
+	    loopback_up(err) < 0)
 		return -1;
 	if (sethostname("husk", 4) < 0)
 		return error_errno(err, "set the host name");

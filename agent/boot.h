@@ -12,8 +12,12 @@
 /* CLOCK_BOOTTIME in microseconds: how long the kernel has run. */
 uint64_t boot_us(void);
 
+/* Makes sure that descriptors 0 to 2 are open: the console if there is one, else /dev/null. To be
+ * called before any other is opened. */
+int boot_stdio(struct error *err);
+
 /* Makes the guest a place where containers can be set up: a root that can be pivoted, /proc, /sys,
- * /dev, cgroups with all controllers, descriptors 0 to 2, loopback, host name, limits. */
+ * /dev, cgroups with all controllers, loopback, host name, limits. */
 int boot_system(struct error *err);
 
 /* True if `word` stands on the kernel's command line. */

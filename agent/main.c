@@ -1,9 +1,10 @@
 /*
  * husk-agent - PID 1 of the guest.
  *
- * It makes the guest ready (boot.c), listens on vsock and serves the host's requests
- * (docs/agent-protocol.md) until the host ends the machine. It never exits: a failure that leaves
- * nothing to serve is told on the console in one line, and resets the machine.
+ * It listens on vsock and says so, makes the guest ready (boot.c) while the host reacts to that,
+ * and serves the host's requests (docs/agent-protocol.md) until the host ends the machine. It never
+ * exits: a failure that leaves nothing to serve is told on the console in one line, and resets the
+ * machine.
  *
  * Signals cannot harm it: the kernel drops those that PID 1 has no handler for, SIGPIPE included.
  *
@@ -117,14 +118,15 @@ int main(void)
 		error_set(&err, "this is PID 1 of a husk guest, and nothing to be started by hand");
 		fatal(&err);
 	}
-	if (boot_system(&err) < 0)
+	if (boot_stdio(&err) < 0)
+		fatal(&err);
+	loop = loop_new(&err);
+	if (!loop || serve(loop, start_us, &err) < 0 || boot_system(&err) < 0)
 		fatal(&err);
 	if (boot_has_option("husk.debug"))
 		log_setup(STDERR_FILENO, LOG_FMT_TEXT, LOG_LVL_DEBUG, "husk-agent");
-	loop = loop_new(&err);
-	if (!loop || serve(loop, start_us, &err) < 0)
-		fatal(&err);
-	log_debug("ready %llu us after the kernel's start", (unsigned long long)(boot_us()));
+	log_debug("started at %llu us, ready at %llu us", (unsigned long long)start_us,
+		  (unsigned long long)boot_us());
 	loop_run(loop);
 	error_set(&err, "the event loop ended");
 	fatal(&err);

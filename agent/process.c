@@ -359,8 +359,6 @@ static void take_console(struct proc *p)
 		    c->cmsg_len == CMSG_LEN(sizeof(int))) {
 			memcpy(&fd, CMSG_DATA(c), sizeof(int));
 			stream_set_master(p->console, fd);
-			if (p->width > 0 && p->height > 0)
-				stream_resize(p->console, p->width, p->height, NULL);
 		}
 	}
 	close_fd(&p->console_sock);

@@ -61,7 +61,6 @@ struct proc {
 	bool ready;		      /* for child_report() */
 	struct loop_source *sync_src; /* NULL while no report is awaited */
 	int console_sock;	      /* where the pty's master comes from; -1: no terminal */
-	uint16_t width, height;	      /* size to give to the console, 0: none */
 	struct stream *in, *out, *err, *console;
 	unsigned outputs;	/* of out, err, console: not over yet */
 	struct waiter *asker;	/* create, start or exec: the one that awaits the report */

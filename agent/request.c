@@ -103,8 +103,6 @@ static int add_stdio(struct proc *p, const struct oci_process *spec, struct stdi
 			return error_errno(err, "socketpair");
 		p->console_sock = fds[0];
 		io->child.console_sock = fds[1];
-		p->width = spec->console_width;
-		p->height = spec->console_height;
 		return proc_add_stream(p, &p->console, STREAM_CONSOLE, -1, err);
 	}
 	if (make_pipe(&io->child.in, &io->in, err) < 0 ||

@@ -40,7 +40,7 @@ static void try_request(const char *text, size_t len)
 		expect(r.has_seq);
 		expect(r.container || r.op == OP_HELLO || r.op == OP_SHUTDOWN);
 		expect((r.op == OP_CREATE) == (r.config && r.config->process && r.lower[0]));
-		expect((r.op == OP_EXEC) == (r.spec && r.spec->args));
+		expect((r.op == OP_EXEC) == (r.spec != NULL));
 		expect((r.op == OP_UPDATE) == (r.resources != NULL));
 		expect(r.op != OP_KILL || (r.signal >= 1 && r.signal <= PROTO_SIGNAL_MAX));
 		expect(!r.container ||

@@ -75,9 +75,10 @@ child(const struct oci_process *p, const struct child_io *io, int sync, bool wai
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	if (p->terminal) {
+		struct winsize ws = {.ws_row = p->console_height, .ws_col = p->console_width};
 		int master, slave;
 
-		if (openpty(&master, &slave, NULL, NULL, NULL) < 0 ||
+		if (openpty(&master, &slave, NULL, NULL, &ws) < 0 ||
 		    send_master(io->console_sock, master) < 0)
 			_exit(99);
 		setsid();
