@@ -192,8 +192,11 @@ done
 
 progress "configuring"
 (kmake -s tinyconfig) || failed "make tinyconfig"
-cat -- "$here/config" >>"$work/build/.config"
-(kmake -s olddefconfig) || failed "make olddefconfig"
+# What neither tinyconfig nor config names shall be off, and not at its default: allnoconfig.
+sed -n 's/^\(# \)\{0,1\}\(CONFIG_[A-Za-z0-9_]*\).*/\2/p' "$here/config" >"$work/named"
+grep -vwF -f "$work/named" "$work/build/.config" >"$work/wanted"
+cat -- "$here/config" >>"$work/wanted"
+(kmake -s KCONFIG_ALLCONFIG="$work/wanted" allnoconfig) || failed "make allnoconfig"
 missed=$(disobeyed)
 if [ -n "$missed" ]; then
 	end_progress
