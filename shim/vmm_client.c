@@ -27,7 +27,7 @@ int vmm_listen(int dirfd, struct error *err)
 	struct sockaddr_un a;
 
 	sock_addr(dirfd, &a);
-	if (s < 0 || bind(s, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(s, 64) < 0)
+	if (s < 0 || bind(s, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(s, SOMAXCONN) < 0)
 		return error_errno(err, "vmm.sock");
 	return steal_fd(&s);
 }

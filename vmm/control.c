@@ -92,6 +92,14 @@ static void call_free(struct control_call *k)
 
 /* ---- clients */
 
+/* A full house leaves further clients in the queue of the socket, where they wait for a place. */
+static void watch_listener(struct control *c)
+{
+	if (c->listen_src)
+		loop_set(c->listen_src,
+			 c->rest || c->nclients >= CONTROL_CLIENTS_MAX ? 0 : EPOLLIN);
+}
+
 static void drop_message(struct client *cl)
 {
 	struct message *m = cl->head;
@@ -119,6 +127,7 @@ static void client_free(struct client *cl)
 	if (cl->next)
 		cl->next->prev = cl->prev;
 	cl->c->nclients--;
+	watch_listener(cl->c);
 	drop_queue(cl);
 	frame_buf_free(&cl->in);
 	free(cl);
@@ -443,7 +452,7 @@ static void listen_again(void *arg, uint32_t events UNUSED)
 	struct control *c = arg;
 
 	c->rest = NULL;
-	loop_set(c->listen_src, EPOLLIN);
+	watch_listener(c);
 }
 
 static void accept_client(void *arg, uint32_t events UNUSED)
@@ -455,18 +464,17 @@ static void accept_client(void *arg, uint32_t events UNUSED)
 		/* Out of descriptors or memory: the client still waits. Do not spin on it. */
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 			c->rest = loop_timer(c->loop, ACCEPT_REST_US, listen_again, c, NULL);
-			if (c->rest)
-				loop_set(c->listen_src, 0);
+			watch_listener(c);
 		}
 		return;
 	}
-	if (c->nclients >= CONTROL_CLIENTS_MAX || !is_permitted(fd)) {
-		log_warn("control socket: client refused: %s",
-			 c->nclients >= CONTROL_CLIENTS_MAX ? "too many" : "neither root nor us");
+	if (!is_permitted(fd)) {
+		log_warn("control socket: client refused: neither root nor us");
 		close(fd);
 		return;
 	}
 	client_new(c, fd, false, NULL);
+	watch_listener(c);
 }
 
 /* ---- life */
@@ -509,6 +517,7 @@ void control_free(struct control *c)
 		return;
 	loop_remove(c->rest);
 	loop_remove(c->listen_src);
+	c->listen_src = NULL;
 	close_fd(&c->listen_fd);
 	for (struct client *cl = c->clients, *next; cl; cl = next) {
 		next = cl->next;
