@@ -167,7 +167,7 @@ static void send_ring_fd(struct fixture *f, uint32_t request, uint64_t arg, int 
 /* The answer's payload; its size is returned. */
 static uint32_t receive(struct fixture *f, uint32_t request, void *payload, size_t max)
 {
-	struct vu_header h;
+	struct vu_header h = {0};
 
 	assert_int_equal(recv(f->sock, &h, sizeof(h), MSG_WAITALL), sizeof(h));
 	assert_int_equal(h.request, request);
