@@ -59,20 +59,20 @@
 #define TB_MIB 64
 
 /* Uids of VMs: a range that nothing hands out (systemd's UIDS-GIDS.md calls it unused). A VM's is
- * the base plus the pid of its husk-vmm, so that two VMs never share one. */
+ * the base plus the pid of its husk-vmm, so that no two of a pid namespace share one. */
 #define UID_BASE 1879048192u
 #define UID_NOBODY 65534u
 
-/* The engine's part of the kernel's parameters.
- *   console, quiet, loglevel: the serial port is slow, and only a panic is worth its time.
+/* The engine's part of the kernel's parameters (contrib/kernel/README.md has the figures).
+ *   console, quiet, loglevel: the last words of a guest that cannot boot, and no others.
  *   panic=-1 reboot=t: a guest that panics resets at once, by the way QEMU does soonest.
- *   random.trust_cpu: RDRAND of an emulated CPU is QEMU's getrandom(2).
- *   mitigations=off: they guard against what a CPU does speculatively. An emulated CPU does not
- *   speculate on the guest's behalf; what the host CPU does while it emulates is guarded by the
- *   host kernel's and QEMU's own mitigations. (For an engine with hardware vCPUs this would be
- *   wrong: there the guest's mitigations keep its users apart.) */
-#define CMDLINE \
-	"console=ttyS0 quiet loglevel=1 panic=-1 reboot=t random.trust_cpu=1 mitigations=off"
+ *   noreplace-smp: leaves kernel text as it is, which would have to be translated again.
+ * Not mitigations=off, though it would be right here: they guard against what a processor does
+ * speculatively, which an emulated one does not do on the guest's behalf. Our kernel has none of
+ * them. With a TSC of known frequency the guest needs neither a PIT nor a watchdog over its clock.
+ */
+#define CMDLINE "console=ttyS0 quiet loglevel=1 panic=-1 reboot=t noreplace-smp"
+#define CMDLINE_TSC " tsc=reliable tsc_early_khz=%llu"
 
 struct engine {
 	struct loop *loop;
@@ -174,25 +174,32 @@ static const char *qemu_device(const struct virtio_device *d)
 	}
 }
 
-static char *kernel_parameters(const struct engine_config *cfg)
+static char *kernel_parameters(const struct engine_config *cfg, uint64_t khz)
 {
-	uint64_t khz = tsc_khz();
-	char tsc[40] = "";
+	char tsc[64] = "";
 
 	if (khz)
-		snprintf(tsc, sizeof(tsc), " tsc_early_khz=%llu", (unsigned long long)khz);
+		snprintf(tsc, sizeof(tsc), CMDLINE_TSC, (unsigned long long)khz);
 	return xasprintf(CMDLINE "%s%s%s", tsc, cfg->cmdline[0] ? " " : "", cfg->cmdline);
 }
 
 static void machine_args(struct args *a, const struct engine_config *cfg, int root)
 {
 	unsigned long long mib = cfg->mem_bytes >> 20;
+	uint64_t khz = tsc_khz();
 	unsigned uid = vm_uid();
 
+	if (!khz)
+		log_warn("no usable time stamp counter: the guest measures its own, which fails on "
+			 "a "
+			 "busy host");
 	add(a, xstrdup(cfg->qemu), NULL);
+	/* rtc=on: the kernel waits for a clock that is not there, and has the time from one that
+	 * is. */
 	ADD(a, "-M",
-	    "microvm,acpi=off,x-option-roms=off,pic=off,rtc=on,isa-serial=on,mem-merge=off,"
-	    "dump-guest-core=off,memory-backend=ram");
+	    "microvm,acpi=off,x-option-roms=off,pic=off,pit=%s,rtc=on,isa-serial=on,mem-merge=off,"
+	    "dump-guest-core=off,memory-backend=ram",
+	    khz ? "off" : "on");
 	ADD(a, "-accel", "tcg,thread=multi,tb-size=%d", TB_MIB);
 	ADD(a, "-cpu", "max");
 	ADD(a, "-smp", "%u", cfg->vcpus);
@@ -204,7 +211,7 @@ static void machine_args(struct args *a, const struct engine_config *cfg, int ro
 	ADD(a, "-global", "virtio-mmio.force-legacy=false");
 	ADD(a, "-kernel", "/proc/self/fd/%d", pass(a, cfg->kernel_fd));
 	ADD(a, "-initrd", "/proc/self/fd/%d", pass(a, cfg->initramfs_fd));
-	add(a, xstrdup("-append"), kernel_parameters(cfg));
+	add(a, xstrdup("-append"), kernel_parameters(cfg, khz));
 	ADD(a, "-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny");
 	ADD(a, "-runas", "%u:%u", uid, uid);
 	ADD(a, "-chroot", "/proc/self/fd/%d", pass(a, root));

@@ -7,8 +7,9 @@
  * (tsc_early_khz).
  *
  * Some processors and hypervisors tell by CPUID. Elsewhere the counter is measured against
- * CLOCK_MONOTONIC, to some 20 parts in a million. (Linux would publish its own figure in the page
- * of a perf event, but the first perf event of a host costs 10 ms.)
+ * CLOCK_MONOTONIC_RAW (which no time server slews), to some 10 parts in a million. (Linux would
+ * publish its own figure in the page of a perf event, but the first perf event of a host costs 10
+ * ms.)
  */
 #include "vmm/tsc.h"
 
@@ -46,7 +47,7 @@ static void sample(uint64_t *cycles, uint64_t *ns)
 		struct timespec ts;
 		uint64_t before = __rdtsc(), after;
 
-		clock_gettime(CLOCK_MONOTONIC, &ts);
+		clock_gettime(CLOCK_MONOTONIC_RAW, &ts);
 		after = __rdtsc();
 		if (after - before < best) {
 			best = after - before;
