@@ -76,7 +76,9 @@ struct virtio_device *blk_new(struct loop *l, bool readonly, struct error *err);
 bool blk_readonly(const struct virtio_device *d);
 bool blk_attached(const struct virtio_device *d);
 const char *blk_serial(const struct virtio_device *d);
-/* Gives the slot a source (owned from now on, freed at detach) and announces the new capacity. */
+/* Gives the slot a source and announces the new capacity. The source is the slot's from now on,
+ * also on failure; it is freed at detach. ERR_EXISTS: not empty; ERR_INVALID: bad serial, or a
+ * writable source for a read-only slot. */
 int blk_attach(struct virtio_device *d, const char *serial, struct block_source *src,
 	       struct error *err);
 /* Takes it away: waits for requests in flight, then capacity 0. */

@@ -312,13 +312,12 @@ static void the_serial_is_20_bytes(void **state)
 {
 	struct fixture *f = *state;
 	struct error err = ERROR_INIT;
-	struct block_source *s = image(f, false);
 
-	assert_int_equal(blk_attach(f->d, "123456789012345678901", s, &err), -1);
-	assert_int_equal(blk_attach(f->d, "", s, &err), -1);
+	assert_int_equal(blk_attach(f->d, "123456789012345678901", image(f, false), &err), -1);
+	assert_int_equal(blk_attach(f->d, "", image(f, false), &err), -1);
 	assert_int_equal(err.kind, ERR_INVALID);
-	assert_int_equal(blk_attach(f->d, "12345678901234567890", s, NULL), 0);
-	assert_int_equal(blk_attach(f->d, "other", s, &err), -1);
+	assert_int_equal(blk_attach(f->d, "12345678901234567890", image(f, false), NULL), 0);
+	assert_int_equal(blk_attach(f->d, "other", image(f, false), &err), -1);
 	assert_int_equal(err.kind, ERR_EXISTS);
 	assert_string_equal(blk_serial(f->d), "12345678901234567890");
 	assert_int_equal(request(f, VIRTIO_BLK_T_GET_ID, 0, 20, true), VIRTIO_BLK_S_OK);
@@ -374,11 +373,9 @@ static void discards_and_zeroes(void **state)
 static void a_readonly_slot_is_never_written(void **state)
 {
 	struct fixture *f = *state;
-	struct block_source *rw = image(f, false);
 
 	assert_true(f->d->ops->features(f->d) >> VIRTIO_BLK_F_RO & 1);
-	assert_int_equal(blk_attach(f->d, "disk-1", rw, NULL), -1);
-	rw->ops->destroy(rw);
+	assert_int_equal(blk_attach(f->d, "disk-1", image(f, false), NULL), -1);
 	assert_int_equal(blk_attach(f->d, "disk-1", image(f, true), NULL), 0);
 	memset(f->r.ram + DATA, 'x', 512);
 	assert_int_equal(request(f, VIRTIO_BLK_T_OUT, 0, 512, false), VIRTIO_BLK_S_IOERR);

@@ -459,25 +459,39 @@ static void announce(struct blk *b)
 		b->d.config_changed(&b->d, b->d.transport);
 }
 
+static int check_attach(const struct blk *b, const char *serial, const struct block_source *src,
+			struct error *err)
+{
+	size_t len = strlen(serial);
+
+	if (b->src)
+		return error_kind(err, ERR_EXISTS, "the slot has \"%s\" already", b->serial);
+	if (len == 0 || len > VIRTIO_BLK_ID_BYTES)
+		return error_kind(err, ERR_INVALID, "serial: not 1 to %d bytes",
+				  VIRTIO_BLK_ID_BYTES);
+	if (b->readonly && !src->readonly)
+		return error_kind(err, ERR_INVALID, "writable source for a read-only slot");
+	return 0;
+}
+
 int blk_attach(struct virtio_device *d, const char *serial, struct block_source *src,
 	       struct error *err)
 {
 	struct blk *b = blk_of(d);
-	struct block_source *old;
-	size_t len = strlen(serial);
+	struct block_source *old = src; /* who is left over */
+	int r = check_attach(b, serial, src, err);
 
-	if (b->src)
-		return error_kind(err, ERR_EXISTS, "block slot: has \"%s\" already", b->serial);
-	if (len == 0 || len > VIRTIO_BLK_ID_BYTES)
-		return error_kind(err, ERR_INVALID, "block serial \"%s\": not 1 to %d bytes",
-				  serial, VIRTIO_BLK_ID_BYTES);
-	if (b->readonly && !src->readonly)
-		return error_kind(err, ERR_INVALID,
-				  "block %s: writable source for a read-only slot", serial);
-	memcpy(b->serial, serial, len + 1);
-	b->stats = (struct blk_stats){0};
-	if (move_queue(b, src, &old, err) < 0)
+	if (r == 0) {
+		memcpy(b->serial, serial, strlen(serial) + 1);
+		b->stats = (struct blk_stats){0};
+		r = move_queue(b, src, &old, err);
+		if (r < 0)
+			b->serial[0] = '\0';
+	}
+	if (r < 0) {
+		old->ops->destroy(old);
 		return error_wrap(err, "block %s", serial);
+	}
 	announce(b);
 	return 0;
 }
