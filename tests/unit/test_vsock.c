@@ -1,109 +1,6 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "tests/unit/vsock_client.h"
 
-#include <errno.h>
-
-#include "tests/unit/vsock_guest.h"
-
-#define PORT GUEST_LISTENS
-#define READY_FROM 5000 /* the guest's port when it says that it listens */
-
-struct client {
-	struct loop *loop; /* stopped when the answer comes; may be NULL */
-	int calls, fd;
-	enum error_kind kind;
-};
-
-static void on_done(void *arg, int fd, const struct error *err)
-{
-	struct client *c = arg;
-
-	c->calls++;
-	c->fd = fd;
-	c->kind = err ? err->kind : ERR_OTHER;
-	if (c->loop)
-		loop_stop(c->loop, 0);
-}
-
-static void connect_to(struct guest *g, struct client *c, uint64_t timeout_us)
-{
-	struct error err = ERROR_INIT;
-
-	*c = (struct client){.fd = -1};
-	assert_int_equal(vsock_connect(g->d, PORT, timeout_us, on_done, c, &err), 0);
-	guest_spin(g);
-}
-
-/* The guest says that it listens, and takes the refusal. */
-static void ready(struct guest *g)
-{
-	struct vsock_hdr h;
-
-	guest_send(g, VSOCK_OP_REQUEST, VSOCK_PORT_READY, READY_FROM, 0, NULL, 0);
-	guest_post_rx(g, 1, GUEST_RX_BYTES);
-	guest_spin(g);
-	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_RST);
-	assert_int_equal(h.src_port, VSOCK_PORT_READY);
-	assert_int_equal(h.dst_port, READY_FROM);
-}
-
-/* An open connection; returns the host's port. `rx` buffers stay posted. */
-static uint32_t open_one(struct guest *g, struct client *c, unsigned rx)
-{
-	struct vsock_hdr h;
-
-	guest_post_rx(g, 1, GUEST_RX_BYTES);
-	connect_to(g, c, 0);
-	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_REQUEST);
-	assert_int_equal(h.dst_port, PORT);
-	assert_int_equal(h.buf_alloc, VSOCK_BUF_BYTES);
-	guest_send(g, VSOCK_OP_RESPONSE, h.src_port, PORT, 0, NULL, 0);
-	assert_int_equal(c->calls, 1);
-	assert_true(c->fd >= 0);
-	set_nonblock(c->fd, true);
-	if (rx)
-		guest_post_rx(g, rx, GUEST_RX_BYTES);
-	guest_spin(g);
-	return h.src_port;
-}
-
-static uint64_t open_now(struct guest *g)
-{
-	struct vsock_stats s;
-
-	vsock_stats(g->d, &s);
-	return s.conns;
-}
-
-static ssize_t take(int fd, void *buf, size_t len)
-{
-	size_t got = 0;
-	ssize_t n;
-
-	while (got < len && (n = read(fd, (char *)buf + got, len - got)) > 0)
-		got += (size_t)n;
-	return (ssize_t)got;
-}
-
-static int setup(void **state)
-{
-	struct guest *g = xcalloc(1, sizeof(*g));
-
-	log_setup(STDERR_FILENO, LOG_FMT_TEXT, LOG_LVL_ERROR, "test");
-	guest_init(g);
-	*state = g;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	guest_destroy(*state);
-	free(*state);
-	return 0;
-}
+#include <sys/resource.h>
 
 static void count_call(void *arg)
 {
@@ -203,6 +100,31 @@ static void ports_are_not_reused(void **state)
 	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_SHUTDOWN);
 	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_REQUEST);
 	assert_int_not_equal(h.src_port, first);
+}
+
+static void no_descriptors_left_is_an_error_for_both_sides(void **state)
+{
+	struct guest *g = *state;
+	struct client c;
+	struct vsock_hdr h;
+	struct rlimit before, tight;
+	int lowest = dup(0);
+
+	ready(g);
+	guest_post_rx(g, 2, GUEST_RX_BYTES);
+	connect_to(g, &c, 0);
+	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_REQUEST);
+	close(lowest);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	tight = before;
+	tight.rlim_cur = (rlim_t)lowest + 1; /* one for guest_spin() */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	guest_send(g, VSOCK_OP_RESPONSE, h.src_port, PORT, 0, NULL, 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(c.calls, 1);
+	assert_int_equal(c.fd, -1);
+	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_RST);
+	assert_int_equal(open_now(g), 0);
 }
 
 /* ---- data */
@@ -403,191 +325,6 @@ static void no_buffer_is_no_busy_loop_and_all_get_their_turn(void **state)
 	close(b.fd);
 }
 
-/* ---- the ends of a stream */
-
-static void client_half_closes(void **state)
-{
-	struct guest *g = *state;
-	struct client c;
-	struct vsock_hdr h;
-	char buf[10];
-	uint32_t port;
-
-	ready(g);
-	port = open_one(g, &c, 3);
-	assert_int_equal(write(c.fd, "last", 4), 4);
-	shutdown(c.fd, SHUT_WR);
-	guest_spin(g);
-	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_RW);
-	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_SHUTDOWN);
-	assert_int_equal(h.flags, VSOCK_SHUT_SEND);
-	guest_send(g, VSOCK_OP_RW, port, PORT, 0, "answer", 6);
-	assert_int_equal(read(c.fd, buf, sizeof(buf)), 6);
-	assert_int_equal(guest_dev(g)->streams->events, 0);
-	close(c.fd);
-	guest_spin(g);
-	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_SHUTDOWN);
-	assert_int_equal(h.flags, VSOCK_SHUT_BOTH);
-	guest_send(g, VSOCK_OP_RST, port, PORT, 0, NULL, 0);
-	assert_int_equal(open_now(g), 0);
-}
-
-static void client_closes_and_its_last_bytes_arrive(void **state)
-{
-	struct guest *g = *state;
-	struct client c;
-	struct vsock_hdr h;
-	uint8_t buf[GUEST_RX_BYTES];
-	uint32_t port;
-
-	g->buf_alloc = 3;
-	ready(g);
-	port = open_one(g, &c, 5);
-	assert_int_equal(write(c.fd, "the end", 7), 7);
-	close(c.fd);
-	guest_spin(g);
-	/* that nobody listens is said at once, that nothing more comes only after the bytes */
-	assert_int_equal(guest_recv(g, &h, buf), VSOCK_OP_SHUTDOWN);
-	assert_int_equal(h.flags, VSOCK_SHUT_RCV);
-	assert_int_equal(guest_recv(g, &h, buf), VSOCK_OP_RW);
-	assert_int_equal(h.len, 3);
-	assert_int_equal(guest_recv(g, &h, buf), 0);
-	g->buf_alloc = 100;
-	guest_send(g, VSOCK_OP_RW, port, PORT, 0, "unheard", 7);
-	assert_int_equal(guest_recv(g, &h, buf), VSOCK_OP_RW);
-	assert_memory_equal(buf, " end", 4);
-	assert_int_equal(guest_recv(g, &h, buf), VSOCK_OP_SHUTDOWN);
-	assert_int_equal(h.flags, VSOCK_SHUT_BOTH);
-	assert_int_equal(open_now(g), 1);
-	assert_true(guest_dev(g)->streams->deadline > now_us());
-	guest_send(g, VSOCK_OP_RST, port, PORT, 0, NULL, 0);
-	assert_int_equal(open_now(g), 0);
-}
-
-static void client_that_reads_no_more_is_told_to_the_guest(void **state)
-{
-	struct guest *g = *state;
-	struct client c;
-	struct vsock_hdr h;
-	uint32_t port;
-
-	ready(g);
-	port = open_one(g, &c, 3);
-	shutdown(c.fd, SHUT_RD);
-	guest_send(g, VSOCK_OP_RW, port, PORT, 0, "unheard", 7);
-	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_SHUTDOWN);
-	assert_int_equal(h.flags, VSOCK_SHUT_RCV);
-	assert_int_equal(write(c.fd, "still", 5), 5);
-	guest_spin(g);
-	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_RW);
-	assert_int_equal(h.fwd_cnt, 7);
-	close(c.fd);
-}
-
-static void guest_half_closes(void **state)
-{
-	struct guest *g = *state;
-	struct client c;
-	struct vsock_hdr h;
-	char buf[10];
-	uint32_t port;
-
-	ready(g);
-	port = open_one(g, &c, 3);
-	guest_send(g, VSOCK_OP_RW, port, PORT, 0, "last", 4);
-	guest_send(g, VSOCK_OP_SHUTDOWN, port, PORT, VSOCK_SHUT_SEND, NULL, 0);
-	assert_int_equal(read(c.fd, buf, sizeof(buf)), 4);
-	assert_int_equal(read(c.fd, buf, sizeof(buf)), 0);
-	assert_int_equal(write(c.fd, "more", 4), 4);
-	guest_spin(g);
-	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_RW);
-	guest_send(g, VSOCK_OP_SHUTDOWN, port, PORT, VSOCK_SHUT_RCV, NULL, 0);
-	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_RST);
-	assert_int_equal(send(c.fd, "x", 1, MSG_NOSIGNAL), -1);
-	assert_int_equal(errno, EPIPE);
-	assert_int_equal(open_now(g), 0);
-	close(c.fd);
-}
-
-static void guest_stops_receiving_then_client_closes(void **state)
-{
-	struct guest *g = *state;
-	struct client c;
-	struct vsock_hdr h;
-	char buf[10];
-	uint32_t port;
-
-	ready(g);
-	port = open_one(g, &c, 3);
-	guest_send(g, VSOCK_OP_SHUTDOWN, port, PORT, VSOCK_SHUT_RCV, NULL, 0);
-	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_SHUTDOWN);
-	assert_int_equal(h.flags, VSOCK_SHUT_SEND);
-	assert_int_equal(send(c.fd, "x", 1, MSG_NOSIGNAL), -1);
-	guest_send(g, VSOCK_OP_RW, port, PORT, 0, "talk", 4);
-	assert_int_equal(read(c.fd, buf, sizeof(buf)), 4);
-	close(c.fd);
-	guest_spin(g);
-	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_SHUTDOWN);
-	assert_int_equal(h.flags, VSOCK_SHUT_BOTH);
-}
-
-static void guest_closes_and_the_client_reads_to_the_end(void **state)
-{
-	struct guest *g = *state;
-	struct client c;
-	struct vsock_hdr h;
-	static uint8_t junk[0x8000];
-	uint32_t port, filled = 0, seen = 0, n;
-	struct vsock_stream *s;
-
-	ready(g);
-	port = open_one(g, &c, 20);
-	s = guest_dev(g)->streams;
-	assert_int_equal(write(c.fd, junk, 3), 3);
-	while (s->buf_len < 3 * sizeof(junk)) {
-		guest_send(g, VSOCK_OP_RW, port, PORT, 0, junk, sizeof(junk));
-		filled += sizeof(junk);
-	}
-	while (guest_recv(g, &h, NULL))
-		;
-	assert_int_equal(write(c.fd, junk, 300), 300); /* will be lost, and harms nothing */
-	guest_send(g, VSOCK_OP_SHUTDOWN, port, PORT, VSOCK_SHUT_BOTH, NULL, 0);
-	do {
-		assert_int_not_equal(guest_recv(g, &h, NULL), 0);
-	} while (h.op != VSOCK_OP_RST);
-	assert_int_equal(open_now(g), 1); /* for the client's sake */
-	/* the guest has forgotten it: so its packets are for nobody */
-	guest_send(g, VSOCK_OP_RW, port, PORT, 0, junk, 1);
-	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_RST);
-	while ((n = (uint32_t)take(c.fd, junk, sizeof(junk)))) {
-		seen += n;
-		guest_spin(g);
-	}
-	assert_int_equal(seen, filled);
-	assert_int_equal(read(c.fd, junk, 1), 0); /* and not ECONNRESET */
-	assert_int_equal(open_now(g), 0);
-	close(c.fd);
-}
-
-static void guest_resets(void **state)
-{
-	struct guest *g = *state;
-	struct client c;
-	struct vsock_hdr h;
-	char buf[10];
-	uint32_t port;
-
-	ready(g);
-	port = open_one(g, &c, 3);
-	guest_send(g, VSOCK_OP_RW, port, PORT, 0, "last", 4);
-	guest_send(g, VSOCK_OP_RST, port, PORT, 0, NULL, 0);
-	assert_int_equal(guest_recv(g, &h, NULL), 0);
-	assert_int_equal(read(c.fd, buf, sizeof(buf)), 4);
-	assert_int_equal(read(c.fd, buf, sizeof(buf)), 0);
-	assert_int_equal(open_now(g), 0);
-	close(c.fd);
-}
-
 /* ---- packets that make no sense */
 
 static void strangers_get_rst_and_rst_gets_nothing(void **state)
@@ -749,8 +486,6 @@ static void destroy_answers_those_who_wait(UNUSED void **state)
 	assert_int_equal(c.fd, -1);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -758,6 +493,7 @@ int main(void)
 		T(connect_times_out),
 		T(connections_are_bounded_and_their_memory_too),
 		T(ports_are_not_reused),
+		T(no_descriptors_left_is_an_error_for_both_sides),
 		T(bytes_pass_both_ways),
 		T(headers_may_be_cut_by_segments),
 		T(buffers_too_small_for_a_packet_are_skipped),
@@ -765,13 +501,6 @@ int main(void)
 		T(guest_that_exceeds_its_credit_is_reset),
 		T(sends_no_more_than_the_guest_has_room_for),
 		T(no_buffer_is_no_busy_loop_and_all_get_their_turn),
-		T(client_half_closes),
-		T(client_closes_and_its_last_bytes_arrive),
-		T(client_that_reads_no_more_is_told_to_the_guest),
-		T(guest_half_closes),
-		T(guest_stops_receiving_then_client_closes),
-		T(guest_closes_and_the_client_reads_to_the_end),
-		T(guest_resets),
 		T(strangers_get_rst_and_rst_gets_nothing),
 		T(length_beyond_the_chain_breaks_the_connection),
 		T(answers_to_strangers_are_bounded),

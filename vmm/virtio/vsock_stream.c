@@ -43,10 +43,6 @@
 #define PORT_FIRST 0x10000u
 #define PORT_LAST 0xfffffffeu /* 0xffffffff is VMADDR_PORT_ANY */
 
-/* Kernel buffer of each direction. It decides how many bytes move per wake-up; an unused one costs
- * nothing. The kernel may grant less (net.core.wmem_max). */
-#define SOCK_BUF_BYTES (256 << 10)
-
 /* A share of the pool for a new connection: a full buffer while there is plenty, then ever less,
  * so that the pool is never overdrawn but by the minimum. */
 static uint32_t grant(const struct vsock_dev *d)
@@ -304,11 +300,14 @@ static void on_socket(void *arg, uint32_t events)
 	vsock_pump(d);
 }
 
-static void set_buffers(int sock)
+/* The kernel's buffer of what is written to `sock`. It decides how many bytes move per wake-up, and
+ * an unused one costs nothing. As large as the stream's share of the pool, so that the pool bounds
+ * the kernel's memory too. The kernel may grant less (net.core.wmem_max). */
+static void set_buffer(int sock, uint32_t bytes)
 {
-	int bytes = SOCK_BUF_BYTES;
+	int n = (int)bytes;
 
-	(void)setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	(void)setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &n, sizeof(n));
 }
 
 void vsock_stream_open(struct vsock_stream *s)
@@ -326,8 +325,8 @@ void vsock_stream_open(struct vsock_stream *s)
 	}
 	s->sock = pair[0];
 	theirs = pair[1];
-	set_buffers(pair[0]);
-	set_buffers(pair[1]);
+	set_buffer(pair[0], s->c.buf_alloc);
+	set_buffer(pair[1], s->c.buf_alloc);
 	set_nonblock(s->sock, true);
 	s->events = EPOLLIN;
 	s->src = loop_add(s->d->vd.loop, s->sock, s->events, on_socket, s, &err);
