@@ -476,11 +476,25 @@ static void last_report(struct proc *p)
 		waiters_fail(p->ctr->set, &p->asker, &died);
 }
 
+/* Tells the streams that the process has ended, or that nobody will fetch any more. May free `p`.
+ */
+static void end_streams(struct proc *p)
+{
+	struct stream *outputs[] = {p->out, p->err, p->console};
+
+	/* The ends of streams must not find the process over before all have been told. */
+	p->outputs++;
+	if (p->in)
+		stream_process_ended(p->in, 0);
+	for (size_t i = 0; i < ARRAY_LEN(outputs); i++)
+		if (outputs[i])
+			stream_process_ended(outputs[i], p->owner ? STREAM_GRACE_US : 0);
+	on_output_over(p);
+}
+
 static void proc_reaped(struct proc *p, int wstatus)
 {
 	struct ctr *ctr = p->ctr;
-	uint64_t grace = p->owner ? STREAM_GRACE_US : 0;
-	struct stream *outputs[] = {p->out, p->err, p->console};
 
 	last_report(p);
 	p->signal = WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0;
@@ -492,15 +506,8 @@ static void proc_reaped(struct proc *p, int wstatus)
 	if (p == ctr->init)
 		ctr->c->init = 0;
 	close_sync(p);
-	/* The ends of streams must not find the process over before all have been told. */
-	p->outputs++;
-	if (p->in)
-		stream_process_ended(p->in, 0);
-	for (size_t i = 0; i < ARRAY_LEN(outputs); i++)
-		if (outputs[i])
-			stream_process_ended(outputs[i], grace);
 	p->reaped = true;
-	on_output_over(p);
+	end_streams(p);
 	if (ctr->deleting && ctr_all_reaped(ctr))
 		ctr_finish_delete(ctr);
 }
@@ -586,7 +593,8 @@ void procs_client_gone(struct procs *set, void *client)
 				continue;
 			p->owner = NULL;
 			proc_kill(p);
-			proc_check_leave(p);
+			if (p->reaped)
+				end_streams(p);
 		}
 	}
 }

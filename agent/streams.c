@@ -558,8 +558,13 @@ static uint64_t rest_of(const struct stream *s)
 
 void stream_process_ended(struct stream *s, uint64_t grace_us)
 {
-	if (s->over || s->ended)
+	if (s->over)
 		return;
+	if (s->ended) {
+		if (s->grace && grace_us == 0)
+			finish(s);
+		return;
+	}
 	s->ended = true;
 	if (s->kind == STREAM_IN) {
 		finish(s);

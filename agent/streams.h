@@ -49,7 +49,7 @@ int stream_resize(struct stream *s, uint16_t width, uint16_t height, struct erro
 
 /* The process has ended. stdin is over at once. Output is over when what is in the pipe or the pty
  * by now has been sent; if the host has never opened the stream it has `grace_us` to do so, after
- * which the output is dropped. */
+ * which the output is dropped; a second call with 0 ends that wait. */
 void stream_process_ended(struct stream *s, uint64_t grace_us);
 /* Ends a stream, whatever is left in it, and frees it. NULL is allowed. */
 void stream_free(struct stream *s);
