@@ -35,7 +35,7 @@ case_() {
 @test "a kernel that is none is refused with QEMU's words" { case_ garbage_kernel_is_explained; }
 @test "a missing or broken QEMU is explained" { case_ missing_qemu_is_explained; }
 @test "requests that make no sense are refused by name" { case_ bad_requests_are_refused; }
-@test "64 clients are served, and broken framing ends one alone" { case_ clients_are_served_and_bounded; }
+@test "64 clients are served at once, and broken framing ends one alone" { case_ clients_are_served_and_bounded; }
 @test "a client that does not read blocks nobody" { case_ a_client_that_does_not_read_blocks_nobody; }
 @test "connects wait for the guest, to a deadline, and end with the sandbox" { case_ connects_wait_for_the_guest_and_no_longer; }
 @test "the boot client may leave" { case_ the_boot_client_may_leave; }
