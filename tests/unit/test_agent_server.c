@@ -405,9 +405,11 @@ static char *slurp(int fd, size_t *total)
 		ssize_t r;
 
 		if (n + 65537 > size) {
+			char *more = realloc(buf, 2 * size + 65537);
+
+			assert_non_null(more);
+			buf = more;
 			size = 2 * size + 65537;
-			buf = realloc(buf, size);
-			assert_non_null(buf);
 		}
 		r = recv(fd, buf + n, 65536, 0);
 		assert_true(r >= 0);
