@@ -4,6 +4,9 @@
  * Only the host opens connections. The guest may open one thing: a connection request to host
  * port VSOCK_PORT_READY says that its agent listens; it is answered with RST, and from then on
  * connects go out at once. Until then vsock_connect() keeps them waiting.
+ *
+ * Streams outlive a pause of the machine (its queues stop and go on where they were) and end when
+ * the guest's driver starts anew. An open stream takes one file descriptor of this process.
  */
 #ifndef HUSK_VMM_VSOCK_H
 #define HUSK_VMM_VSOCK_H
@@ -15,7 +18,7 @@
 #define VSOCK_PORT_CONTROL 1024
 #define VSOCK_PORT_STREAM 1025
 #define VSOCK_CONNS_MAX 4096	     /* connections of a VM */
-#define VSOCK_BUF_BYTES (256u << 10) /* receive buffer advertised to the guest, per connection */
+#define VSOCK_BUF_BYTES (256u << 10) /* receive buffer of a connection, at most */
 
 typedef void (*vsock_done_fn)(void *arg, int fd, const struct error *err);
 
