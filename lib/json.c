@@ -163,6 +163,7 @@ bool json_bool(yajl_val obj, const char *key, bool def)
 int jsonw_init(struct jsonw *w, bool pretty, struct error *err)
 {
 	w->failed = false;
+	w->depth = 0;
 	w->gen = yajl_gen_alloc(NULL);
 	if (!w->gen)
 		return error_set(err, "out of memory");
@@ -182,28 +183,32 @@ void jsonw_free(struct jsonw *w)
 
 static void check(struct jsonw *w, yajl_gen_status s)
 {
-	if (s != yajl_gen_status_ok && s != yajl_gen_generation_complete)
+	if (s != yajl_gen_status_ok)
 		w->failed = true;
 }
 
 void jsonw_obj(struct jsonw *w)
 {
 	check(w, yajl_gen_map_open(w->gen));
+	w->depth++;
 }
 
 void jsonw_end_obj(struct jsonw *w)
 {
 	check(w, yajl_gen_map_close(w->gen));
+	w->depth--;
 }
 
 void jsonw_arr(struct jsonw *w)
 {
 	check(w, yajl_gen_array_open(w->gen));
+	w->depth++;
 }
 
 void jsonw_end_arr(struct jsonw *w)
 {
 	check(w, yajl_gen_array_close(w->gen));
+	w->depth--;
 }
 
 void jsonw_key(struct jsonw *w, const char *key)
@@ -334,7 +339,8 @@ const char *jsonw_finish(struct jsonw *w, size_t *len, struct error *err)
 	const unsigned char *buf;
 	size_t n;
 
-	if (w->failed || yajl_gen_get_buf(w->gen, &buf, &n) != yajl_gen_status_ok) {
+	if (w->failed || w->depth != 0 ||
+	    yajl_gen_get_buf(w->gen, &buf, &n) != yajl_gen_status_ok) {
 		error_set(err, "cannot write JSON");
 		return NULL;
 	}

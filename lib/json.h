@@ -39,6 +39,7 @@ bool json_get_int(yajl_val obj, const char *key, int64_t *out);
 struct jsonw {
 	yajl_gen gen;
 	bool failed;
+	int depth; /* objects and arrays that are open */
 };
 
 int jsonw_init(struct jsonw *w, bool pretty, struct error *err);
