@@ -1,12 +1,12 @@
 /*
  * The device filter.
  *
- * cgroup v2 has no devices controller: the kernel runs a BPF program on each mknod (access m) and
- *open (r, w, or both) of a device node, and refuses with EPERM if it returns 0.
+ * cgroup v2 has no devices controller: the kernel runs a BPF program on each mknod (access m)
+ * and open (r, w, or both) of a device node, and refuses with EPERM if it returns 0.
  *
  * The rules form a list in which later ones override earlier ones, separately for each kind of
- *access: of "allow c 5:1 rw" followed by "deny c *:* w", r is left. So the program goes through the
- *list from its end, with the accesses that are asked for in a register:
+ * access: of "allow c 5:1 rw" followed by "deny c *:* w", r is left. So the program goes through
+ * the list from its end, with the accesses that are asked for in a register:
  *
  *	a rule that does not match (type, major, minor) is jumped over;
  *	"allow" takes its accesses off the register; once that is 0, the answer is yes;
@@ -14,7 +14,7 @@
  *	behind the first rule of the list: no.
  *
  * A rule that matches everything with all accesses ends the program: the ones before it cannot
- *matter.
+ * matter.
  *
  * Registers: r2 type, r3 accesses left, r4 major, r5 minor, r0 the result, r1 the context.
  */

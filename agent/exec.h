@@ -8,9 +8,8 @@
 
 #define EXEC_PATH_DEFAULT "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-/* strerror(3) as engines expect it in errors about a command: "no such file or directory", not "No
- * such
- * ...": they look for such words to choose an exit code. In a static buffer. */
+/* strerror(3) with a small letter at its head, as engines expect it in errors about a command: they
+ * look for "no such file or directory" to choose an exit code. In a static buffer. */
 const char *exec_reason(int errnum);
 
 /* The environment for execve, malloc'ed, NULL behind the last: the last of several settings of a

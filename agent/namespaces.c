@@ -5,11 +5,11 @@
  *
  *  - cgroup: clone3() would take the parent's cgroup for the root of a new cgroup namespace, so the
  *    child unshares it when it is where it belongs;
- *  - time: the offsets have to be set before anybody is in the namespace. The agent unshares it
- * (that moves only children to come), writes the offsets of "the children's" namespace, forks, and
- * goes back to its own;
+ *  - time: the offsets have to be set before anybody is in the namespace. The agent
+ *    unshares it (that moves only children to come), writes the offsets of "the children's"
+ *    namespace, forks, and goes back to its own;
  *  - pid, when joined: that, too, moves only children to come. The agent joins, forks, and goes
- * back. So the child is the agent's own, without a process in between.
+ *    back. So the child is the agent's own, without a process in between.
  *
  * While the agent is "away" nothing else is forked: it has one thread. Not getting back would put
  * the next container's processes into this one's namespaces, and ends the guest.

@@ -9,8 +9,7 @@
 /* ---- in the agent, on a child that waits: what takes rights over the whole guest */
 
 /* OOM score, scheduler, I/O priority, CPU affinity; raises hard limits to where process.rlimits
- * will put them, so that the child can set its limits itself, late, when they cannot hinder it any
- * more. */
+ * will put them, so that the child can set its limits itself, late, when they cannot hinder it. */
 int security_prepare(pid_t pid, const struct oci_process *p, struct error *err);
 
 /* ---- in the child */
