@@ -40,8 +40,10 @@ static double log2_of(uint64_t v)
 {
 	double x = (double)v, r = 0, bit = 1;
 
-	for (; x >= 2; x /= 2)
+	while (x >= 2) {
+		x /= 2;
 		r += 1;
+	}
 	for (int i = 0; i < 40; i++) {
 		x *= x;
 		bit /= 2;

@@ -80,7 +80,7 @@ static bool allowed(const struct device_program *p, char type, unsigned major, u
 	return interpret(p, &ctx);
 }
 
-#define ANY -1
+#define ANY (-1)
 
 static struct oci_device_rule rule(bool allow, char type, int major, int minor, const char *access)
 {
