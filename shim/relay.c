@@ -17,11 +17,15 @@ static void wait_for(int fd, short events)
 	poll(&p, 1, -1);
 }
 
-/* Moves some bytes without copying them. 1: moved, 0: end, -1: not possible with these fds. */
+/* Moves some bytes without copying them. 1: moved, 0: end, -1: not possible with these fds.
+ *
+ * Never a splice that waits: it would hold the pipe's lock all the while, and others who write to
+ * the same pipe (stderr next to stdout, the program that feeds us) would sleep uninterruptibly. */
 static int move_by_splice(struct relay *r)
 {
 	for (;;) {
-		ssize_t n = splice(r->from, NULL, r->to, NULL, BUF, SPLICE_F_MOVE);
+		ssize_t n = splice(r->from, NULL, r->to, NULL, BUF,
+				   SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 
 		if (n > 0)
 			return 1;
@@ -30,10 +34,9 @@ static int move_by_splice(struct relay *r)
 		if (errno == EAGAIN) {
 			wait_for(r->from, POLLIN);
 			wait_for(r->to, POLLOUT);
-			continue;
-		}
-		if (errno != EINTR)
+		} else if (errno != EINTR) {
 			return errno == EINVAL ? -1 : 0;
+		}
 	}
 }
 
