@@ -22,7 +22,12 @@
 #define PORT_READY 1023 /* of the host */
 #define PORT_CONTROL 1024
 #define PORT_STREAM 1025
-#define STREAM_BUF (256u << 10) /* bytes from the host that may wait in one connection */
+
+/* Bytes from the host that may wait in one connection. Measured: a fifth less CPU per byte than
+ * with the kernel's 256 KiB. Never less than the host's own buffer (VSOCK_BUF_BYTES in
+ * vmm/virtio/vsock.h): the kernel sends no more ahead than it would take itself, and would wait
+ * for a credit that the host gives only when its larger buffer runs low. */
+#define RECEIVE_BUF (1u << 20)
 
 static void __attribute__((noreturn)) fatal(const struct error *err)
 {
@@ -45,13 +50,14 @@ static int listen_on(unsigned port, struct error *err)
 {
 	struct sockaddr_vm addr = {
 		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = port};
-	uint64_t bytes = STREAM_BUF;
+	uint64_t bytes = RECEIVE_BUF;
 	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return error_errno(err, "vsock");
 	/* Connections take it over from here. */
-	if (setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, &bytes, sizeof(bytes)) < 0 ||
+	if (setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_MAX_SIZE, &bytes, sizeof(bytes)) < 0 ||
+	    setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, &bytes, sizeof(bytes)) < 0 ||
 	    bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 128) < 0) {
 		error_errno(err, "listen on vsock port %u", port);
 		close(fd);
