@@ -1,0 +1,155 @@
+/*
+ * agent_stub.h - containers without any isolation: children of the test's server. These
+ * container_*() take the place of agent/container.c, which the linker then leaves in its archive.
+ */
+#ifndef HUSK_TESTS_AGENT_STUB_H
+#define HUSK_TESTS_AGENT_STUB_H
+
+#include "agent/container.h"
+#include "agent/sync.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+
+#include <fcntl.h>
+#include <pty.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+struct container *container_new(const char *id, struct oci_spec *spec, const char *lower,
+				const char *upper, struct error *err UNUSED)
+{
+	struct container *c = xcalloc(1, sizeof(*c));
+
+	c->id = xstrdup(id);
+	c->spec = spec;
+	c->lower = xstrdup(lower);
+	c->upper = upper ? xstrdup(upper) : NULL;
+	c->cgroup_fd = -1;
+	return c;
+}
+
+static int send_master(int sock, int fd)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} ctl = {0};
+	char byte = 0;
+	struct iovec iov = {&byte, 1};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = ctl.buf,
+			     .msg_controllen = sizeof(ctl.buf)};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(int));
+	return sendmsg(sock, &msg, 0) == 1 ? 0 : -1;
+}
+
+static void __attribute__((noreturn))
+child(const struct oci_process *p, const struct child_io *io, int sync, bool wait)
+{
+	struct error err = ERROR_INIT;
+	const int keep = 3;
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	if (p->terminal) {
+		struct winsize ws = {.ws_row = p->console_height, .ws_col = p->console_width};
+		int master, slave;
+
+		if (openpty(&master, &slave, NULL, NULL, &ws) < 0 ||
+		    send_master(io->console_sock, master) < 0)
+			_exit(99);
+		setsid();
+		ioctl(slave, TIOCSCTTY, 0);
+		for (int i = 0; i < 3; i++)
+			dup2(slave, i);
+	} else {
+		dup2(io->in, 0);
+		dup2(io->out, 1);
+		dup2(io->err, 2);
+	}
+	if (sync != keep)
+		dup3(sync, keep, O_CLOEXEC);
+	close_range(keep + 1, ~0u, 0);
+	if (strcmp(p->args[0], "/nonexistent") == 0) {
+		error_kind(&err, ERR_CMD_NOT_FOUND, "exec: \"/nonexistent\": no such file");
+		sync_failed(keep, &err);
+		_exit(127);
+	}
+	sync_ready(keep, NULL);
+	if (wait && sync_await(keep, SYNC_START, NULL) < 0)
+		_exit(1);
+	execvp(p->args[0], p->args);
+	_exit(127);
+}
+
+static int fork_child(const struct oci_process *p, const struct child_io *io, pid_t *pid, bool wait)
+{
+	int mine, its;
+
+	if (sync_pair(&mine, &its, NULL) < 0)
+		return -1;
+	*pid = fork();
+	if (*pid == 0)
+		child(p, io, its, wait);
+	close(its);
+	return mine;
+}
+
+int container_create(struct container *c, const struct child_io *io, struct error *err UNUSED)
+{
+	return fork_child(c->spec->process, io, &c->init, true);
+}
+
+int container_start(struct container *c UNUSED, int sync_fd, struct error *err)
+{
+	return sync_order(sync_fd, SYNC_START, err);
+}
+
+int container_exec(struct container *c UNUSED, const struct oci_process *p,
+		   const struct child_io *io, pid_t *pid, struct error *err UNUSED)
+{
+	return fork_child(p, io, pid, false);
+}
+
+int container_kill_all(struct container *c, int signal, struct error *err UNUSED)
+{
+	return c->init > 0 ? kill(c->init, signal) : 0;
+}
+
+int container_freeze(struct container *c, bool frozen, struct error *err UNUSED)
+{
+	return kill(c->init, frozen ? SIGSTOP : SIGCONT);
+}
+
+int container_update(struct container *c UNUSED, const struct oci_resources *r UNUSED,
+		     struct error *err UNUSED)
+{
+	return 0;
+}
+
+unsigned long container_oom_kills(struct container *c UNUSED)
+{
+	return 0;
+}
+
+int container_delete(struct container *c, struct error *err UNUSED)
+{
+	oci_spec_free(c->spec);
+	free(c->id);
+	free(c->lower);
+	free(c->upper);
+	free(c);
+	return 0;
+}
+
+#endif
