@@ -1,10 +1,13 @@
 /*
  * The container's cgroup.
  *
- * /sys/fs/cgroup/husk/<id> holds the container's processes, and is what the container sees as the
- * root of its hierarchy when it has a cgroup namespace. The controllers are enabled for it in
- * husk/. The guest's memory and processors are the VM's limits; these are the container's, and they
- * matter within a pod, for the OOM killer, and for what a program reads about itself.
+ * /sys/fs/cgroup/husk.<id> holds the container's processes, and is what the container sees as the
+ * root of its hierarchy when it has a cgroup namespace. The guest's memory and processors are the
+ * VM's limits; these are the container's, and they matter within a pod, for the OOM killer, and for
+ * what a program reads about itself.
+ *
+ * It is a child of the root, whose controllers are enabled at boot: a level more would cost every
+ * container's start another directory and another change of subtree_control.
  */
 #include "agent/cgroup.h"
 #include "agent/device_filter.h"
@@ -20,61 +23,23 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define PARENT "husk"
+#define PREFIX "husk." /* keeps ids apart from names of the root's own files */
 #define EMPTY_WAIT_US 5000000
 #define FREEZE_WAIT_US 2000000
 
 /* ---- the directory */
 
-/* Enables in husk/ what the root enables for it. */
-static int enable_controllers(int parent, struct error *err)
-{
-	cleanup_free char *list = NULL, *order = xstrdup("");
-	char *rest, *word;
-
-	if (file_read(parent, "cgroup.controllers", 4096, &list, NULL, err) < 0)
-		return -1;
-	rest = list;
-	while ((word = strsep(&rest, " \n"))) {
-		char *more;
-
-		if (!*word)
-			continue;
-		more = xasprintf("%s+%s ", order, word);
-		free(order);
-		order = more;
-	}
-	return *order ? file_put(parent, "cgroup.subtree_control", order, err) : 0;
-}
-
-static int open_parent(struct error *err)
-{
-	cleanup_close int fd = -1;
-	bool created = mkdir(CGROUP_ROOT "/" PARENT, 0755) == 0;
-
-	if (!created && errno != EEXIST)
-		return error_errno(err, "mkdir " CGROUP_ROOT "/" PARENT);
-	fd = open(CGROUP_ROOT "/" PARENT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return error_errno(err, "open " CGROUP_ROOT "/" PARENT);
-	if (created && enable_controllers(fd, err) < 0)
-		return error_wrap(err, CGROUP_ROOT "/" PARENT);
-	return steal_fd(&fd);
-}
-
 int cgroup_create(struct container *c, struct error *err)
 {
 	const struct oci_resources *r = c->spec->lnx.resources;
-	cleanup_close int parent = open_parent(err);
+	cleanup_free char *path = xasprintf(CGROUP_ROOT "/" PREFIX "%s", c->id);
 
-	if (parent < 0)
-		return -1;
-	if (mkdirat(parent, c->id, 0755) < 0)
-		return error_errno(err, "mkdir " CGROUP_ROOT "/" PARENT "/%s", c->id);
-	c->cgroup = xasprintf(PARENT "/%s", c->id);
-	c->cgroup_fd = openat(parent, c->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (mkdir(path, 0755) < 0)
+		return error_errno(err, "mkdir %s", path);
+	c->cgroup = xasprintf(PREFIX "%s", c->id);
+	c->cgroup_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (c->cgroup_fd < 0)
-		return error_errno(err, "open " CGROUP_ROOT "/%s", c->cgroup);
+		return error_errno(err, "open %s", path);
 	if (cgroup_devices(c, r ? r->devices : NULL, r ? r->n_devices : 0, err) < 0)
 		return -1;
 	return r ? cgroup_apply(c, r, err) : 0;
@@ -241,10 +206,10 @@ int cgroup_remove(struct container *c, struct error *err)
 	if (file_put(c->cgroup_fd, "cgroup.kill", "1", err) < 0 ||
 	    wait_event(c, "populated", 0, EMPTY_WAIT_US, err) < 0)
 		return -1;
-	parent = open(CGROUP_ROOT "/" PARENT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	parent = open(CGROUP_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (parent < 0)
-		return error_errno(err, "open " CGROUP_ROOT "/" PARENT);
+		return error_errno(err, "open " CGROUP_ROOT);
 	close_fd(&c->cgroup_fd);
 	close_fd(&c->device_prog);
-	return remove_tree(parent, c->id, 0, err);
+	return remove_tree(parent, c->cgroup, 0, err);
 }

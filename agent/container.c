@@ -56,16 +56,20 @@ static int check(const char *id, const struct oci_spec *spec, struct error *err)
 static int prepare(struct container *c, struct error *err)
 {
 	const struct oci_linux *l = &c->spec->lnx;
+	uint64_t t = now_us();
 
 	if (l->seccomp) {
 		c->seccomp = seccomp_prog_compile(l->seccomp, err);
 		if (!c->seccomp)
 			return -1;
+		t = log_elapsed("seccomp filter", t);
 	}
 	if (root_mount(c, err) < 0 || mounts_prepare(c, err) < 0 || devices_prepare(c, err) < 0)
 		return -1;
+	t = log_elapsed("root", t);
 	if (cgroup_create(c, err) < 0)
 		return -1;
+	log_elapsed("cgroup", t);
 	return sysctl_apply_net(c->spec, false, err);
 }
 

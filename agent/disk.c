@@ -105,6 +105,21 @@ int disk_find(const char *serial, struct disk *out, struct error *err)
 	return 0;
 }
 
+/* Third field of /proc/self/mountinfo: the filesystem's device. */
+bool disk_is_mounted(const struct disk *d)
+{
+	cleanup_file FILE *f = fopen("/proc/self/mountinfo", "re");
+	cleanup_free char *line = NULL;
+	size_t size = 0;
+	unsigned major, minor;
+
+	while (f && getline(&line, &size, f) > 0)
+		if (sscanf(line, "%*d %*d %u:%u", &major, &minor) == 2 && major == d->major &&
+		    minor == d->minor)
+			return true;
+	return false;
+}
+
 /* A mounted filesystem holds its device exclusively; so does nothing else in the guest. */
 int disk_wait_unused(const struct disk *d, unsigned long wait_us, struct error *err)
 {

@@ -23,6 +23,9 @@ int disk_find(const char *serial, struct disk *out, struct error *err);
 /* The same without waiting or probing: false if there is none. */
 bool disk_lookup(const char *serial, struct disk *out);
 
+/* True if the agent itself has the disk mounted (for another container that shares it). */
+bool disk_is_mounted(const struct disk *d);
+
 /* Waits at most `wait_us` until nothing has the disk mounted. */
 int disk_wait_unused(const struct disk *d, unsigned long wait_us, struct error *err);
 

@@ -16,8 +16,8 @@ struct late_ro {
 int mounts_apply(const struct container *c, int root_fd, struct late_ro *late, struct error *err);
 /* Makes the mounts of *late and, if asked for, the root read-only (after root_enter()). */
 int mounts_finish(const struct container *c, struct late_ro *late, struct error *err);
-/* linux.readonlyPaths and linux.maskedPaths (after root_enter()). Paths that do not exist are passed
- * over. */
+/* linux.readonlyPaths and linux.maskedPaths (after root_enter()). Paths that do not exist are
+ * passed over. */
 int mounts_restrict(const struct oci_linux *l, struct error *err);
 
 /* True if /dev is the container's own and not a bind mount of somebody else's. */

@@ -170,7 +170,7 @@ static int wait_unused(const char *serial, struct error *err)
 {
 	struct disk d;
 
-	if (!serial || !disk_lookup(serial, &d))
+	if (!serial || !disk_lookup(serial, &d) || disk_is_mounted(&d))
 		return 0;
 	if (disk_wait_unused(&d, UNUSED_WAIT_US, err) < 0)
 		return error_wrap(err, "disk \"%s\"", serial);

@@ -90,6 +90,6 @@ enum child_state child_report(int sync_fd, bool *ready, struct error *err)
 			err->errnum = r.errnum;
 		return CHILD_FAILED;
 	}
-	error_kind(err, ERR_NOT_RUNNING, "the process died while it was being set up");
+	error_set(err, "the process died while it was being set up");
 	return CHILD_FAILED;
 }
