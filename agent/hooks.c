@@ -78,21 +78,19 @@ static int await_hook(const struct oci_hook *h, pid_t pid, int out, struct error
 		if (poll(p, 2, deadline ? (int)((deadline - now) / 1000) + 1 : -1) < 0 &&
 		    errno != EINTR)
 			break;
-		if (p[0].revents) {
-			k = read(out, drain, sizeof(drain));
-			if (k <= 0) {
-				/* it has closed its output, or ended */
-				out = -1;
-			} else {
-				size_t room = OUTPUT_MAX - n;
-				size_t take = (size_t)k < room ? (size_t)k : room;
+		k = p[0].revents ? read(out, drain, sizeof(drain)) : 0;
+		if (k > 0) {
+			size_t room = OUTPUT_MAX - n;
+			size_t take = (size_t)k < room ? (size_t)k : room;
 
-				memcpy(text + n, drain, take);
-				n += take;
-			}
-		} else if (p[1].revents || pidfd < 0) {
-			break;
+			memcpy(text + n, drain, take);
+			n += take;
+		} else if (p[0].revents) {
+			out = -1; /* it has closed its output, or ended */
 		}
+		/* What it leaves behind may go on writing for ever. */
+		if ((p[1].revents || pidfd < 0) && (k <= 0 || n == OUTPUT_MAX))
+			break;
 	}
 	text[n] = '\0';
 	while (waitpid(pid, &status, 0) < 0)
