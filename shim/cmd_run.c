@@ -105,6 +105,7 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 	cleanup_close int intr = -1;
 	struct error later = ERROR_INIT;
 	int status;
+	uint64_t t;
 
 	if (first < 0)
 		return -1;
@@ -128,8 +129,10 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 	if (keep || status < 0)
 		return status;
 	s.state.pid = 0;
+	t = now_us();
 	/* Somebody else may have deleted it meanwhile. */
 	if (dir_lock(&s.dir, 10000, &later) == 0 && sandbox_destroy(&s.dir, &s.state, &later) < 0)
 		log_warn("%s", later.msg);
+	log_elapsed("delete", t);
 	return status;
 }

@@ -178,16 +178,21 @@ int proxy_run(struct proxy_job *job)
 	struct error err = ERROR_INIT;
 	cleanup_close int sfd = signal_fd();
 	int status = STATUS_VM_GONE;
+	uint64_t t = now_us();
 
 	if (start_relays(job, &in, out, &err) < 0)
 		log_error("%s", err.msg);
 	else
 		status = watch(&a, job, sfd);
+	t = log_elapsed("process (as the proxy saw it)", t);
 	/* The connection stays open until the output is over: its end would kill the process. */
 	relay_join(&out[0]);
 	relay_join(&out[1]);
+	t = log_elapsed("rest of the output", t);
 	/* The input relay may sit in a read of our stdin for ever; the exit ends it. */
-	if (job->init)
+	if (job->init) {
 		end_vm(job);
+		log_elapsed("end of the VM", t);
+	}
 	return status;
 }

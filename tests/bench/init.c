@@ -1,15 +1,16 @@
 /*
- * The guest program of the peer "bare QEMU": it proves that user space was reached, and ends the
- * machine by the quickest way that QEMU has (isa-debug-exit), so that the comparison is with
- * nothing but QEMU and the kernel.
+ * The guest program of the peer "bare QEMU": it says that user space was reached. The bench ends
+ * the machine when it hears that, as husk does, since a guest's own reset takes QEMU longer.
  */
-#include <sys/io.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 int main(void)
 {
-	if (ioperm(0xf4, 4, 1) == 0)
-		outb(0x10, 0xf4);
-	for (;;)
-		pause();
+	int fd = open("/dev/console", O_WRONLY);
+
+	if (write(fd, "up\n", 3) == 3)
+		for (;;)
+			pause();
+	return 1;
 }
