@@ -72,12 +72,20 @@ PROGRAMS := build/husk build/husk-vmm build/husk-agent
 .PHONY: all
 all: $(PROGRAMS) build/initramfs.cpio ## programs and initramfs (into build/)
 
-# ---- rules
+# ---- rules; V=1 shows the commands
+ifeq ($(V),1)
+say = @:
+Q :=
+else
+say = @printf '  %-6s %s\n' $(1) $(2)
+Q := @
+endif
 
 .SECONDEXPANSION:
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
 # The version string alone depends on the commit; objects are rebuilt when it changes.
 $(B)/shim/main.o $(B)/shim/cmd_version.o: CPPFLAGS += -DHUSK_COMMIT='"$(COMMIT)"'
@@ -86,7 +94,8 @@ define archive_rule
 $(call archive,$(1)): $(call objs,$(1))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	$(call say,AR,$$@)
+	$(Q)ar rcs $$@ $$^
 endef
 $(foreach f,$(FOLDERS),$(eval $(call archive_rule,$(f))))
 
@@ -95,15 +104,18 @@ LIBS_vmm := -lyajl -lseccomp -lpthread
 LIBS_agent := -lseccomp -lcap -lyajl_s
 
 build/husk: $(B)/shim/main.o $(B)/shim.a $(B)/oci.a $(B)/netns.a $(B)/lib.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_shim) -lpthread
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_shim) -lpthread
 
 build/husk-vmm: $(B)/vmm/main.o $(B)/vmm.a $(B)/lib.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_vmm)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_vmm)
 
 # PID 1 of the guest: static, stripped (the kernel unpacks it at every boot). Always release.
 build/husk-agent: build/release/agent/main.o build/release/agent.a build/release/oci.a \
 		build/release/lib.a
-	$(CC) $(CFLAGS) $(STATIC_LDFLAGS) -s -o $@ $^ $(LIBS_agent)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(STATIC_LDFLAGS) -s -o $@ $^ $(LIBS_agent)
 ifneq ($(VARIANT),release)
 build/release/%.o build/release/%.a:
 	$(MAKE) VARIANT=release $@
@@ -121,18 +133,21 @@ kernel: ## the guest kernel (cached outside the checkout), as build/vmlinux
 
 build/asan/unit/%: tests/unit/%.c build/asan/all.stamp
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $< -o $@ $(addprefix build/asan/,$(addsuffix .a,shim agent vmm netns oci lib)) \
+	$(call say,TEST,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $< -o $@ $(addprefix build/asan/,$(addsuffix .a,shim agent vmm netns oci lib)) \
 		-lcmocka -lyajl -lcap -lseccomp -lmnl -lpthread
 
 build/fuzz/fuzz/%: tests/fuzz/%.c build/fuzz/all.stamp
 	@mkdir -p $(@D)
-	clang $(CPPFLAGS) $(subst fuzzer-no-link,fuzzer,$(CFLAGS)) $< -o $@ \
+	$(call say,FUZZ,$@)
+	$(Q)clang $(CPPFLAGS) $(subst fuzzer-no-link,fuzzer,$(CFLAGS)) $< -o $@ \
 		$(addprefix build/fuzz/,$(addsuffix .a,shim agent vmm netns oci lib)) \
 		-lyajl -lcap -lseccomp -lmnl -lpthread
 
 build/asan/all.stamp build/fuzz/all.stamp: $(foreach f,$(FOLDERS),$(SRC_$(f))) \
 		$(wildcard $(addsuffix /*.h,$(FOLDERS) vmm/virtio)) Makefile
-	$(MAKE) VARIANT=$(notdir $(@D)) archives
+	@mkdir -p $(@D)
+	+$(Q)$(MAKE) --no-print-directory VARIANT=$(notdir $(@D)) archives
 	@touch $@
 
 .PHONY: archives unit-bins fuzz-bins

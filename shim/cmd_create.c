@@ -1,10 +1,10 @@
 #include "lib/cleanup.h"
-#include "shim/sandbox.h"
+#include "shim/lifecycle.h"
 #include "shim/spawn.h"
 
 int cmd_create(const struct globals *g, int argc, char **argv, struct error *err)
 {
-	cleanup_sandbox struct sandbox s = {.dir = {.fd = -1}, .proxy = {.link = -1}};
+	cleanup_lifecycle struct lifecycle s = {.dir = {.fd = -1}, .proxy = {.link = -1}};
 	struct create_options o = {0};
 	const struct option_def defs[] = {
 		{"bundle", "b", OPT_STR, &o.bundle, "DIR",
@@ -27,5 +27,5 @@ int cmd_create(const struct globals *g, int argc, char **argv, struct error *err
 	intr = interrupt_fd(err);
 	if (intr < 0)
 		return -1;
-	return sandbox_create(g, &o, intr, &s, err);
+	return lifecycle_create(g, &o, intr, &s, err);
 }

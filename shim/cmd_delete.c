@@ -1,5 +1,5 @@
 #include "lib/cleanup.h"
-#include "shim/sandbox.h"
+#include "shim/lifecycle.h"
 
 /* A directory without a state: its create was killed before it had one. Nothing runs for it. */
 static int delete_half_made(struct container_dir *d, struct error *err)
@@ -30,5 +30,5 @@ int cmd_delete(const struct globals *g, int argc, char **argv, struct error *err
 			"cannot delete container \"%s\" that is not stopped: %s: kill it first, "
 			"or use --force",
 			d.id, oci_status_name(st.status));
-	return sandbox_destroy(&d, &st, err);
+	return lifecycle_destroy(&d, &st, err);
 }

@@ -9,7 +9,7 @@
 #include "oci/unsupported.h"
 #include "oci/validate.h"
 #include "shim/console.h"
-#include "shim/sandbox.h"
+#include "shim/lifecycle.h"
 #include "shim/spawn.h"
 
 #include <fcntl.h>

@@ -5,7 +5,7 @@
  */
 #include "lib/cleanup.h"
 #include "oci/signal.h"
-#include "shim/sandbox.h"
+#include "shim/lifecycle.h"
 
 #include <signal.h>
 

@@ -1,7 +1,7 @@
 #include "lib/cleanup.h"
 #include "lib/json.h"
 #include "lib/log.h"
-#include "shim/sandbox.h"
+#include "shim/lifecycle.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/json.h"
-#include "shim/sandbox.h"
+#include "shim/lifecycle.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
 #include "lib/cleanup.h"
 #include "lib/log.h"
 #include "shim/console.h"
-#include "shim/sandbox.h"
+#include "shim/lifecycle.h"
 #include "shim/spawn.h"
 
 #include <poll.h>
@@ -68,7 +68,7 @@ static int await_proxy(pid_t pid, bool shared_terminal, struct error *err)
 }
 
 /* Takes the container away again, and keeps the first error. */
-static int give_up(struct sandbox *s)
+static int give_up(struct lifecycle *s)
 {
 	struct container_state *st = &s->state;
 
@@ -76,13 +76,13 @@ static int give_up(struct sandbox *s)
 	while (waitpid(s->proxy.pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	st->pid = 0;
-	sandbox_destroy(&s->dir, st, NULL);
+	lifecycle_destroy(&s->dir, st, NULL);
 	return -1;
 }
 
 int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 {
-	cleanup_sandbox struct sandbox s = {.dir = {.fd = -1}, .proxy = {.link = -1}};
+	cleanup_lifecycle struct lifecycle s = {.dir = {.fd = -1}, .proxy = {.link = -1}};
 	struct create_options o = {.foreground = true};
 	bool detach = false, keep = false, terminal;
 	const struct option_def defs[] = {
@@ -112,12 +112,12 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 	o.id = argv[first];
 	o.foreground = !detach;
 	intr = interrupt_fd(err);
-	if (intr < 0 || sandbox_create(g, &o, intr, &s, err) < 0)
+	if (intr < 0 || lifecycle_create(g, &o, intr, &s, err) < 0)
 		return -1;
 	terminal = s.spec->process->terminal && o.foreground && !o.console_socket;
 	if (terminal)
 		tty_raw(STDIN_FILENO);
-	if (sandbox_start(&s.dir, &s.state, s.spec, intr, err) < 0) {
+	if (lifecycle_start(&s.dir, &s.state, s.spec, intr, err) < 0) {
 		tty_restore();
 		return give_up(&s);
 	}
@@ -131,7 +131,7 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 	s.state.pid = 0;
 	t = now_us();
 	/* Somebody else may have deleted it meanwhile. */
-	if (dir_lock(&s.dir, 10000, &later) == 0 && sandbox_destroy(&s.dir, &s.state, &later) < 0)
+	if (dir_lock(&s.dir, 10000, &later) == 0 && lifecycle_destroy(&s.dir, &s.state, &later) < 0)
 		log_warn("%s", later.msg);
 	log_elapsed("delete", t);
 	return status;

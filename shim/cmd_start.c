@@ -1,5 +1,5 @@
 #include "lib/cleanup.h"
-#include "shim/sandbox.h"
+#include "shim/lifecycle.h"
 #include "shim/spawn.h"
 
 #include <signal.h>
@@ -19,5 +19,5 @@ int cmd_start(const struct globals *g, int argc, char **argv, struct error *err)
 	intr = interrupt_fd(err);
 	if (intr < 0)
 		return -1;
-	return sandbox_start(&d, &st, spec, intr, err);
+	return lifecycle_start(&d, &st, spec, intr, err);
 }

@@ -1,5 +1,5 @@
 #include "lib/cleanup.h"
-#include "shim/sandbox.h"
+#include "shim/lifecycle.h"
 
 int cmd_state(const struct globals *g, int argc, char **argv, struct error *err)
 {

@@ -84,6 +84,8 @@ static void *relay_main(void *arg)
 		move_by_copy(r);
 	if (r->shut_to)
 		shutdown(r->to, SHUT_WR);
+	else /* our reader has gone: the process gets EPIPE instead of waiting for ever */
+		shutdown(r->from, SHUT_RDWR);
 	return NULL;
 }
 

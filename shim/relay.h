@@ -14,7 +14,7 @@ struct relay {
 	pthread_t thread;
 	bool started;
 	int from, to;
-	bool shut_to; /* at the end of `from`: shutdown(to, SHUT_WR) */
+	bool shut_to; /* input: at the end, shutdown(to, SHUT_WR); else shutdown(from) */
 	char *buf;    /* used where splice(2) cannot be */
 };
 

@@ -1,8 +1,8 @@
 /*
- * sandbox.h - how a container comes to be: design of docs/architecture.md, "Life of a container".
+ * lifecycle.h - how a container comes to be: design of docs/architecture.md, "Life of a container".
  */
-#ifndef HUSK_SHIM_SANDBOX_H
-#define HUSK_SHIM_SANDBOX_H
+#ifndef HUSK_SHIM_LIFECYCLE_H
+#define HUSK_SHIM_LIFECYCLE_H
 
 #include "shim/proxy.h"
 #include "shim/state.h"
@@ -17,7 +17,7 @@ struct create_options {
 };
 
 /* A container that exists: state `created`, its proxy committed or (until then) ours. */
-struct sandbox {
+struct lifecycle {
 	struct container_dir dir;
 	struct container_state state;
 	struct oci_spec *spec;
@@ -25,19 +25,19 @@ struct sandbox {
 };
 
 /* Does all of `create`. On failure nothing is left: no process, no file. `intr_fd` as in
- * interrupt_fd(). The directory stays locked until sandbox_free(). */
-int sandbox_create(const struct globals *g, const struct create_options *o, int intr_fd,
-		   struct sandbox *s, struct error *err);
+ * interrupt_fd(). The directory stays locked until lifecycle_free(). */
+int lifecycle_create(const struct globals *g, const struct create_options *o, int intr_fd,
+		     struct lifecycle *s, struct error *err);
 
 /* Does all of `start` on a created container whose directory is locked. */
-int sandbox_start(const struct container_dir *d, struct container_state *st,
-		  const struct oci_spec *spec, int intr_fd, struct error *err);
+int lifecycle_start(const struct container_dir *d, struct container_state *st,
+		    const struct oci_spec *spec, int intr_fd, struct error *err);
 
 /* Ends what is left of a container (proxy, VM), runs poststop hooks and removes its directory. */
-int sandbox_destroy(struct container_dir *d, struct container_state *st, struct error *err);
+int lifecycle_destroy(struct container_dir *d, struct container_state *st, struct error *err);
 
-void sandbox_free(struct sandbox *s);
-#define cleanup_sandbox __attribute__((cleanup(sandbox_free)))
+void lifecycle_free(struct lifecycle *s);
+#define cleanup_lifecycle __attribute__((cleanup(lifecycle_free)))
 
 /* For verbs on an existing container: opens its directory (locked if `lock`) and loads its state.
  */

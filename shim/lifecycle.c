@@ -9,7 +9,7 @@
  * and the disks are files without names. What is left is the container's directory, which a
  * failed create removes and `delete` can remove at any time.
  */
-#include "shim/sandbox.h"
+#include "shim/lifecycle.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -120,7 +120,7 @@ static int load_plan(const struct create_options *o, struct plan *p, struct erro
 struct making {
 	const struct globals *g;
 	const struct create_options *o;
-	struct sandbox *s;
+	struct lifecycle *s;
 	struct plan plan;
 	int intr_fd;
 	int lifeline; /* write end */
@@ -395,8 +395,8 @@ static void undo(struct making *m)
 	dir_remove(&m->s->dir, NULL);
 }
 
-int sandbox_create(const struct globals *g, const struct create_options *o, int intr_fd,
-		   struct sandbox *s, struct error *err)
+int lifecycle_create(const struct globals *g, const struct create_options *o, int intr_fd,
+		     struct lifecycle *s, struct error *err)
 {
 	struct making m = {.g = g,
 			   .o = o,
@@ -409,7 +409,7 @@ int sandbox_create(const struct globals *g, const struct create_options *o, int 
 			   .streams = {-1, -1, -1, -1}};
 	uint64_t t = now_us();
 
-	*s = (struct sandbox){.dir = {.fd = -1}, .proxy = {.link = -1}};
+	*s = (struct lifecycle){.dir = {.fd = -1}, .proxy = {.link = -1}};
 	if (id_check(o->id, err) < 0)
 		return -1;
 	if (load_plan(o, &m.plan, err) < 0) {
@@ -438,7 +438,7 @@ int sandbox_create(const struct globals *g, const struct create_options *o, int 
 	return 0;
 }
 
-void sandbox_free(struct sandbox *s)
+void lifecycle_free(struct lifecycle *s)
 {
 	dir_close(&s->dir);
 	state_free(&s->state);
@@ -465,8 +465,8 @@ static int check_network(pid_t pid, struct error *err)
 	return r;
 }
 
-int sandbox_start(const struct container_dir *d, struct container_state *st,
-		  const struct oci_spec *spec, int intr_fd, struct error *err)
+int lifecycle_start(const struct container_dir *d, struct container_state *st,
+		    const struct oci_spec *spec, int intr_fd, struct error *err)
 {
 	cleanup_vmm struct vmm_client vmm = {.sock = -1};
 	cleanup_agent struct agent_client a = {.sock = -1};
@@ -499,7 +499,7 @@ int sandbox_start(const struct container_dir *d, struct container_state *st,
 
 /* ---- end */
 
-int sandbox_destroy(struct container_dir *d, struct container_state *st, struct error *err)
+int lifecycle_destroy(struct container_dir *d, struct container_state *st, struct error *err)
 {
 	cleanup_oci_spec struct oci_spec *spec = NULL;
 	cleanup_free char *text = NULL;
