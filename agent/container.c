@@ -21,12 +21,19 @@
 #include "lib/log.h"
 #include "oci/validate.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
 /* ---- new */
+
+static void release_namespaces(struct container *c)
+{
+	close_fd(&c->mnt_ns);
+	close_fd(&c->ipc_ns);
+}
 
 static void container_free(struct container *c)
 {
@@ -38,6 +45,7 @@ static void container_free(struct container *c)
 	free(c->cgroup);
 	close_fd(&c->cgroup_fd);
 	close_fd(&c->init_pidfd);
+	release_namespaces(c);
 	close_fd(&c->device_prog);
 	seccomp_prog_free(c->seccomp);
 	free(c);
@@ -83,7 +91,7 @@ struct container *container_new(const char *id, struct oci_spec *spec, const cha
 	c->lower = xstrdup(lower);
 	c->upper = upper && *upper ? xstrdup(upper) : NULL;
 	c->dir = xasprintf("/run/husk/%s", id);
-	c->cgroup_fd = c->init_pidfd = c->device_prog = -1;
+	c->cgroup_fd = c->init_pidfd = c->device_prog = c->mnt_ns = c->ipc_ns = -1;
 	if (check(id, spec, err) < 0) {
 		container_free(c);
 		return NULL;
@@ -166,12 +174,24 @@ int container_create(struct container *c, const struct child_io *io, struct erro
 	return sync;
 }
 
+/* The end of a mount namespace unmounts some twenty file systems before the parent hears of the
+ * end of the process. Held by us, it takes place at the delete, when nobody waits for a status. */
+static void hold_namespaces(struct container *c)
+{
+	cleanup_free char *mnt = xasprintf("/proc/%d/ns/mnt", (int)c->init);
+	cleanup_free char *ipc = xasprintf("/proc/%d/ns/ipc", (int)c->init);
+
+	c->mnt_ns = open(mnt, O_RDONLY | O_CLOEXEC);
+	c->ipc_ns = open(ipc, O_RDONLY | O_CLOEXEC);
+}
+
 int container_start(struct container *c, int sync_fd, struct error *err)
 {
 	if (c->started)
 		return error_set(err, "container %s was started before", c->id);
 	if (sysctl_apply_net(c->spec, true, err) < 0)
 		return -1;
+	hold_namespaces(c);
 	if (sync_order(sync_fd, SYNC_START, err) < 0)
 		return -1;
 	c->started = true;
@@ -209,6 +229,7 @@ int container_delete(struct container *c, struct error *err)
 	int r = cgroup_remove(c, err);
 
 	close_fd(&c->init_pidfd);
+	release_namespaces(c);
 	if (root_unmount(c, r < 0 ? NULL : err) < 0)
 		r = -1;
 	if (r < 0)

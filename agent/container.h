@@ -39,6 +39,7 @@ struct container {
 	pid_t init;	/* 0: none (not made yet, or reaped: the server sets it to 0) */
 	int init_pidfd; /* for setns of exec'd processes */
 	bool started;
+	int mnt_ns, ipc_ns; /* keep the namespaces until the delete, see container_start() */
 	/* private to the set-up code */
 	int device_prog;	      /* the cgroup's device filter */
 	struct seccomp_prog *seccomp; /* compiled linux.seccomp, NULL: none */

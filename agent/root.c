@@ -82,14 +82,17 @@ static int mount_lower(struct container *c, struct error *err)
 	return 0;
 }
 
-/* The merged root directory takes owner and mode from upper/: when that is new, from lower/. */
+/* The merged root directory takes owner and mode from upper/: when that is new, from lower/. The
+ * host's template has it made already, with mode 0 to say that it is new. */
 static int make_upper_dir(const struct container *c, const char *upper, struct error *err)
 {
 	cleanup_free char *lower = sub(c, "lower");
 	struct stat st;
 
-	if (mkdir(upper, 0755) < 0)
-		return errno == EEXIST ? 0 : error_errno(err, "mkdir %s", upper);
+	if (mkdir(upper, 0) < 0 && errno != EEXIST)
+		return error_errno(err, "mkdir %s", upper);
+	if (stat(upper, &st) == 0 && (st.st_mode & 07777) != 0)
+		return 0;
 	if (stat(lower, &st) < 0 || chown(upper, st.st_uid, st.st_gid) < 0 ||
 	    chmod(upper, st.st_mode & 07777) < 0)
 		return error_errno(err, "owner and mode of %s", upper);

@@ -1,6 +1,6 @@
 /*
- * run: create, start, and (unless detached) wait. The waiting process passes signals on to the
- * proxy and holds the terminal's settings; the proxy does the rest.
+ * run: create with start, and (unless detached) wait. The waiting process passes signals on to the
+ * proxy and restores the terminal's settings; the proxy does the rest.
  */
 #include "lib/cleanup.h"
 #include "lib/log.h"
@@ -83,7 +83,7 @@ static int give_up(struct lifecycle *s)
 int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 {
 	cleanup_lifecycle struct lifecycle s = {.dir = {.fd = -1}, .proxy = {.link = -1}};
-	struct create_options o = {.foreground = true};
+	struct create_options o = {.foreground = true, .start = true};
 	bool detach = false, keep = false, terminal;
 	const struct option_def defs[] = {
 		{"bundle", "b", OPT_STR, &o.bundle, "DIR",
@@ -112,12 +112,14 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 	o.id = argv[first];
 	o.foreground = !detach;
 	intr = interrupt_fd(err);
-	if (intr < 0 || lifecycle_create(g, &o, intr, &s, err) < 0)
+	if (intr < 0)
 		return -1;
+	if (lifecycle_create(g, &o, intr, &s, err) < 0) {
+		tty_restore();
+		return -1;
+	}
 	terminal = s.spec->process->terminal && o.foreground && !o.console_socket;
-	if (terminal)
-		tty_raw(STDIN_FILENO);
-	if (lifecycle_start(&s.dir, &s.state, s.spec, intr, err) < 0) {
+	if (lifecycle_poststart(&s.state, s.spec, intr, err) < 0) {
 		tty_restore();
 		return give_up(&s);
 	}

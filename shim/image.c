@@ -18,7 +18,7 @@
 #define MKFS_US (600u * 1000000u) /* a root file system of many GiB on a slow disk */
 #define SCRATCH_SIZE "10G"
 /* The name changes with what is in it: an older husk's template is left alone. */
-#define TEMPLATE "scratch-10g-1.ext4"
+#define TEMPLATE "scratch-10g-2.ext4"
 
 static int nameless_file(const char *data, struct error *err)
 {
@@ -142,37 +142,74 @@ static int copy_sparse(int from, int to, struct error *err)
 	return 0;
 }
 
-static int make_template(int dirfd, const char *data, int intr_fd, struct error *err)
+/* What a new scratch disk holds: the directories of the overlay, upper/ with mode 0 to say that
+ * it was never used (agent/root.c). */
+static int make_content(const char *dir, struct error *err)
 {
-	/* No journal: the disk does not outlive its VM. Tables are written when they are used. */
-	const char *args[] = {NULL,	      "-q",	    "-F",
-			      "-m",	      "0",	    "-O",
-			      "^has_journal", "-E",	    "lazy_itable_init=1,nodiscard",
-			      NULL,	      SCRATCH_SIZE, NULL};
+	cleanup_free char *upper = xasprintf("%s/upper", dir);
+	cleanup_free char *work = xasprintf("%s/work", dir);
+
+	if (mkdir_p(dir, 0700, err) < 0)
+		return -1;
+	if ((mkdir(upper, 0) < 0 && errno != EEXIST) || (mkdir(work, 0755) < 0 && errno != EEXIST))
+		return error_errno(err, "mkdir in %s", dir);
+	return 0;
+}
+
+static void remove_content(const char *dir)
+{
+	cleanup_free char *upper = xasprintf("%s/upper", dir);
+	cleanup_free char *work = xasprintf("%s/work", dir);
+
+	rmdir(upper);
+	rmdir(work);
+	rmdir(dir);
+}
+
+static int run_mkfs(const char *content, const char *image, int intr_fd, struct error *err)
+{
 	cleanup_free char *mkfs = path_program("mkfs.ext4", "e2fsprogs", err);
-	cleanup_free char *tmp = xasprintf("%s/.%s.new", data, TEMPLATE);
 	cleanup_close int log = memfd_create("mkfs.ext4", MFD_CLOEXEC);
+	/* No journal: the disk does not outlive its VM. Tables are written when they are used. */
+	const char *args[] = {mkfs,	      "-q",    "-F",
+			      "-m",	      "0",     "-O",
+			      "^has_journal", "-E",    "lazy_itable_init=1,nodiscard",
+			      "-d",	      content, image,
+			      SCRATCH_SIZE,   NULL};
 	int status = 0;
 	pid_t pid;
 
 	if (!mkfs)
 		return -1;
-	args[0] = mkfs;
-	args[9] = tmp;
-	unlink(tmp);
 	pid = spawn_process(&(struct spawn){.path = mkfs,
 					    .argv = (char *const *)args,
 					    .fds = (int[]){-1, -1, log},
 					    .nfds = 3,
 					    .die_with_parent = true},
 			    err);
-	if (pid < 0 || spawn_wait(pid, intr_fd, now_us() + MKFS_US, &status, err) < 0 ||
-	    check_status(status, "mkfs.ext4", log, err) < 0) {
-		unlink(tmp);
+	if (pid < 0 || spawn_wait(pid, intr_fd, now_us() + MKFS_US, &status, err) < 0)
+		return -1;
+	return check_status(status, "mkfs.ext4", log, err);
+}
+
+/* Called with the data directory locked: nobody else works on these names. */
+static int make_template(int dirfd, const char *data, int intr_fd, struct error *err)
+{
+	cleanup_free char *image = xasprintf("%s/.%s.new", data, TEMPLATE);
+	cleanup_free char *content = xasprintf("%s/.%s.d", data, TEMPLATE);
+	int r;
+
+	unlink(image);
+	r = make_content(content, err);
+	if (r == 0)
+		r = run_mkfs(content, image, intr_fd, err);
+	remove_content(content);
+	if (r == 0 && renameat(AT_FDCWD, image, dirfd, TEMPLATE) < 0)
+		r = error_errno(err, "rename %s", image);
+	if (r < 0) {
+		unlink(image);
 		return error_wrap(err, "make the scratch template in %s", data);
 	}
-	if (renameat(AT_FDCWD, tmp, dirfd, TEMPLATE) < 0)
-		return error_errno(err, "rename %s", tmp);
 	return 0;
 }
 

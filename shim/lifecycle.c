@@ -139,6 +139,8 @@ static int start_vmm(struct making *m, struct error *err)
 	struct vmm_config cfg = {.engine = "qemu",
 				 .mem_bytes = m->plan.mem_bytes,
 				 .vcpus = m->plan.vcpus,
+				 .readonly_disks = 1,
+				 .writable_disks = m->plan.spec->root_readonly ? 0 : 1,
 				 .debug = m->g->debug,
 				 .listen_sock = listen_sock,
 				 .log_fd = m->g->log_fd};
@@ -297,6 +299,35 @@ static int meet_agent(struct making *m, struct error *err)
 	return 0;
 }
 
+static int check_network(pid_t pid, struct error *err)
+{
+	cleanup_free char *path = xasprintf("/proc/%d/ns/net", (int)pid);
+	char name[16];
+	int r = netns_first_link_up(path, name, err);
+
+	if (r > 0)
+		return error_kind(
+			err, ERR_UNSUPPORTED,
+			"linux.namespaces: the network namespace has a network interface "
+			"(%s), and this version of husk cannot give it to the microVM yet: "
+			"run the container without network (docker: --network none)",
+			name);
+	return r;
+}
+
+/* `run` lets the process go on here, at once: its stdio streams are opened while it starts, and
+ * hold what it writes until then. */
+static int start_in_guest(struct making *m, struct error *err)
+{
+	uint64_t t = now_us();
+
+	if (check_network(m->s->state.pid, err) < 0 ||
+	    agent_start(&m->agent, m->s->dir.id, err) < 0)
+		return -1;
+	log_elapsed("start", t);
+	return 0;
+}
+
 static int create_in_guest(struct making *m, struct error *err)
 {
 	const struct oci_process *p = m->plan.spec->process;
@@ -308,8 +339,11 @@ static int create_in_guest(struct making *m, struct error *err)
 	if (agent_create(&m->agent, m->s->dir.id, m->plan.config, "root",
 			 m->plan.spec->root_readonly ? NULL : "scratch", &made, err) < 0)
 		return -1;
-	t = log_elapsed("create in the guest", t);
-	r = agent_open_streams(&m->vmm, &made, m->streams, err);
+	log_elapsed("create in the guest", t);
+	r = m->o->start ? start_in_guest(m, err) : 0;
+	t = now_us();
+	if (r == 0)
+		r = agent_open_streams(&m->vmm, &made, m->streams, err);
 	agent_msg_free(&made);
 	if (r < 0)
 		return -1;
@@ -318,6 +352,9 @@ static int create_in_guest(struct making *m, struct error *err)
 				 .agent_sock = m->agent.sock,
 				 .init = true};
 	memcpy(job.streams, m->streams, sizeof(job.streams));
+	/* Before the first byte comes: what the guest's terminal wrote is written as it is. */
+	if (p->terminal && m->o->foreground && !m->o->console_socket)
+		tty_raw(STDIN_FILENO);
 	r = proxy_go(&m->s->proxy, &job, p->terminal, p->console_width, p->console_height,
 		     m->intr_fd, err);
 	log_elapsed("streams and proxy", t);
@@ -350,7 +387,7 @@ static int make(struct making *m, struct error *err)
 		return -1;
 	if (attach_disks(m, err) < 0 || meet_agent(m, err) < 0 || create_in_guest(m, err) < 0)
 		return -1;
-	st->status = OCI_STATUS_CREATED;
+	st->status = m->o->start ? OCI_STATUS_RUNNING : OCI_STATUS_CREATED;
 	if (m->o->pid_file && pid_file_write(m->o->pid_file, st->pid, err) < 0)
 		return -1;
 	if (state_save(&m->s->dir, st, err) < 0)
@@ -449,20 +486,17 @@ void lifecycle_free(struct lifecycle *s)
 
 /* ---- start */
 
-static int check_network(pid_t pid, struct error *err)
+int lifecycle_poststart(const struct container_state *st, const struct oci_spec *spec, int intr_fd,
+			struct error *err)
 {
-	cleanup_free char *path = xasprintf("/proc/%d/ns/net", (int)pid);
-	char name[16];
-	int r = netns_first_link_up(path, name, err);
+	struct oci_state view = state_view(st, spec);
+	cleanup_free char *text = NULL;
 
-	if (r > 0)
-		return error_kind(
-			err, ERR_UNSUPPORTED,
-			"linux.namespaces: the network namespace has a network interface "
-			"(%s), and this version of husk cannot give it to the microVM yet: "
-			"run the container without network (docker: --network none)",
-			name);
-	return r;
+	if (!hooks_any(spec, OCI_HOOK_POSTSTART))
+		return 0;
+	if (oci_state_for_hook(&view, &text, NULL, err) < 0)
+		return -1;
+	return hooks_run(spec, OCI_HOOK_POSTSTART, text, st->bundle, intr_fd, err);
 }
 
 int lifecycle_start(const struct container_dir *d, struct container_state *st,
@@ -470,8 +504,6 @@ int lifecycle_start(const struct container_dir *d, struct container_state *st,
 {
 	cleanup_vmm struct vmm_client vmm = {.sock = -1};
 	cleanup_agent struct agent_client a = {.sock = -1};
-	struct oci_state view;
-	cleanup_free char *text = NULL;
 	uint64_t t = now_us();
 
 	if (st->status == OCI_STATUS_STOPPED)
@@ -491,10 +523,7 @@ int lifecycle_start(const struct container_dir *d, struct container_state *st,
 	if (state_save(d, st, err) < 0)
 		return -1;
 	log_elapsed("start", t);
-	view = state_view(st, spec);
-	if (oci_state_for_hook(&view, &text, NULL, err) < 0)
-		return -1;
-	return hooks_run(spec, OCI_HOOK_POSTSTART, text, st->bundle, intr_fd, err);
+	return lifecycle_poststart(st, spec, intr_fd, err);
 }
 
 /* ---- end */

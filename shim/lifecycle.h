@@ -14,9 +14,10 @@ struct create_options {
 	const char *pid_file;	    /* NULL: none */
 	const char *console_socket; /* NULL: none */
 	bool foreground;	    /* the container uses this process's terminal */
+	bool start;		    /* start it, too (`run`) */
 };
 
-/* A container that exists: state `created`, its proxy committed or (until then) ours. */
+/* A container that exists: created or (by `run`) running, with its proxy committed. */
 struct lifecycle {
 	struct container_dir dir;
 	struct container_state state;
@@ -32,6 +33,10 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 /* Does all of `start` on a created container whose directory is locked. */
 int lifecycle_start(const struct container_dir *d, struct container_state *st,
 		    const struct oci_spec *spec, int intr_fd, struct error *err);
+
+/* The poststart hooks, which lifecycle_start() runs and `run` has to run itself. */
+int lifecycle_poststart(const struct container_state *st, const struct oci_spec *spec, int intr_fd,
+			struct error *err);
 
 /* Ends what is left of a container (proxy, VM), runs poststop hooks and removes its directory. */
 int lifecycle_destroy(struct container_dir *d, struct container_state *st, struct error *err);

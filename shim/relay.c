@@ -24,8 +24,8 @@ static void wait_for(int fd, short events)
 static int move_by_splice(struct relay *r)
 {
 	for (;;) {
-		ssize_t n = splice(r->from, NULL, r->to, NULL, BUF,
-				   SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		ssize_t n =
+			splice(r->from, NULL, r->to, NULL, BUF, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 
 		if (n > 0)
 			return 1;

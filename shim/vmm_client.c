@@ -163,6 +163,8 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 	jsonw_kstr(&w, "qemu", qemu);
 	jsonw_kint(&w, "memory", (int64_t)cfg->mem_bytes);
 	jsonw_kint(&w, "vcpus", cfg->vcpus);
+	jsonw_kint(&w, "readonly_disks", cfg->readonly_disks);
+	jsonw_kint(&w, "writable_disks", cfg->writable_disks);
 	jsonw_kstr(&w, "cmdline", cfg->debug ? "husk.debug" : "");
 	jsonw_kstr(&w, "log_level", cfg->debug ? "debug" : "info");
 	return send_request(c, &w, (int[]){cfg->listen_sock, kfd, ifd}, 3, err);

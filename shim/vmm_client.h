@@ -20,6 +20,7 @@ struct vmm_config {
 	const char *engine; /* "qemu" */
 	uint64_t mem_bytes;
 	unsigned vcpus;
+	unsigned readonly_disks, writable_disks; /* slots for disks to be attached */
 	bool debug;
 	int log_fd;	 /* stderr of husk-vmm */
 	int lifeline;	 /* read end; the VMM ends when the write end closes */

@@ -115,6 +115,23 @@ static int parse_log_level(yajl_val v, enum log_level *out, struct error *err)
 	return error_kind(err, ERR_INVALID, "log_level: not error, warning, info or debug");
 }
 
+static int parse_disks(yajl_val v, struct request_start *s, struct error *err)
+{
+	int64_t ro = REQUEST_DISKS_DEFAULT, rw = REQUEST_DISKS_DEFAULT;
+
+	if ((json_get(v, "readonly_disks") &&
+	     get_int(v, "readonly_disks", 0, REQUEST_DISKS_MAX, &ro, err) < 0) ||
+	    (json_get(v, "writable_disks") &&
+	     get_int(v, "writable_disks", 0, REQUEST_DISKS_MAX, &rw, err) < 0))
+		return -1;
+	if (ro + rw > REQUEST_DISKS_MAX)
+		return error_kind(err, ERR_INVALID, "readonly_disks, writable_disks: more than %d",
+				  REQUEST_DISKS_MAX);
+	s->readonly_disks = (unsigned)ro;
+	s->writable_disks = (unsigned)rw;
+	return 0;
+}
+
 static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 {
 	const char *engine = get_str(v, "engine", NULL, err), *qemu, *cmdline;
@@ -143,7 +160,7 @@ static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 	for (const char *p = cmdline; *p; p++)
 		if (*p < ' ' || *p > '~')
 			return error_kind(err, ERR_INVALID, "cmdline: not printable ASCII");
-	if (parse_log_level(v, &s->log_level, err) < 0)
+	if (parse_log_level(v, &s->log_level, err) < 0 || parse_disks(v, s, err) < 0)
 		return -1;
 	s->memory = (uint64_t)memory;
 	s->vcpus = (unsigned)vcpus;

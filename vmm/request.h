@@ -32,11 +32,17 @@ enum request_op {
 	REQUEST_SHUTDOWN,
 };
 
+/* Slots for disks: of the 8 that the qemu engine has, the vsock and the rng take two, and two are
+ * kept for a network card and virtio-fs. */
+#define REQUEST_DISKS_MAX 4
+#define REQUEST_DISKS_DEFAULT 2 /* of each kind */
+
 struct request_start {
 	char *qemu;    /* absolute path */
 	char *cmdline; /* printable ASCII */
 	uint64_t memory;
 	unsigned vcpus;
+	unsigned readonly_disks, writable_disks; /* slots, REQUEST_DISKS_MAX together */
 	enum log_level log_level;
 };
 

@@ -24,9 +24,6 @@
 
 #include <string.h>
 
-#define BLOCKS_READONLY 2
-#define BLOCKS_WRITABLE 2
-#define BLOCKS (BLOCKS_READONLY + BLOCKS_WRITABLE)
 #define FLUSH_MS 2000
 
 enum state { NEW, STARTING, RUNNING, PAUSED, OVER };
@@ -36,7 +33,8 @@ struct sandbox {
 	struct control *control;
 	struct engine *engine;
 	enum state state;
-	struct virtio_device *vsock, *rng, *blocks[BLOCKS];
+	struct virtio_device *vsock, *rng, *blocks[REQUEST_DISKS_MAX];
+	unsigned nblocks;
 	struct control_call *start_call; /* until the machine runs */
 	struct control_call *state_call; /* a pause or resume under way */
 	enum state next_state;		 /* when it is done */
@@ -108,7 +106,7 @@ static void on_ready(void *arg)
 	control_event(s->control, "ready", NULL, NULL);
 }
 
-static int make_devices(struct sandbox *s, struct error *err)
+static int make_devices(struct sandbox *s, const struct request_start *r, struct error *err)
 {
 	s->vsock = vsock_new(s->loop, err);
 	if (!s->vsock)
@@ -117,10 +115,11 @@ static int make_devices(struct sandbox *s, struct error *err)
 	s->rng = rng_new(s->loop, err);
 	if (!s->rng)
 		return -1;
-	for (unsigned i = 0; i < BLOCKS; i++) {
-		s->blocks[i] = blk_new(s->loop, i < BLOCKS_READONLY, err);
+	for (unsigned i = 0; i < r->readonly_disks + r->writable_disks; i++) {
+		s->blocks[i] = blk_new(s->loop, i < r->readonly_disks, err);
 		if (!s->blocks[i])
 			return -1;
+		s->nblocks++;
 	}
 	return 0;
 }
@@ -128,23 +127,23 @@ static int make_devices(struct sandbox *s, struct error *err)
 static int start(struct sandbox *s, const struct request_start *r, int *fds, struct error *err)
 {
 	const struct engine_events ev = {.started = on_started, .ended = on_ended, .arg = s};
-	struct virtio_device *devices[2 + BLOCKS];
+	struct virtio_device *devices[2 + REQUEST_DISKS_MAX];
 	struct engine_config cfg = {.kernel_fd = fds[1],
 				    .initramfs_fd = fds[2],
 				    .cmdline = r->cmdline,
 				    .mem_bytes = r->memory,
 				    .vcpus = r->vcpus,
 				    .qemu = r->qemu,
-				    .devices = devices,
-				    .ndevices = ARRAY_LEN(devices)};
+				    .devices = devices};
 
 	log_setup(STDERR_FILENO, LOG_FMT_TEXT, r->log_level, "husk-vmm");
-	if (control_listen(s->control, steal_fd(&fds[0]), err) < 0 || make_devices(s, err) < 0)
+	if (control_listen(s->control, steal_fd(&fds[0]), err) < 0 || make_devices(s, r, err) < 0)
 		return -1;
 	devices[0] = s->vsock;
 	devices[1] = s->rng;
-	for (unsigned i = 0; i < BLOCKS; i++)
+	for (unsigned i = 0; i < s->nblocks; i++)
 		devices[2 + i] = s->blocks[i];
+	cfg.ndevices = 2 + s->nblocks;
 	s->engine = engine_qemu_start(s->loop, &cfg, &ev, err);
 	if (!s->engine)
 		return -1;
@@ -177,7 +176,7 @@ static void op_start(struct sandbox *s, struct control_call *call, const struct 
 
 static struct virtio_device *find_block(struct sandbox *s, const char *serial)
 {
-	for (unsigned i = 0; i < BLOCKS; i++)
+	for (unsigned i = 0; i < s->nblocks; i++)
 		if (blk_attached(s->blocks[i]) && strcmp(blk_serial(s->blocks[i]), serial) == 0)
 			return s->blocks[i];
 	return NULL;
@@ -187,9 +186,9 @@ static struct virtio_device *find_block(struct sandbox *s, const char *serial)
 static int free_slot(struct sandbox *s, bool readonly)
 {
 	for (int pass = readonly ? 0 : 1; pass < 2; pass++)
-		for (int i = 0; i < BLOCKS; i++)
+		for (unsigned i = 0; i < s->nblocks; i++)
 			if (!blk_attached(s->blocks[i]) && blk_readonly(s->blocks[i]) == !pass)
-				return i;
+				return (int)i;
 	return -1;
 }
 
@@ -315,7 +314,7 @@ static void write_status(struct sandbox *s, struct jsonw *w)
 	jsonw_kbool(w, "ready", s->ready);
 	jsonw_key(w, "slots");
 	jsonw_arr(w);
-	for (unsigned i = 0; i < BLOCKS; i++) {
+	for (unsigned i = 0; i < s->nblocks; i++) {
 		jsonw_obj(w);
 		jsonw_kstr(w, "serial",
 			   blk_attached(s->blocks[i]) ? blk_serial(s->blocks[i]) : NULL);
@@ -356,7 +355,7 @@ static void write_stats(struct sandbox *s, struct jsonw *w)
 	jsonw_end_obj(w);
 	jsonw_key(w, "blocks");
 	jsonw_arr(w);
-	for (unsigned i = 0; i < BLOCKS; i++) {
+	for (unsigned i = 0; i < s->nblocks; i++) {
 		struct blk_stats bs = {0};
 
 		if (!blk_attached(s->blocks[i]))
@@ -483,7 +482,7 @@ void sandbox_free(struct sandbox *s)
 	engine_free(s->engine);
 	destroy(s->vsock);
 	destroy(s->rng);
-	for (unsigned i = 0; i < BLOCKS; i++)
+	for (unsigned i = 0; i < s->nblocks; i++)
 		destroy(s->blocks[i]);
 	if (s->control)
 		control_flush(s->control, FLUSH_MS);
