@@ -1,0 +1,161 @@
+#!/usr/bin/env bats
+# SIGKILL of any part at any moment: the rest of the sandbox ends, state says stopped, delete cleans up.
+
+load helpers
+
+setup_file() { make_base; }
+setup() { setup_test; }
+teardown() { check_nothing_left; }
+
+minder_of() { descendants "$(vmm_of "$1")" | head -n 1 | cut -d' ' -f1; }
+
+# crash PART ID: kills it, and waits for the end of all others.
+crash() {
+	local pid vmm qemu minder victim
+	pid=$(pid_of "$2") vmm=$(vmm_of "$2") qemu=$(qemu_of "$2") minder=$(minder_of "$2")
+	[[ $pid && $vmm && $qemu && $minder ]]
+	case $1 in
+	proxy) victim=$pid ;;
+	vmm) victim=$vmm ;;
+	qemu) victim=$qemu ;;
+	minder) victim=$minder ;;
+	esac
+	kill -9 "$victim"
+	for p in $pid $vmm $qemu $minder; do
+		wait_until gone "$p"
+	done
+}
+
+@test "while the container runs" {
+	for part in proxy vmm qemu minder; do
+		start_box $part
+		crash $part $part
+		is "stopped 0" "$(husk state $part | jq -r '"\(.status) \(.pid)"')"
+		run --separate-stderr husk exec $part true
+		one_error "cannot exec in a stopped container"
+		run --separate-stderr husk kill $part
+		one_error "container not running"
+		husk delete $part
+	done
+}
+
+@test "between create and start" {
+	for part in proxy vmm qemu; do
+		bundle $part . true
+		husk create -b "$B" $part </dev/null
+		crash $part $part
+		is stopped "$(state_of $part)"
+		run --separate-stderr husk start $part
+		one_error "cannot start a container that has stopped"
+		husk delete $part
+	done
+}
+
+@test "under husk run: it ends with 137 and cleans up" {
+	for part in proxy vmm qemu; do
+		bundle $part . sh -c 'echo up; exec sleep 1000'
+		husk run -b "$B" $part >"$T/out" 2>"$T/err" </dev/null 3>&- &
+		pid=$!
+		wait_until grep -q up "$T/out"
+		crash $part $part
+		ended $pid 137
+		[[ ! -e $ROOT/$part ]]
+	done
+}
+
+@test "under a foreground exec: it ends, and not with success" {
+	for part in proxy vmm qemu; do
+		start_box $part
+		husk exec $part sh -c 'echo up; exec sleep 1000' >"$T/out" 2>"$T/err" </dev/null 3>&- &
+		pid=$!
+		wait_until grep -q up "$T/out"
+		crash $part $part
+		ended $pid 137
+		husk delete $part
+	done
+}
+
+# A guest that never gets anywhere, so that create can be hit in its middle.
+hang_guests() {
+	mkdir -p "$T/i/bin"
+	cp /bin/busybox "$T/i/bin/"
+	printf '#!/bin/busybox sh\nexec /bin/busybox sleep 100000\n' >"$T/i/init"
+	chmod 755 "$T/i/init"
+	(cd "$T/i" && find . | cpio -o -H newc --quiet) >"$T/initramfs"
+	export HUSK_INITRAMFS=$T/initramfs
+}
+
+begin_create() {
+	bundle "$1" . true
+	"$HUSK" --root "$ROOT" create -b "$B" "$1" </dev/null 2>"$T/err" 3>&- &
+	creator=$!
+	creating() { [[ -s $ROOT/$1/state.json && -n $(qemu_of "$1") ]]; }
+	wait_until creating "$1"
+	is creating "$(jq -r .status "$ROOT/$1/state.json")"
+}
+
+@test "during create, a part: create fails with a message and cleans up" {
+	hang_guests
+	for part in vmm qemu minder; do
+		begin_create $part
+		case $part in
+		vmm) kill -9 "$(vmm_of $part)" ;;
+		qemu) kill -9 "$(qemu_of $part)" ;;
+		minder) kill -9 "$(minder_of $part)" ;;
+		esac
+		ended $creator 1
+		is 1 "$(grep -c . "$T/err")"
+		[[ ! -e $ROOT/$part ]]
+		none_left
+	done
+}
+
+@test "during create, the proxy: create fails in bounded time and cleans up" {
+	hang_guests
+	export HUSK_BOOT_TIMEOUT=3
+	begin_create p
+	kill -9 "$(jq .pid "$ROOT/p/state.json")"
+	ended $creator 1
+	[[ ! -e $ROOT/p ]]
+}
+
+@test "during create, husk itself: all ends, delete cleans up" {
+	hang_guests
+	begin_create h
+	kill -9 $creator
+	ended $creator 137
+	wait_until none_left
+	is stopped "$(state_of h)"
+	husk delete h
+}
+
+@test "husk killed at any time of its create leaves nothing but what delete removes" {
+	bundle r . true
+	for ms in 1 3 10 20 40 80 120 200 300 400; do
+		run timeout -s KILL "$(printf '0.%03d' $ms)" "$HUSK" --root "$ROOT" create -b "$B" r </dev/null
+		husk delete --force r
+		wait_until none_left
+		[[ ! -e $ROOT/r ]]
+	done
+}
+
+@test "SIGKILL of husk run leaves the container running, as runc does" {
+	bundle c . sh -c 'echo up; exec sleep 1000'
+	"$HUSK" --root "$ROOT" run -b "$B" c >"$T/out" </dev/null 3>&- &
+	pid=$!
+	wait_until grep -q up "$T/out"
+	kill -9 $pid
+	ended $pid 137
+	is running "$(state_of c)"
+	husk delete -f c
+}
+
+@test "two containers do not disturb each other" {
+	start_box a
+	start_box b
+	crash qemu a
+	is running "$(state_of b)"
+	is fine "$(husk exec b echo fine)"
+	husk delete a
+	husk delete -f b
+}

@@ -1,0 +1,220 @@
+# helpers.bash - what every end-to-end test uses.
+#
+# A test gets a directory of its own ($T) with the containers' state ($ROOT), the disks' directory
+# ($HUSK_DATA) and its bundles. When it ends, no process, mount, network namespace or file may be
+# left of it: teardown looks, and ends what is left by pid.
+#
+# Run the files with tests/run e2e: it makes bats the one that inherits orphans, so that they can
+# be found. Times in here are bounds of waits for events, never assertions.
+# shellcheck shell=bash
+
+bats_require_minimum_version 1.5.0
+TREE=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+HUSK=$TREE/build/husk
+PY=$TREE/tests/e2e
+WAIT_S=30
+exec {TICK}<> <(:) # never readable: read -t waits on it without a process
+
+# ---- processes
+
+# All descendants of process $1, zombies left out, one "pid args" a line.
+descendants() {
+	ps -eo pid=,ppid=,stat=,args= | awk -v top="$1" '
+		{ parent[$1] = $2; stat[$1] = $3; line[$1] = $0 }
+		END {
+			for (p in parent) {
+				for (q = p; q in parent && q != top; q = parent[q]) ;
+				if (q == top && p != top && stat[p] !~ /^Z/) {
+					sub(/^ *[0-9]+ +[0-9]+ +[^ ]+ +/, "", line[p])
+					print p, line[p]
+				}
+			}
+		}' | sort -n
+}
+
+# What runs below the reaper and is not bats itself: proxies, husk-vmm, QEMU, helpers of tests.
+ours() {
+	[[ ${HUSK_TEST_REAPER:-} ]] || return 0
+	descendants "$HUSK_TEST_REAPER" | grep -vE '(^[0-9]+ (bash .*)?(/usr)?(/bin|/libexec|/lib)?[^ ]*/bats|^[0-9]+ bash /[^ ]*/bats|bats-(exec|format|gather|preprocess)|^[0-9]+ (ps -eo|awk|sort|grep|cat$|tee ))'
+}
+
+alive() { [[ -e /proc/$1 ]] && ! grep -qs '^State:.*Z' "/proc/$1/status"; }
+gone() { ! alive "$1"; }
+
+# wait_until COMMAND...: until it succeeds, at most WAIT_S seconds.
+wait_until() {
+	local end=$((SECONDS + WAIT_S))
+	until "$@"; do
+		if ((SECONDS >= end)); then
+			echo "waited in vain for: $*" >&2
+			return 1
+		fi
+		read -rt 0.02 -u "$TICK" || :
+	done
+}
+
+# ---- the private directory
+
+# For setup_file: rootfs and template of config.json that bundles are made of.
+make_base() {
+	export BASE=$BATS_FILE_TMPDIR
+	export SPEC=$BASE/config.json ROOTFS=$BASE/rootfs
+	export HUSK_DATA=$BASE/data ROOT=$BASE/root BEFORE
+	mkdir -p "$HUSK_DATA"
+	busybox_root "$ROOTFS"
+	"$HUSK" spec --bundle "$BASE"
+	BEFORE=$(ours | cut -d' ' -f1)
+	HOST_BEFORE=$(host_things)
+	T=$BASE
+}
+
+busybox_root() {
+	mkdir -p "$1"/{bin,etc,proc,sys,dev,tmp,root,home/user}
+	cp /bin/busybox "$1/bin/"
+	(cd "$1/bin" && for a in $(./busybox --list); do
+		[[ $a == busybox ]] || echo "$a"
+	done | xargs -n 1 ln -s busybox)
+	chmod 1777 "$1/tmp"
+	printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n' \
+		>"$1/etc/passwd"
+	printf 'root:x:0:\nuser:x:1000:\n' >"$1/etc/group"
+	chown 1000:1000 "$1/home/user"
+}
+
+# For setup: every test has containers of its own; those that setup_file made
+# are in $BASE/root.
+setup_test() {
+	T=$BATS_TEST_TMPDIR
+	ROOT=$T/root
+	BEFORE=$(ours | cut -d' ' -f1)
+	HOST_BEFORE=$(host_things)
+}
+
+# Mounts and named network namespaces of the host, and sockets of ours: what could be left behind.
+host_things() {
+	cut -d' ' -f5 /proc/self/mountinfo | sort
+	ls /run/netns 2>/dev/null
+	return 0
+}
+
+new_processes() {
+	ours | while read -r pid args; do
+		grep -qx "$pid" <<<"$BEFORE" || echo "$pid $args"
+	done
+}
+
+none_left() { [[ -z $(new_processes) ]]; }
+
+# Fails if something of this test is left, and ends it.
+check_nothing_left() {
+	local left status=0
+	WAIT_S=5 wait_until none_left 2>/dev/null || {
+		left=$(new_processes)
+		printf 'processes left:\n%s\n' "$(cut -c 1-120 <<<"$left")"
+		cut -d' ' -f1 <<<"$left" | xargs -r kill -9 2>/dev/null
+		status=1
+	}
+	diff <(echo "$HOST_BEFORE") <(host_things) || { echo "host changed" && status=1; }
+	if [[ -d $ROOT && -n $(ls -A "$ROOT") ]]; then
+		echo "left in --root: $(find "$ROOT" | tr '\n' ' ')"
+		status=1
+	fi
+	for d in "$ROOT"/*/; do
+		[[ -d $d ]] && husk delete --force "$(basename "$d")"
+	done
+	left=$(find "$HUSK_DATA" -mindepth 1 ! -name 'scratch-*.ext4' 2>/dev/null)
+	[[ -z $left ]] || { echo "left in the data directory: $left" && status=1; }
+	return $status
+}
+
+# ---- bundles and containers
+
+# bundle NAME [JQ-FILTER [ARG...]]: makes $T/NAME from the file's template and sets B to it. The
+# process has no terminal and a writable root; ARGs are its command.
+bundle() {
+	local filter=${2:-.}
+	B=$T/$1
+	shift $(($# < 2 ? $# : 2))
+	mkdir -p "$B"
+	cp -a "$ROOTFS" "$B/rootfs"
+	edit_spec "$SPEC" "$B/config.json" "$filter" "$@"
+}
+
+# edit_spec FROM TO FILTER [ARG...]
+edit_spec() {
+	local from=$1 to=$2 filter=$3
+	shift 3
+	jq ".process.terminal = false | .root.readonly = false
+		| if \$ARGS.positional == [] then . else .process.args = \$ARGS.positional end
+		| $filter" "$from" --args -- "$@" >"$to"
+}
+
+# With the file's --root.
+husk() { "$HUSK" --root "$ROOT" "$@"; }
+
+# run_in FILTER COMMAND...: runs it in a container of its own: output, stderr and status as bats
+# has them.
+run_in() {
+	local filter=$1
+	shift
+	bundle "c$((++N))" "$filter" "$@"
+	run --separate-stderr husk run -b "$B" "c-$BATS_TEST_NUMBER-$N" </dev/null
+}
+N=0
+
+# start_box ID [FILTER [ARG...]]: a container that runs (default: for ever), for exec.
+start_box() {
+	local id=$1 filter=${2:-.}
+	shift $(($# < 2 ? $# : 2))
+	(($#)) || set -- sh -c 'trap "exit 0" TERM; sleep 100000 & wait'
+	bundle "$id" "$filter" "$@"
+	husk run -d -b "$B" "$id" </dev/null >"$T/$id.out" 2>"$T/$id.err"
+}
+
+end_box() { husk delete --force "$1"; }
+
+state_of() { husk state "$1" | jq -r .status; }
+pid_of() { husk state "$1" | jq -r .pid; }
+is_stopped() { [[ $(state_of "$1") == stopped ]]; }
+is_running() { [[ $(state_of "$1") == running ]]; }
+
+# The container's husk-vmm, and its QEMU.
+vmm_of() { jq -r .vmm_pid "$ROOT/$1/state.json"; }
+qemu_of() { descendants "$(vmm_of "$1")" | awk '/qemu-system/ { print $1; exit }'; }
+
+# ---- assertions
+
+# is WANTED GOT
+is() {
+	[[ "$1" == "$2" ]] && return
+	printf 'wanted: %q\ngot:    %q\n' "$1" "$2"
+	return 1
+}
+
+has() {
+	[[ "$2" == *"$1"* ]] && return
+	printf 'wanted a text with: %q\ngot: %q\n' "$1" "${2:0:3000}"
+	return 1
+}
+
+status_is() {
+	[[ $status == "$1" ]] && return
+	printf 'wanted status %s, got %s\nstdout: %s\nstderr: %s\n' "$1" "$status" "${output:0:2000}" "${stderr:0:2000}"
+	return 1
+}
+
+# ended PID STATUS: the background job ends so.
+ended() {
+	wait_until gone "$1"
+	wait "$1" && status=0 || status=$?
+	is "$2" "$status"
+}
+
+# The whole of stderr is this one line.
+one_error() {
+	status_is "${2:-1}" && is "husk: error: $1" "$stderr"
+}
+
+# ---- a pty (pty.py's script on stdin)
+
+on_pty() { python3 "$PY/pty.py" "$@"; }
