@@ -297,7 +297,7 @@ void control_fail(struct control_call *call, const struct error *e)
 	control_answer(call, &w, -1);
 }
 
-void control_event(struct control *c, const char *name, const char *why, const char *console)
+bool control_event(struct control *c, const char *name, const char *why, const char *console)
 {
 	cleanup_jsonw struct jsonw w = {0};
 	struct client *cl = c->clients;
@@ -307,7 +307,7 @@ void control_event(struct control *c, const char *name, const char *why, const c
 	while (cl && !(cl->boot && !cl->dead))
 		cl = cl->next;
 	if (!cl || jsonw_init(&w, false, NULL) < 0)
-		return;
+		return false;
 	jsonw_obj(&w);
 	jsonw_kstr(&w, "event", name);
 	if (why)
@@ -318,6 +318,7 @@ void control_event(struct control *c, const char *name, const char *why, const c
 	text = jsonw_finish(&w, &len, NULL);
 	if (text)
 		queue(cl, text, len, -1);
+	return text != NULL;
 }
 
 /* ---- requests */

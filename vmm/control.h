@@ -43,8 +43,9 @@ void control_answer(struct control_call *call, struct jsonw *w, int fd);
 void control_ok(struct control_call *call);
 void control_fail(struct control_call *call, const struct error *e);
 
-/* Sends {"event":name} to the boot client, with why and console unless they are NULL. */
-void control_event(struct control *c, const char *name, const char *why, const char *console);
+/* Sends {"event":name} to the boot client, with why and console unless they are NULL. False when
+ * there is no boot client any more. */
+bool control_event(struct control *c, const char *name, const char *why, const char *console);
 
 /* Waits at most `ms` until all answers and events are out. For the end of the process. */
 void control_flush(struct control *c, unsigned ms);

@@ -85,14 +85,12 @@ static void on_ended(void *arg, const char *why)
 	struct error e = ERROR_INIT;
 
 	error_set(&e, "%s", why);
-	if (s->state == STARTING)
-		log_error("the machine could not be started: %s", e.msg);
-	else
-		log_info("the machine ended: %s", e.msg);
 	if (s->start_call)
 		control_fail(s->start_call, &e);
 	s->start_call = NULL;
-	control_event(s->control, "ended", e.msg, engine_console_tail(s->engine));
+	/* Told once: by whoever made the sandbox while it still listens, and here afterwards. */
+	if (!control_event(s->control, "ended", e.msg, engine_console_tail(s->engine)))
+		log_info("the machine ended: %s", e.msg);
 	over(s, 1);
 }
 
@@ -167,7 +165,6 @@ static void op_start(struct sandbox *s, struct control_call *call, const struct 
 		s->start_call = call;
 		return;
 	}
-	log_error("the machine could not be started: %s", e.msg);
 	control_fail(call, &e);
 	over(s, 1);
 }
