@@ -67,11 +67,14 @@
  *   console, quiet, loglevel: the last words of a guest that cannot boot, and no others.
  *   panic=-1 reboot=t: a guest that panics resets at once, by the way QEMU does soonest.
  *   noreplace-smp: leaves kernel text as it is, which would have to be translated again.
+ *   dummy.numdummies=0: no network interface but those that the container is given.
  * Not mitigations=off, though it would be right here: they guard against what a processor does
  * speculatively, which an emulated one does not do on the guest's behalf. Our kernel has none of
  * them. With a TSC of known frequency the guest needs neither a PIT nor a watchdog over its clock.
  */
-#define CMDLINE "console=ttyS0 quiet loglevel=1 panic=-1 reboot=t noreplace-smp rcupdate.rcu_expedited=1"
+#define CMDLINE                                                                                    \
+	"console=ttyS0 quiet loglevel=1 panic=-1 reboot=t noreplace-smp rcupdate.rcu_expedited=1 " \
+	"dummy.numdummies=0"
 #define CMDLINE_TSC " tsc=reliable tsc_early_khz=%llu"
 
 struct engine {
