@@ -28,12 +28,12 @@ setup_file() {
 			memory: {limit: 67108864}, pids: {limit: 40},
 			cpu: {quota: 50000, period: 100000, shares: 512}, unified: {"memory.high": "60000000"}}
 		| .linux.seccomp = {defaultAction: "SCMP_ACT_ALLOW", architectures: ["SCMP_ARCH_X86_64"], syscalls: [
-			{names: ["swapon"], action: "SCMP_ACT_ERRNO", errnoRet: 18},
+			{names: ["sethostname"], action: "SCMP_ACT_ERRNO", errnoRet: 18},
 			{names: ["chroot"], action: "SCMP_ACT_KILL_PROCESS"},
 			{names: ["kill"], action: "SCMP_ACT_ERRNO", errnoRet: 3,
 				args: [{index: 1, value: 12, op: "SCMP_CMP_EQ"}]}]}' \
-		sh -c 'cat /proc/self/status; ulimit -n; ulimit -Hn; umask; id -G; echo "<$GREETING>"; pwd
-			cat /proc/self/oom_score_adj; echo end; trap "exit 0" TERM; sleep 100000 & wait'
+		sh -c 'while read l; do echo "$l"; done </proc/self/status; ulimit -n; ulimit -Hn; umask; id -G; echo "<$GREETING>"; pwd
+			cat /proc/self/oom_score_adj; echo end; trap "exit 0" TERM; while :; do sleep 100000 & wait; done'
 	mkdir -p "$B"/rootfs/{secret,frozen}
 	touch "$B"/rootfs/{secret/x,frozen/y,etc/shadow}
 	husk delete -f box
@@ -64,7 +64,8 @@ said() { grep -E "$1" "$BASE/box.out" | xargs; }
 	is "CapInh: 0000000000000020 CapPrm: 0000000008200021 CapEff: 0000000008200021 CapBnd: 0000000008200021 CapAmb: 0000000000000020" "$(said '^Cap')"
 	is "NoNewPrivs: 1" "$(said ^NoNewPrivs)"
 	is "Seccomp: 2" "$(said '^Seccomp:')"
-	is "SigBlk: 0000000000000000 SigIgn: 0000000000000000" "$(said '^Sig(Blk|Ign)')"
+	# (The shell itself ignores SIGQUIT.)
+	is "SigBlk: 0000000000000000" "$(said '^SigBlk')"
 	is "NSpid: 1" "$(said ^NSpid)"
 	is "123 456 0077 0 5 77 <hello  world> /made/by/husk -321 end" \
 		"$(sed -n '/^nonvoluntary/,$p' "$BASE/box.out" | tail -n +2 | xargs -d '\n')"
@@ -77,6 +78,11 @@ said() { grep -E "$1" "$BASE/box.out" | xargs; }
 		"$(in_box 'grep -E "Cap(Eff|Bnd)|Seccomp:" /proc/self/status' | xargs)"
 }
 
+@test "signals have their default dispositions" {
+	is "SigBlk: 0000000000000000 SigIgn: 0000000000000000 SigCgt: 0000000000000000" \
+		"$(husk exec box grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status | xargs)"
+}
+
 @test "host name, domain name, sysctls" {
 	is "inside example.org 1 12345678 77" "$(in_box 'hostname; cat /proc/sys/kernel/domainname \
 		/proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax /proc/sys/fs/mqueue/msg_max' | xargs)"
@@ -84,7 +90,7 @@ said() { grep -E "$1" "$BASE/box.out" | xargs; }
 
 @test "namespaces: own pids, ipc, mounts; nothing of the guest around it" {
 	is "" "$(in_box 'ls /proc | grep -E "^[0-9]+$" | while read p; do cat /proc/$p/comm 2>/dev/null; done' | grep -vE '^(sh|sleep|ls|grep|cat)$')"
-	is 0 "$(in_box 'ipcs -m | grep -c 0x')"
+	is 1 "$(in_box 'cat /proc/sysvipc/shm' | wc -l)"
 	is "0::/" "$(in_box 'cat /proc/self/cgroup')"
 	is "lo" "$(in_box 'ls /sys/class/net')"
 	# No mount but those of the configuration.
@@ -108,7 +114,7 @@ said() { grep -E "$1" "$BASE/box.out" | xargs; }
 		stat -c "%F %t:%T" /dev/$d; done' | sed 's/character special file/c/' | xargs)"
 	is "666 0:0 660 0:5 1:3 640 fifo" "$(in_box 'stat -c "%a %u:%g" /dev/null; stat -c "%a %u:%g %t:%T" /dev/other-null;
 		stat -c "%a %F" /dev/a/fifo' | xargs)"
-	is "/proc/self/fd /proc/self/fd/0 pts/ptmx" "$(in_box 'readlink /dev/fd /dev/stdin /dev/ptmx' | xargs)"
+	is "/proc/self/fd /proc/self/fd/0 pts/ptmx" "$(in_box 'for l in fd stdin ptmx; do readlink /dev/$l; done' | xargs)"
 	is "" "$(in_box 'cd /dev; ls | grep -vxE "a|core|fd|full|mqueue|null|other-null|ptmx|pts|random|shm|stderr|stdin|stdout|tty|urandom|zero|console"')"
 	is "4" "$(in_box 'head -c 4 /dev/zero >/dev/other-null; head -c 4 /dev/urandom | wc -c')"
 }
@@ -121,7 +127,7 @@ said() { grep -E "$1" "$BASE/box.out" | xargs; }
 
 @test "mounts have their options" {
 	is "711" "$(in_box 'stat -c %a /small')"
-	run in_box 'head -c 2000000 /dev/zero >/small/big'
+	run in_box 'dd if=/dev/zero of=/small/big bs=1M count=2'
 	has "No space left on device" "$output"
 	run in_box 'cp /bin/busybox /small/ 2>/dev/null; rm -f /small/big; echo "#!/bin/sh" >/small/x; chmod 755 /small/x; /small/x'
 	has "Permission denied" "$output"
@@ -132,7 +138,7 @@ said() { grep -E "$1" "$BASE/box.out" | xargs; }
 }
 
 @test "seccomp: error, kill, and by argument" {
-	run in_box 'swapon /tmp/x'
+	run in_box 'hostname other'
 	has "Invalid cross-device link" "$output"
 	run in_box 'chroot /'
 	status_is 159
@@ -141,11 +147,12 @@ said() { grep -E "$1" "$BASE/box.out" | xargs; }
 }
 
 @test "cgroup limits" {
-	is "67108864 60000000 40 50000 100000 20" "$(in_box 'cd /sys/fs/cgroup; cat memory.max memory.high pids.max cpu.max cpu.weight' | xargs)" ||
-		has "67108864" "$(in_box 'cat /sys/fs/cgroup/memory.max')"
+	# memory.high in whole pages; 512 shares are weight 59, as with runc since 1.3.
+	is "67108864 59998208 40 50000 100000 59" \
+		"$(in_box 'cd /sys/fs/cgroup; cat memory.max memory.high pids.max cpu.max cpu.weight' | xargs)"
 	run in_box 'for i in $(seq 60); do sleep 20 & done; wait'
 	has "an't fork" "$output"
-	in_box 'kill $(ps -o pid,args | grep "[s]leep 20$" | sed "s/^ *//" | cut -d" " -f1) 2>/dev/null; true'
+	husk exec box killall sleep
 }
 
 @test "PID 1 reaps nobody else's children: the agent takes orphans of exec'ed processes" {
@@ -154,9 +161,12 @@ said() { grep -E "$1" "$BASE/box.out" | xargs; }
 	wait_until no_zombies || skip "orphans belong to the container's PID 1, a shell that does not reap"
 }
 
+# For a test with a container of its own.
+own_root() { export ROOT=$T/root; }
+
 @test "a user namespace" {
-	ROOT=$T/root
-	bundle u '.linux.namespaces += [{type: "user"}]
+	own_root
+	bundle u '.process.capabilities |= map_values(. + ["CAP_CHOWN"]) | .linux.namespaces += [{type: "user"}]
 		| .linux.uidMappings = [{containerID: 0, hostID: 100000, size: 65536}]
 		| .linux.gidMappings = [{containerID: 0, hostID: 200000, size: 65536}]' \
 		sh -c 'id -u; cat /proc/self/uid_map /proc/self/gid_map; touch /x && chown 5:6 /x && stat -c "%u:%g" /x
@@ -168,26 +178,26 @@ said() { grep -E "$1" "$BASE/box.out" | xargs; }
 }
 
 @test "a time namespace with offsets" {
-	ROOT=$T/root
+	own_root
 	run_in '.linux.namespaces += [{type: "time"}] | .linux.timeOffsets = {boottime: {secs: 1000000}, monotonic: {secs: 1000000}}' \
 		cut -d. -f1 /proc/uptime
 	status_is 0
-	((output > 1000000))
+	((output >= 1000000))
 	check_nothing_left
 }
 
 @test "without namespaces of its own for pid and ipc, a container sees the guest's: never the host's" {
-	ROOT=$T/root
+	own_root
 	run_in '.linux.namespaces |= map(select(.type != "pid" and .type != "ipc"))' \
 		sh -c 'cat /proc/1/comm; test $$ -gt 1 && echo not 1'
 	status_is 0
-	is "husk-agent not 1" "$(xargs <<<"$output")"
+	is "init not 1" "$(xargs <<<"$output")"
 	check_nothing_left
 }
 
 @test "several CPUs when the quota says so" {
 	(($(nproc) > 1)) || skip "one CPU"
-	ROOT=$T/root
+	own_root
 	run_in '.linux.resources.cpu = {quota: 200000, period: 100000}' nproc
 	is 2 "$output"
 	run_in . nproc
@@ -196,14 +206,16 @@ said() { grep -E "$1" "$BASE/box.out" | xargs; }
 }
 
 @test "a network namespace with an interface is refused by name, not run without it" {
-	ROOT=$T/root
-	ip=$(command -v ip) || skip "no ip command"
-	"$ip" netns add "husk-test-$$"
-	"$ip" -n "husk-test-$$" link add veth0 type veth peer name veth1
-	"$ip" -n "husk-test-$$" link set veth0 up
-	bundle c '(.linux.namespaces[] | select(.type == "network")).path = "/run/netns/husk-test-'$$'"' true
+	own_root
+	unshare --net sleep 1000 3>&- &
+	local holder=$!
+	own_netns() { [[ $(readlink /proc/$holder/ns/net) != $(readlink /proc/self/ns/net) ]]; }
+	wait_until own_netns
+	nsenter -t $holder --net ip link add veth0 type veth peer name veth1
+	nsenter -t $holder --net ip link set veth0 up
+	bundle c '(.linux.namespaces[] | select(.type == "network")).path = "/proc/'$holder'/ns/net"' true
 	run --separate-stderr husk run -b "$B" c </dev/null
-	"$ip" netns del "husk-test-$$"
+	kill $holder
 	status_is 1
 	has "veth0" "$stderr"
 	check_nothing_left
