@@ -18,9 +18,8 @@ tty_bundle() {
 		raw
 		send echo $((6*7)) typed\n
 		expect 42 typed
-		send sleep 1000\n
-		expect sleep 1000
-		run sleep 0
+		send sh -c 'echo run''ning; exec sleep 1000'\n
+		expect running
 		send \x03
 		expect ^C
 		expect # 
@@ -39,15 +38,15 @@ tty_bundle() {
 
 @test "the size of the terminal, and its changes" {
 	tty_bundle sh -c 'trap "echo new: \$(stty size)" WINCH; echo size: $(stty size); while :; do sleep 0.1; done'
-	on_pty --size 132x43 "$HUSK" --root "$ROOT" run -b "$B" c <<-'S'
+	on_pty --size 132x43 "$HUSK" --root "$ROOT" run -b "$B" c <<-S
 		expect size: 43 132
 		resize 61 17
 		expect new: 17 61
 		resize 200 50
 		expect new: 50 200
-		kill SIGKILL
+		run $HUSK --root $ROOT delete --force c
+		exit 137
 	S
-	husk delete --force c
 }
 
 @test "colours and other escape sequences pass unchanged" {

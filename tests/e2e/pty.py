@@ -75,7 +75,10 @@ class Talk:
         lsock.bind(path)
         lsock.listen(1)
         lsock.settimeout(BOUND)
-        p = subprocess.run(argv, stdin=subprocess.DEVNULL, timeout=BOUND)
+        # Read to its end: nothing that stays behind may hold the command's output open.
+        p = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, timeout=BOUND)
+        self.seen = p.stdout
         if p.returncode != 0:
             raise Failure("%s ended with %d" % (argv, p.returncode))
         conn, _ = lsock.accept()
