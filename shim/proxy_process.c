@@ -259,11 +259,18 @@ static int await_commit(void)
 /* The terminal: one of our own whose master goes to the console socket, or the caller's. */
 static int setup_terminal(struct orders *o, bool have_socket, struct error *err)
 {
-	if (have_socket)
-		o->job.tty_fd = console_make(FD_CONSOLE, o->width, o->height, err);
-	else
+	if (!have_socket) {
 		o->job.tty_fd = STDIN_FILENO;
-	return o->job.tty_fd < 0 ? -1 : 0;
+		return 0;
+	}
+	o->job.tty_fd = console_make(FD_CONSOLE, o->width, o->height, err);
+	if (o->job.tty_fd < 0)
+		return -1;
+	/* Callers read the output of `create` until all its writers have closed it. */
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (dup2(o->job.tty_fd, fd) < 0)
+			return error_errno(err, "stdio on the terminal");
+	return 0;
 }
 
 /* Where `husk ps` finds the host pid of an exec'ed process. */
