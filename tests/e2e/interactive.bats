@@ -25,8 +25,9 @@ tty_bundle() {
 		expect # 
 		send echo status $?\n
 		expect status 130
-		send cat\n
-		expect cat
+		expect # 
+		send sh -c 'echo cat''ting; exec cat'\n
+		expect catting
 		send echoed\n
 		expect-re echoed.*echoed
 		send \x04
