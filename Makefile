@@ -21,12 +21,12 @@ COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 # ---- the one list of packages that the build, the demo and every test need (Debian 12)
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libseccomp-dev libyajl-dev libcap-dev libmnl-dev \
-	linux-source-6.12 flex bison bc libelf-dev xz-utils cpio
-PACKAGES_RUN := qemu-system-x86 seabios erofs-utils e2fsprogs busybox-static virtiofsd-or-qemu
-PACKAGES_TEST := libcmocka-dev bats clang llvm clang-format clang-tidy cppcheck shellcheck jq \
-	tmux strace debootstrap runc crun containerd umoci skopeo python3 procps util-linux git \
-	ca-certificates
-PACKAGES := $(PACKAGES_BUILD) $(filter-out virtiofsd-or-qemu,$(PACKAGES_RUN)) $(PACKAGES_TEST)
+	linux-source-6.12 flex bison bc libelf-dev xz-utils patch perl cpio git
+PACKAGES_RUN := qemu-system-x86 erofs-utils e2fsprogs busybox-static
+PACKAGES_TEST := libcmocka-dev bats clang libclang-rt-dev llvm clang-format clang-tidy cppcheck \
+	shellcheck jq tmux debootstrap runc crun containerd umoci skopeo python3 procps util-linux \
+	iproute2 ca-certificates
+PACKAGES := $(PACKAGES_BUILD) $(PACKAGES_RUN) $(PACKAGES_TEST)
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wformat=2 \
 	-Wno-format-nonliteral -Wpointer-arith -Wundef -Wcast-align -Wwrite-strings -Winit-self \
