@@ -7,6 +7,7 @@
 #include "shim/verbs.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 
 static const struct verb verbs[] = {
@@ -113,6 +114,19 @@ static int run_verb(const struct globals *g, int argc, char **argv, struct error
 	return error_kind(err, ERR_USAGE, "unknown command \"%s\": see 'husk --help'", argv[0]);
 }
 
+/* What a caller may have left out. Without 0, 1 and 2 the first files that we open would be taken
+ * for them; with SIGCHLD ignored, which is inherited, nobody would learn how a child ended. */
+static void complete_start(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	close_fd(&fd);
+	signal(SIGCHLD, SIG_DFL);
+}
+
 int main(int argc, char **argv)
 {
 	struct globals g = {
@@ -134,6 +148,7 @@ int main(int argc, char **argv)
 	struct error err = ERROR_INIT;
 	int first, r;
 
+	complete_start();
 	if (proxy_requested())
 		return proxy_main();
 	first = options_parse(argc - 1, argv + 1, defs, "husk", &err);
@@ -148,6 +163,8 @@ int main(int argc, char **argv)
 	r = first < 0 || setup_log(&g, &err) < 0
 		    ? -1
 		    : run_verb(&g, argc - 1 - first, argv + 1 + first, &err);
+	if (r >= 0 && (ferror(stdout) || fflush(stdout) != 0))
+		r = error_errno(&err, "write to standard output");
 	if (r >= 0)
 		return r;
 	report(&g, &err);
