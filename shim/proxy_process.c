@@ -49,18 +49,18 @@ bool proxy_requested(void)
 
 /* ---- the maker's side */
 
-static int enter_netns(void *arg)
+static int enter_netns(void *arg, struct error *err)
 {
 	const struct proxy_spawn *s = arg;
 	char path[64];
 
 	if (s->join_netns_pid > 0) {
 		snprintf(path, sizeof(path), "/proc/%d/ns/net", s->join_netns_pid);
-		return netns_join(path, NULL);
+		return netns_join(path, err);
 	}
 	if (s->netns)
-		return netns_join(s->netns, NULL);
-	return s->new_netns ? netns_new(NULL) : 0;
+		return netns_join(s->netns, err);
+	return s->new_netns ? netns_new(err) : 0;
 }
 
 static char **proxy_env(void)
@@ -113,8 +113,7 @@ int proxy_start(const struct proxy_spawn *s, struct proxy *p, struct error *err)
 	if (p->pid < 0) {
 		close_fd(&p->link);
 		p->pid = 0;
-		return error_wrap(err, "start the proxy (network namespace %s)",
-				  s->netns ? s->netns : "new");
+		return error_wrap(err, "start the proxy");
 	}
 	return 0;
 }

@@ -15,26 +15,28 @@
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
 
+#define WAIT_US 3600000000u /* of one poll(2), whose milliseconds are an int */
+
 /* Moves the wanted fds to 0..n-1. Sources are first lifted above every target. */
-static int place_fds(const struct spawn *s)
+static int place_fds(const struct spawn *s, struct error *err)
 {
 	int tmp[16];
 
-	if (s->nfds > ARRAY_LEN(tmp)) {
-		errno = EMFILE;
-		return -1;
-	}
+	if (s->nfds > ARRAY_LEN(tmp))
+		return error_set(err, "too many descriptors for %s", s->path);
 	for (unsigned i = 0; i < s->nfds; i++) {
 		int fd = s->fds[i] >= 0 ? s->fds[i] : open("/dev/null", O_RDWR | O_CLOEXEC);
 
 		tmp[i] = fcntl(fd, F_DUPFD_CLOEXEC, 64);
 		if (tmp[i] < 0)
-			return -1;
+			return error_errno(err, "descriptors for %s", s->path);
 	}
 	for (unsigned i = 0; i < s->nfds; i++)
 		if (dup2(tmp[i], (int)i) < 0)
-			return -1;
-	return syscall(SYS_close_range, s->nfds, ~0U, CLOSE_RANGE_CLOEXEC) < 0 ? -1 : 0;
+			return error_errno(err, "descriptors for %s", s->path);
+	if (syscall(SYS_close_range, s->nfds, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+		return error_errno(err, "close_range");
+	return 0;
 }
 
 static void reset_signals(void)
@@ -47,10 +49,26 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* In the child: never returns. Writes errno to `report` (CLOEXEC) on failure. */
+/* Ends in execve, or returns with the error. */
+static void become(const struct spawn *s, struct error *err)
+{
+	if (s->new_session)
+		setsid();
+	if (s->cwd && chdir(s->cwd) < 0) {
+		error_errno(err, "chdir %s", s->cwd);
+		return;
+	}
+	if ((s->prepare && s->prepare(s->arg, err) < 0) || place_fds(s, err) < 0)
+		return;
+	reset_signals();
+	execve(s->path, s->argv, s->envp ? s->envp : environ);
+	error_errno(err, "exec %s", s->path);
+}
+
+/* In the child: never returns. Writes the error to `report` (CLOEXEC) on failure. */
 static void run_child(const struct spawn *s, int report, pid_t parent)
 {
-	int saved;
+	struct error err = ERROR_INIT;
 
 	if (s->die_with_parent) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -59,19 +77,9 @@ static void run_child(const struct spawn *s, int report, pid_t parent)
 	}
 	/* Out of the way of 0..n-1; CLOEXEC closes it at a successful exec. */
 	report = fcntl(report, F_DUPFD_CLOEXEC, 128);
-	if (s->new_session)
-		setsid();
-	if (s->cwd && chdir(s->cwd) < 0)
-		goto fail;
-	if (s->prepare && s->prepare(s->arg) < 0)
-		goto fail;
-	if (place_fds(s) < 0)
-		goto fail;
-	reset_signals();
-	execve(s->path, s->argv, s->envp ? s->envp : environ);
-fail:
-	saved = errno;
-	if (write(report, &saved, sizeof(saved)) < 0)
+	become(s, &err);
+	/* Less than PIPE_BUF: written and read in one piece. */
+	if (write(report, &err, sizeof(err)) < 0)
 		_exit(127);
 	_exit(127);
 }
@@ -80,7 +88,8 @@ pid_t spawn_process(const struct spawn *s, struct error *err)
 {
 	cleanup_close int rd = -1;
 	pid_t pid, self = getpid();
-	int p[2], child_errno = 0;
+	struct error why;
+	int p[2];
 	ssize_t n;
 
 	if (pipe2(p, O_CLOEXEC) < 0)
@@ -93,14 +102,14 @@ pid_t spawn_process(const struct spawn *s, struct error *err)
 	if (pid < 0)
 		return error_errno(err, "fork");
 	do
-		n = read(rd, &child_errno, sizeof(child_errno));
+		n = read(rd, &why, sizeof(why));
 	while (n < 0 && errno == EINTR);
-	if (n == sizeof(child_errno)) {
-		waitpid(pid, NULL, 0);
-		errno = child_errno;
-		return error_errno(err, "exec %s", s->path);
-	}
-	return pid;
+	if (n != sizeof(why))
+		return pid;
+	waitpid(pid, NULL, 0);
+	if (err)
+		*err = why;
+	return -1;
 }
 
 int spawn_wait(pid_t pid, int intr_fd, uint64_t deadline_us, int *status, struct error *err)
@@ -110,29 +119,27 @@ int spawn_wait(pid_t pid, int intr_fd, uint64_t deadline_us, int *status, struct
 
 	if (pidfd < 0)
 		return error_errno(err, "pidfd_open");
-	for (;;) {
+	while (r == 0) {
 		struct pollfd p[2] = {{.fd = pidfd, .events = POLLIN},
 				      {.fd = intr_fd, .events = POLLIN}};
 		uint64_t now = now_us();
-		int ms = -1;
+		uint64_t us =
+			deadline_us && deadline_us - now < WAIT_US ? deadline_us - now : WAIT_US;
 
-		if (deadline_us)
-			ms = now >= deadline_us ? 0 : (int)((deadline_us - now + 999) / 1000);
-		r = poll(p, intr_fd >= 0 ? 2 : 1, ms);
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r > 0 && p[0].revents)
-			break;
-		if (r > 0)
-			r = error_kind(err, ERR_INTERRUPTED, "interrupted by a signal");
-		else
+		if (deadline_us && now >= deadline_us)
 			r = error_kind(err, ERR_TIMEOUT, "not finished in time");
-		kill(pid, SIGKILL);
-		break;
+		else if (poll(p, intr_fd >= 0 ? 2 : 1, (int)((us + 999) / 1000)) <= 0)
+			continue;
+		else if (p[0].revents)
+			break;
+		else
+			r = error_kind(err, ERR_INTERRUPTED, "interrupted by a signal");
 	}
+	if (r < 0)
+		kill(pid, SIGKILL);
 	while (waitpid(pid, status, 0) < 0 && errno == EINTR)
 		;
-	return r < 0 ? -1 : 0;
+	return r;
 }
 
 int interrupt_fd(struct error *err)

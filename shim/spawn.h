@@ -20,14 +20,14 @@ struct spawn {
 	const char *cwd; /* NULL: as it is */
 	bool new_session;
 	bool die_with_parent; /* SIGKILL when the calling thread ends */
-	/* Runs in the child before the exec; a negative return ends it (exit 127).
-	 * Async-signal-safe calls only matter little: husk has one thread when it spawns. */
-	int (*prepare)(void *arg);
+	/* Runs in the child before the exec; its error is spawn_process()'s. It may do anything:
+	 * husk has one thread when it spawns. */
+	int (*prepare)(void *arg, struct error *err);
 	void *arg;
 };
 
 /* Starts it with an empty signal mask and default dispositions. Returns the pid once the exec has
- * succeeded; its failure is the error. */
+ * succeeded; what failed before or at it is the error. */
 pid_t spawn_process(const struct spawn *s, struct error *err);
 
 /* Waits for `pid` (a child) until `deadline_us` (0: none) or until intr_fd is readable. Stores the
