@@ -162,8 +162,7 @@ static int run_foreground(struct running *r)
 				.process = r->made.process,
 				.agent_sock = steal_fd(&r->agent.sock),
 				.dirfd = r->d->fd,
-				.tty_fd = r->p->terminal ? STDIN_FILENO : -1,
-				.intr = -1};
+				.tty_fd = r->p->terminal ? STDIN_FILENO : -1};
 	int status;
 
 	memcpy(job.streams, r->streams, sizeof(job.streams));

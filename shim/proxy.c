@@ -1,14 +1,16 @@
 /*
  * The proxy's work, in its own process (proxy_process.c) or in a foreground `husk exec`.
  *
- * The main thread waits on three things: signals, which become `kill` requests (SIGWINCH becomes
- * `resize`); the agent's connection, where the answer to `wait` is the end of the process and the
- * end of the connection is the end of the VM; and `intr`. Each stdio stream is moved by a relay
- * thread. At the end the output relays are joined, so that everything the process wrote has been
- * handed on before the status is known to anybody.
+ * The main thread waits on two things: signals, which become `kill` requests (SIGWINCH becomes
+ * `resize`), and the agent's connection, where the answer to `wait` is the end of the process and
+ * the end of the connection is the end of the VM. Each stdio stream is moved by a relay thread.
+ * At the end the output relays are joined, so that everything the process wrote has been handed on
+ * before the status is known to anybody. If the end came any other way than by the agent's answer,
+ * nobody would end the streams: then they are shut down, and what has come is handed on.
  */
 #include "shim/proxy.h"
 #include "lib/cleanup.h"
+#include "lib/file.h"
 #include "lib/frame.h"
 #include "lib/log.h"
 #include "shim/relay.h"
@@ -18,6 +20,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 
 #define STATUS_VM_GONE (128 + SIGKILL)
 
@@ -40,7 +43,7 @@ static bool forwarded(int sig)
 	}
 }
 
-static int signal_fd(void)
+static sigset_t forwarded_set(void)
 {
 	sigset_t set;
 
@@ -48,8 +51,21 @@ static int signal_fd(void)
 	for (int s = 1; s <= SIGRTMAX; s++)
 		if (forwarded(s))
 			sigaddset(&set, s);
+	return set;
+}
+
+void proxy_hold_signals(void)
+{
+	sigset_t set = forwarded_set();
+
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+}
+
+static int signal_fd(void)
+{
+	sigset_t set = forwarded_set();
+
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
@@ -73,68 +89,67 @@ static void handle_signals(int sfd, struct agent_client *a, const struct proxy_j
 	}
 }
 
-/* Takes what the agent sent. True when the process (or the VM) has ended: *status is set. */
-static bool handle_agent(struct frame_buf *in, int sock, int64_t wait_seq, int *status)
+/* Takes what the agent sent. Returns 0 while the process runs, 1 when it has ended with *status, -1
+ * when nothing more can be known of it. */
+static int handle_agent(struct frame_buf *in, int sock, int64_t wait_seq, int *status)
 {
 	struct error err = ERROR_INIT;
 	char *text;
 	size_t len;
 
-	*status = STATUS_VM_GONE;
 	if (frame_buf_fill(in, sock, &err) < 0) {
 		log_error("the VM ended: %s", err.msg);
-		return true;
+		return -1;
 	}
 	while (frame_buf_next(in, &text, &len, &err) > 0) {
 		struct agent_msg m;
-		bool mine;
 
-		if (agent_msg_parse(text, len, &m, &err) < 0) {
-			log_error("%s", err.msg);
-			return true;
-		}
+		if (agent_msg_parse(text, len, &m, &err) < 0)
+			break;
 		frame_buf_done(in);
-		mine = m.seq == wait_seq;
-		if (mine && m.failed)
-			log_error("%s", m.error.msg);
-		else if (mine && m.has_status)
+		if (m.seq == wait_seq && m.has_status) {
 			*status = m.status;
+			agent_msg_free(&m);
+			return 1;
+		}
+		if (m.seq == wait_seq)
+			error_set(&err, "%s", m.failed ? m.error.msg : "no status of the process");
 		agent_msg_free(&m);
-		if (mine)
-			return true;
+		if (err.msg[0])
+			break;
 	}
-	return err.msg[0] != '\0';
+	if (!err.msg[0])
+		return 0;
+	log_error("%s", err.msg);
+	return -1;
 }
 
-/* Waits for the end of the process. */
-static int watch(struct agent_client *a, const struct proxy_job *job, int sfd)
+/* Waits for the end of the process. False when it can never be known. */
+static bool watch(struct agent_client *a, const struct proxy_job *job, int sfd, int *status)
 {
 	struct frame_buf in = {0};
 	struct error err = ERROR_INIT;
 	int64_t wait_seq;
-	int status = STATUS_VM_GONE;
+	int r = 0;
 
 	if (agent_send_wait(a, job->container, job->process, &wait_seq, &err) < 0) {
 		log_error("%s", err.msg);
-		return status;
+		return false;
 	}
 	send_size(a, job);
-	for (;;) {
-		struct pollfd p[3] = {{.fd = a->sock, .events = POLLIN},
-				      {.fd = sfd, .events = POLLIN},
-				      {.fd = job->intr, .events = POLLIN}};
+	while (r == 0) {
+		struct pollfd p[2] = {{.fd = a->sock, .events = POLLIN},
+				      {.fd = sfd, .events = POLLIN}};
 
-		if (poll(p, job->intr >= 0 ? 3 : 2, -1) < 0)
+		if (poll(p, 2, -1) < 0)
 			continue;
 		if (p[1].revents)
 			handle_signals(sfd, a, job);
-		if (p[0].revents && handle_agent(&in, a->sock, wait_seq, &status))
-			break;
-		if (job->intr >= 0 && p[2].revents)
-			break;
+		if (p[0].revents)
+			r = handle_agent(&in, a->sock, wait_seq, status);
 	}
 	frame_buf_free(&in);
-	return status;
+	return r > 0;
 }
 
 static int start_relays(struct proxy_job *job, struct relay *in, struct relay out[2],
@@ -142,6 +157,10 @@ static int start_relays(struct proxy_job *job, struct relay *in, struct relay ou
 {
 	int console = job->streams[STREAM_CONSOLE];
 
+	/* splice(2) to a socket that blocks may wait with the pipe's lock held, see relay.c */
+	for (unsigned i = 0; i < STREAMS; i++)
+		if (job->streams[i] >= 0)
+			set_nonblock(job->streams[i], true);
 	if (console >= 0) {
 		int tty_in = job->tty_fd >= 0 ? job->tty_fd : STDIN_FILENO;
 		int tty_out = job->tty_fd > STDERR_FILENO ? job->tty_fd : STDOUT_FILENO;
@@ -163,35 +182,42 @@ static int start_relays(struct proxy_job *job, struct relay *in, struct relay ou
 	return 0;
 }
 
-static void end_vm(const struct proxy_job *job)
+/* The agent kills the process; the streams end when what has come has been read. */
+static void abandon(struct agent_client *a, const struct proxy_job *job)
 {
-	cleanup_vmm struct vmm_client vmm = {.sock = -1};
-
-	if (vmm_connect(job->dirfd, &vmm, NULL) == 0)
-		vmm_shutdown(&vmm, NULL);
+	agent_close(a);
+	for (unsigned i = 0; i < STREAMS; i++)
+		if (job->streams[i] >= 0)
+			shutdown(job->streams[i], SHUT_RDWR);
 }
 
 int proxy_run(struct proxy_job *job)
 {
 	cleanup_agent struct agent_client a = {.sock = job->agent_sock, .intr_fd = -1};
-	struct relay in = {0}, out[2] = {{0}, {0}};
+	/* The input relay may sit in a read of our stdin until the process exits: it outlives us.
+	 */
+	struct relay *in = xcalloc(1, sizeof(*in)), out[2] = {{0}, {0}};
 	struct error err = ERROR_INIT;
-	cleanup_close int sfd = signal_fd();
+	cleanup_close int sfd = -1;
 	int status = STATUS_VM_GONE;
 	uint64_t t = now_us();
+	bool ended = false;
 
-	if (start_relays(job, &in, out, &err) < 0)
+	proxy_hold_signals();
+	sfd = signal_fd();
+	if (start_relays(job, in, out, &err) < 0)
 		log_error("%s", err.msg);
 	else
-		status = watch(&a, job, sfd);
+		ended = watch(&a, job, sfd, &status);
+	if (!ended)
+		abandon(&a, job);
 	t = log_elapsed("process (as the proxy saw it)", t);
 	/* The connection stays open until the output is over: its end would kill the process. */
 	relay_join(&out[0]);
 	relay_join(&out[1]);
 	t = log_elapsed("rest of the output", t);
-	/* The input relay may sit in a read of our stdin for ever; the exit ends it. */
 	if (job->init) {
-		end_vm(job);
+		vmm_end(job->dirfd);
 		log_elapsed("end of the VM", t);
 	}
 	return status;

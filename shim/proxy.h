@@ -18,8 +18,10 @@ struct proxy_job {
 	bool init;  /* its end is the sandbox's end: the VM is shut down */
 	int dirfd;  /* the container's directory */
 	int tty_fd; /* terminal whose size is the process's; -1: none. Not taken over */
-	int intr;   /* readable or closed: stop; -1: none */
 };
+
+/* Signals that the process is to get wait from now on, until proxy_run() passes them on. */
+void proxy_hold_signals(void);
 
 /* Relays and waits. Returns the exit status of the process (128 + n by signal). */
 int proxy_run(struct proxy_job *job);

@@ -30,7 +30,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -222,8 +221,7 @@ static int take_orders(struct orders *o, struct error *err)
 				    .streams = {-1, -1, -1, -1},
 				    .init = o->init,
 				    .dirfd = FD_DIR,
-				    .tty_fd = -1,
-				    .intr = -1};
+				    .tty_fd = -1};
 	if (o->terminal)
 		o->job.streams[STREAM_CONSOLE] = fds[1];
 	else
@@ -287,6 +285,12 @@ static char *note_pid(const struct orders *o)
 	return name;
 }
 
+static int run_committed(struct proxy_job *job)
+{
+	close(FD_LINK);
+	return proxy_run(job);
+}
+
 int proxy_main(void)
 {
 	struct orders o = {0};
@@ -306,11 +310,10 @@ int proxy_main(void)
 		return 1;
 	}
 	close(FD_CONSOLE);
-	if (answer(NULL) < 0 || await_commit() < 0)
-		return 1;
-	close(FD_LINK);
+	/* Before our pid is known to anybody. */
+	proxy_hold_signals();
 	noted = note_pid(&o);
-	status = proxy_run(&o.job);
+	status = answer(NULL) < 0 || await_commit() < 0 ? 1 : run_committed(&o.job);
 	if (noted)
 		unlinkat(FD_DIR, noted, 0);
 	return status;

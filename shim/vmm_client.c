@@ -278,13 +278,12 @@ int vmm_times(struct vmm_client *c, struct vmm_times *t, struct error *err)
 	return 0;
 }
 
-int vmm_shutdown(struct vmm_client *c, struct error *err)
+void vmm_end(int dirfd)
 {
+	cleanup_vmm struct vmm_client c = {.sock = -1};
 	cleanup_jsonw struct jsonw w = {0};
 	cleanup_json yajl_val v = NULL;
 
-	if (begin(c, &w, "shutdown", err) < 0)
-		return -1;
-	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
-	return v ? 0 : -1;
+	if (vmm_connect(dirfd, &c, NULL) == 0 && begin(&c, &w, "shutdown", NULL) == 0)
+		v = call(&c, &w, NULL, 0, NULL, ANSWER_US, NULL);
 }

@@ -49,8 +49,9 @@ struct vmm_times {
 	uint64_t exec, machine, ready;
 };
 int vmm_times(struct vmm_client *c, struct vmm_times *t, struct error *err);
-/* Ends the machine; returns when it is gone. */
-int vmm_shutdown(struct vmm_client *c, struct error *err);
+/* Ends the machine whose control socket is in a container's directory, if it answers; returns when
+ * it is gone. */
+void vmm_end(int dirfd);
 
 /* A Unix stream socket bound to <dirfd>/vmm.sock and listening. */
 int vmm_listen(int dirfd, struct error *err);
