@@ -1,7 +1,7 @@
 /*
  * kill: signals go to the guest's process through the agent, so that the container ends in order,
- * with its output and status, whatever the signal is. Only a guest that does not answer is ended
- * from outside, by SIGKILL to its proxy.
+ * with its output and status, whatever the signal is. Only a guest that does not obey SIGKILL, by
+ * no answer or by another, is ended from outside: by SIGKILL to its proxy.
  */
 #include "lib/cleanup.h"
 #include "oci/signal.h"
@@ -39,11 +39,9 @@ int cmd_kill(const struct globals *g, int argc, char **argv, struct error *err)
 		return all ? 0 : error_kind(err, ERR_NOT_RUNNING, "container not running");
 	if (send_signal(&d, &st, sig, all, err) == 0)
 		return 0;
-	if (err->kind == ERR_TIMEOUT && sig == SIGKILL && process_alive(st.pid, st.pid_start) &&
-	    kill(st.pid, SIGKILL) == 0)
-		return 0;
-	/* It ended while we asked: the answer is the same as if it had before. */
-	if (!process_alive(st.pid, st.pid_start))
+	/* It ended while we asked (its output may not be over): the answer is the same as if it
+	 * had before. */
+	if (err->kind == ERR_NOT_RUNNING || !process_alive(st.pid, st.pid_start))
 		return all ? 0 : error_kind(err, ERR_NOT_RUNNING, "container not running");
-	return -1;
+	return sig == SIGKILL ? kill(st.pid, SIGKILL) : -1;
 }
