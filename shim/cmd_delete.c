@@ -1,10 +1,35 @@
 #include "lib/cleanup.h"
 #include "shim/lifecycle.h"
 
-/* A directory without a state: its create was killed before it had one. Nothing runs for it. */
-static int delete_half_made(struct container_dir *d, struct error *err)
+#define WAIT_MS 10000 /* for a command that holds the container */
+
+/* A directory without a state (its create was killed before it had one), or with one that cannot be
+ * read: a VM that answers is all that can be found of it. */
+static int delete_unknown(struct container_dir *d, struct error *err)
 {
+	vmm_end(d->fd);
 	return dir_remove(d, err);
+}
+
+/* Opens the container and locks it. What holds the lock may wait for the guest, and that for ever
+ * (a startContainer hook): `force` ends the VM then, and with it that command. */
+static int open_locked(const char *root, const char *id, bool force, struct container_dir *d,
+		       struct error *err)
+{
+	cleanup_container_dir struct container_dir busy = {.fd = -1};
+
+	if (dir_open(root, id, true, WAIT_MS, d, err) == 0)
+		return 0;
+	if (!force || err->kind != ERR_TIMEOUT || dir_open(root, id, false, 0, &busy, err) < 0)
+		return -1;
+	vmm_end(busy.fd);
+	return dir_open(root, id, true, WAIT_MS, d, err);
+}
+
+/* A `creating` whose lock is ours has nobody any more who creates it. */
+static bool may_delete(const struct container_state *st)
+{
+	return st->status != OCI_STATUS_RUNNING && st->status != OCI_STATUS_PAUSED;
 }
 
 int cmd_delete(const struct globals *g, int argc, char **argv, struct error *err)
@@ -20,11 +45,11 @@ int cmd_delete(const struct globals *g, int argc, char **argv, struct error *err
 
 	if (first < 0)
 		return -1;
-	if (dir_open(g->root, argv[first], true, 10000, &d, err) < 0)
+	if (open_locked(g->root, argv[first], force, &d, err) < 0)
 		return force && err->kind == ERR_NOT_FOUND ? 0 : -1;
 	if (state_load(&d, &st, err) < 0)
-		return err->kind == ERR_NOT_FOUND || force ? delete_half_made(&d, err) : -1;
-	if (!force && st.status != OCI_STATUS_STOPPED && st.status != OCI_STATUS_CREATED)
+		return err->kind == ERR_NOT_FOUND || force ? delete_unknown(&d, err) : -1;
+	if (!force && !may_delete(&st))
 		return error_set(
 			err,
 			"cannot delete container \"%s\" that is not stopped: %s: kill it first, "
