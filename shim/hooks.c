@@ -61,9 +61,18 @@ int hooks_run(const struct oci_spec *spec, enum oci_hook_phase phase, const char
 {
 	const struct oci_hook_list *l = &spec->hooks[phase];
 
-	for (size_t i = 0; i < l->n; i++)
-		if (run_one(&l->v[i], state, bundle, intr_fd, err) < 0)
-			return error_wrap(err, "hooks.%s[%zu] (%s)", oci_hook_name(phase), i,
-					  l->v[i].path);
+	for (size_t i = 0; i < l->n; i++) {
+		struct error why = ERROR_INIT;
+
+		if (run_one(&l->v[i], state, bundle, intr_fd, &why) == 0)
+			continue;
+		error_wrap(&why, "hooks.%s[%zu] (%s)", oci_hook_name(phase), i, l->v[i].path);
+		if (phase != OCI_HOOK_POSTSTOP) {
+			if (err)
+				*err = why;
+			return -1;
+		}
+		log_warn("%s", why.msg);
+	}
 	return 0;
 }
