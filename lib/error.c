@@ -1,5 +1,6 @@
 #define HUSK_ERROR_C
 #include "lib/error.h"
+#include "lib/file.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,9 +13,7 @@ static void set_message(struct error *err, enum error_kind kind, int errnum, con
 	err->errnum = errnum;
 	vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
 	/* One line, whatever a path or a peer put into it. */
-	for (char *p = err->msg; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			*p = ' ';
+	replace_controls(err->msg, ' ');
 }
 
 int error_set(struct error *err, const char *fmt, ...)

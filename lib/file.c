@@ -39,6 +39,18 @@ void *xcalloc(size_t n, size_t size)
 	return or_die(calloc(n ? n : 1, size ? size : 1));
 }
 
+void replace_controls(char *s, char with)
+{
+	for (; *s; s++) {
+		unsigned char c = (unsigned char)s[0], next = (unsigned char)s[1];
+
+		if (c == 0xc2 && next >= 0x80 && next <= 0x9f)
+			s[0] = s[1] = with;
+		else if (c < ' ' || c == 0x7f)
+			s[0] = with;
+	}
+}
+
 int file_read(int dirfd, const char *path, size_t max, char **text, size_t *len, struct error *err)
 {
 	cleanup_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
@@ -133,7 +145,7 @@ int mkdir_p(const char *path, mode_t mode, struct error *err)
 {
 	cleanup_free char *copy = xstrdup(path);
 
-	for (char *p = copy + 1;; p++) {
+	for (char *p = copy + (*copy ? 1 : 0);; p++) {
 		char c = *p;
 
 		if (c != '/' && c != '\0')

@@ -15,6 +15,10 @@ char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 char *xstrdup(const char *s);
 void *xcalloc(size_t n, size_t size);
 
+/* Puts `with` in the place of every byte that could drive a terminal: C0 and C1 (also as UTF-8)
+ * control characters and DEL. */
+void replace_controls(char *s, char with);
+
 /* The whole file at `path` relative to `dirfd` (or AT_FDCWD), NUL-terminated, malloc'ed. Larger
  * than `max` bytes is an error. */
 int file_read(int dirfd, const char *path, size_t max, char **text, size_t *len, struct error *err);

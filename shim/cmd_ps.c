@@ -58,11 +58,11 @@ static void print_table(const struct agent_msg *m)
 	       "CMD");
 	for (size_t i = 0; i < m->n_ps; i++) {
 		const struct agent_process *p = &m->ps[i];
+		char *const texts[] = {p->user, p->stime, p->tty, p->time, p->cmd};
 
-		/* The guest chose these bytes: nothing of them may drive a terminal. */
-		for (char *c = p->cmd; *c; c++)
-			if ((unsigned char)*c < ' ' || *c == 0x7f)
-				*c = '?';
+		/* The guest chose these bytes. */
+		for (size_t k = 0; k < ARRAY_LEN(texts); k++)
+			replace_controls(texts[k], '?');
 		printf("%-8s %7lld %7lld %-8s %-8s %8s %s\n", p->user, (long long)p->pid,
 		       (long long)p->ppid, p->stime, p->tty, p->time, p->cmd);
 	}

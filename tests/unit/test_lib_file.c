@@ -113,6 +113,7 @@ static void parents_are_made(void **state)
 	assert_true(S_ISDIR(st.st_mode));
 	file_write_atomic(t->fd, "f", "", 0, 0600, NULL);
 	assert_int_equal(mkdir_p(file, 0700, &err), -1);
+	assert_int_equal(mkdir_p("", 0700, NULL), -1);
 	assert_non_null(strstr(err.msg, "mkdir"));
 }
 
@@ -164,6 +165,15 @@ static void flags_of_descriptors(void **state)
 	assert_int_equal(set_nonblock(-1, true), -1);
 }
 
+static void controls_are_replaced(void **state UNUSED)
+{
+	char s[] = "a\x1b[1m\tb\x7f \xc2\x9b"
+		   "c \xc3\xa9\xc2\xa0 \xc2";
+
+	replace_controls(s, '?');
+	assert_string_equal(s, "a?[1m?b? ??c \xc3\xa9\xc2\xa0 \xc2");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +184,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(put_writes_once_and_makes_nothing, tmpdir_make,
 						tmpdir_remove),
 		cmocka_unit_test_setup_teardown(parents_are_made, tmpdir_make, tmpdir_remove),
+		cmocka_unit_test(controls_are_replaced),
 		cmocka_unit_test(disk_full_is_told),
 		cmocka_unit_test(start_time_names_a_process),
 		cmocka_unit_test(flags_of_descriptors),
