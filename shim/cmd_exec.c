@@ -34,32 +34,52 @@ static void write_list(struct jsonw *w, yajl_val list, const struct str_list *mo
 	jsonw_end_arr(w);
 }
 
-/* "UID[:GID]", numbers as in the specification. */
+/* A number of 32 bits at *p, which moves behind it. */
+static bool take_id(const char **p, uint32_t *id)
+{
+	uint64_t n = 0;
+	const char *s = *p;
+
+	for (; *s >= '0' && *s <= '9' && n <= UINT32_MAX; s++)
+		n = n * 10 + (uint64_t)(*s - '0');
+	if (s == *p || n > UINT32_MAX)
+		return false;
+	*p = s;
+	*id = (uint32_t)n;
+	return true;
+}
+
+/* The container's user with what --user ("UID[:GID]") and --additional-gids change, as runc does:
+ * without a GID the group stays, and further groups are added. */
 static int write_user(struct jsonw *w, yajl_val base, const struct exec_options *o,
 		      struct error *err)
 {
-	char *end = NULL;
-	unsigned long uid, gid = 0;
+	uint32_t uid = (uint32_t)json_int(base, "uid", 0), gid = (uint32_t)json_int(base, "gid", 0);
+	yajl_val groups = json_get(base, "additionalGids");
+	const char *p = o->user;
 
-	jsonw_key(w, "user");
-	if (!o->user && o->groups.n == 0) {
-		jsonw_tree(w, base);
-		return 0;
-	}
-	uid = o->user ? strtoul(o->user, &end, 10) : (unsigned long)json_int(base, "uid", 0);
-	if (!o->user)
-		gid = (unsigned long)json_int(base, "gid", 0);
-	else if (end != o->user && *end == ':' && end[1])
-		gid = strtoul(end + 1, &end, 10);
-	if (o->user && (!o->user[0] || *end || uid > UINT32_MAX || gid > UINT32_MAX))
+	if (p && (!take_id(&p, &uid) || (*p == ':' && (p++, !take_id(&p, &gid))) || *p))
 		return error_kind(err, ERR_USAGE, "--user: \"%s\": must be UID[:GID]", o->user);
+	jsonw_key(w, "user");
 	jsonw_obj(w);
-	jsonw_kint(w, "uid", (int64_t)uid);
-	jsonw_kint(w, "gid", (int64_t)gid);
+	jsonw_kint(w, "uid", uid);
+	jsonw_kint(w, "gid", gid);
+	if (json_get(base, "umask")) {
+		jsonw_key(w, "umask");
+		jsonw_tree(w, json_get(base, "umask"));
+	}
 	jsonw_key(w, "additionalGids");
 	jsonw_arr(w);
-	for (unsigned i = 0; i < o->groups.n; i++)
-		jsonw_int(w, atoll(o->groups.v[i]));
+	for (size_t i = 0; YAJL_IS_ARRAY(groups) && i < groups->u.array.len; i++)
+		jsonw_tree(w, groups->u.array.values[i]);
+	for (unsigned i = 0; i < o->groups.n; i++) {
+		p = o->groups.v[i];
+		if (!take_id(&p, &gid) || *p)
+			return error_kind(err, ERR_USAGE,
+					  "--additional-gids: \"%s\": must be a number",
+					  o->groups.v[i]);
+		jsonw_int(w, gid);
+	}
 	jsonw_end_arr(w);
 	jsonw_end_obj(w);
 	return 0;
@@ -156,7 +176,7 @@ struct running {
 	int streams[STREAMS];
 };
 
-static int run_foreground(struct running *r)
+static int run_foreground(struct running *r, struct error *err)
 {
 	struct proxy_job job = {.container = r->d->id,
 				.process = r->made.process,
@@ -165,6 +185,10 @@ static int run_foreground(struct running *r)
 				.tty_fd = r->p->terminal ? STDIN_FILENO : -1};
 	int status;
 
+	if (r->o->pid_file && pid_file_write(r->o->pid_file, getpid(), err) < 0) {
+		close_fd(&job.agent_sock);
+		return -1;
+	}
 	memcpy(job.streams, r->streams, sizeof(job.streams));
 	if (r->p->terminal)
 		tty_raw(STDIN_FILENO);
@@ -253,7 +277,7 @@ static int exec_in(const struct globals *g, const struct container_dir *d,
 		if (agent_open_streams(&vmm, &r.made, r.streams, err) == 0) {
 			log_elapsed("streams", t);
 			vmm_close(&vmm);
-			status = o->detach ? run_detached(&r, intr, err) : run_foreground(&r);
+			status = o->detach ? run_detached(&r, intr, err) : run_foreground(&r, err);
 		}
 	}
 	agent_msg_free(&r.made);
