@@ -11,9 +11,8 @@
 #include <sys/stat.h>
 
 #define ID_MAX 1024
-#define STATE_MAX                                                                       \
-	(16u << 20) /* bytes of a state.json: config.json (4 MiB) escaped, and the rest \
-		     */
+/* Bytes of a state.json: config.json (4 MiB) escaped, and the rest. */
+#define STATE_MAX (16u << 20)
 
 bool process_alive(pid_t pid, uint64_t start)
 {
@@ -133,7 +132,7 @@ void dir_close(struct container_dir *d)
 	*d = (struct container_dir){.fd = -1};
 }
 
-int dir_remove(struct container_dir *d, struct error *err)
+static int remove_files(struct container_dir *d, struct error *err)
 {
 	int copy = dup(d->fd);
 	cleanup_dir DIR *dir = copy < 0 ? NULL : fdopendir(copy);
@@ -147,9 +146,22 @@ int dir_remove(struct container_dir *d, struct error *err)
 		if (unlinkat(d->fd, e->d_name, 0) < 0 && errno != ENOENT)
 			return error_errno(err, "unlink %s/%s", d->path, e->d_name);
 	}
-	if (rmdir(d->path) < 0 && errno != ENOENT)
-		return error_errno(err, "rmdir %s", d->path);
 	return 0;
+}
+
+int dir_remove(struct container_dir *d, struct error *err)
+{
+	/* The proxy of an exec may write its note (exec.<name>) at this very time: once more then.
+	 */
+	for (int tries = 0; tries < 10; tries++) {
+		if (remove_files(d, err) < 0)
+			return -1;
+		if (rmdir(d->path) == 0 || errno == ENOENT)
+			return 0;
+		if (errno != ENOTEMPTY)
+			break;
+	}
+	return error_errno(err, "rmdir %s", d->path);
 }
 
 /* ---- state.json */
