@@ -24,8 +24,8 @@
  * down. The namespace is made private first, or that would reach the host.
  *
  * The status socket carries: from the child that becomes the program, one byte with its
- *credentials, in which the kernel translates its pid into our namespace, and a struct failure if it
- *cannot become the program; from us, one byte for minder_seal().
+ * credentials, in which the kernel translates its pid into our namespace, and a struct failure if
+ * it cannot become the program; from us, one byte for minder_seal().
  *
  * The minder and the child run between fork and exec of a process that may have threads: they call
  * nothing but system calls. The minder drops its capabilities; it needs none to wait. The program
