@@ -109,6 +109,27 @@ said() { grep -qx "$1" "$T/out"; }
 	is "" "$(cat "$T/out")"
 }
 
+@test "exec before start; delete of what was never started" {
+	make_worker
+	is here "$(husk exec c echo here </dev/null)"
+	vmm=$(vmm_of c)
+	husk delete c
+	gone "$vmm"
+}
+
+@test "eight containers at once" {
+	local i pids=()
+	for i in $(seq 8); do
+		bundle "c$i" . sh -c "echo number $i; exit $i"
+		husk run -b "$B" "c$i" >"$T/out.$i" 2>&1 </dev/null 3>&- &
+		pids[i]=$!
+	done
+	for i in $(seq 8); do
+		ended "${pids[i]}" "$i"
+		is "number $i" "$(cat "$T/out.$i")"
+	done
+}
+
 @test "delete --force ends a running container" {
 	start_box box
 	pid=$(pid_of box) vmm=$(vmm_of box)
