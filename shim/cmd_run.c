@@ -118,7 +118,7 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 		tty_restore();
 		return -1;
 	}
-	terminal = s.spec->process->terminal && o.foreground && !o.console_socket;
+	terminal = uses_own_terminal(&o, s.spec);
 	if (lifecycle_poststart(&s.state, s.spec, intr, err) < 0) {
 		tty_restore();
 		return give_up(&s);
@@ -128,7 +128,9 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 	dir_unlock(&s.dir);
 	status = await_proxy(s.proxy.pid, terminal, err);
 	tty_restore();
-	if (keep || status < 0)
+	if (status < 0)
+		return give_up(&s);
+	if (keep)
 		return status;
 	s.state.pid = 0;
 	t = now_us();

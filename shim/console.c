@@ -103,6 +103,6 @@ void tty_raw(int fd)
 void tty_restore(void)
 {
 	if (tty.raw)
-		tcsetattr(tty.fd, TCSADRAIN, &tty.saved);
+		tcsetattr(tty.fd, TCSANOW, &tty.saved);
 	tty.raw = false;
 }

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
@@ -224,8 +225,14 @@ static int open_template(const char *data, int intr_fd, struct error *err)
 	if (fd >= 0)
 		return fd;
 	/* One maker at a time; the others find it made. */
-	if (flock(dirfd, LOCK_EX) < 0)
-		return error_errno(err, "lock %s", data);
+	while (flock(dirfd, LOCK_EX | LOCK_NB) < 0) {
+		struct pollfd p = {.fd = intr_fd, .events = POLLIN};
+
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return error_errno(err, "lock %s", data);
+		if (poll(&p, 1, 10) > 0)
+			return error_kind(err, ERR_INTERRUPTED, "interrupted by a signal");
+	}
 	fd = openat(dirfd, TEMPLATE, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 && make_template(dirfd, data, intr_fd, err) < 0)
 		return -1;

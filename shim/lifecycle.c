@@ -34,6 +34,7 @@
 #define MIB (1024ull * 1024)
 #define MEM_DEFAULT (512 * MIB)
 #define MEM_OVERHEAD (128 * MIB) /* guest kernel and agent, on top of a container's limit */
+#define VCPUS_MAX 64
 #define BOOT_TIMEOUT_S 60
 #define GONE_MS 10000 /* how long processes that were told to end may take */
 
@@ -69,17 +70,26 @@ static int find_rootfs(struct plan *p, struct error *err)
 	return p->rootfs ? 0 : error_errno(err, "root.path: %s", joined);
 }
 
-/* The guest gets what the container may use and what its kernel needs. */
+static uint64_t host_memory(void)
+{
+	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* The guest gets what the container may use and what its kernel needs; a limit that is none (more
+ * than the host has) makes no larger machine than the host is. */
 static void size_machine(struct plan *p)
 {
 	const struct oci_resources *r = p->spec->lnx.resources;
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned cpus = online < 1 ? 1 : online > VCPUS_MAX ? VCPUS_MAX : (unsigned)online;
 
 	p->mem_bytes = MEM_DEFAULT;
 	p->vcpus = 1;
 	if (r && r->memory.limit.has && r->memory.limit.v > 0) {
-		uint64_t limit = (uint64_t)r->memory.limit.v;
+		uint64_t limit = (uint64_t)r->memory.limit.v, most = host_memory();
 
+		if (limit > most)
+			limit = most;
 		p->mem_bytes = (limit + limit / 16 + MEM_OVERHEAD + MIB - 1) / MIB * MIB;
 	}
 	if (r && r->cpu.quota_us.has && r->cpu.quota_us.v > 0) {
@@ -87,7 +97,7 @@ static void size_machine(struct plan *p)
 			r->cpu.period_us.has && r->cpu.period_us.v ? r->cpu.period_us.v : 100000;
 		uint64_t n = ((uint64_t)r->cpu.quota_us.v + period - 1) / period;
 
-		p->vcpus = n < (uint64_t)cpus ? (unsigned)n : (unsigned)cpus;
+		p->vcpus = n < cpus ? (unsigned)n : cpus;
 	}
 }
 
@@ -117,6 +127,11 @@ static int load_plan(const struct create_options *o, struct plan *p, struct erro
 
 /* ---- create */
 
+bool uses_own_terminal(const struct create_options *o, const struct oci_spec *spec)
+{
+	return spec->process->terminal && o->foreground && !o->console_socket;
+}
+
 struct making {
 	const struct globals *g;
 	const struct create_options *o;
@@ -130,6 +145,7 @@ struct making {
 	struct root_image image;
 	int streams[STREAMS];
 	uint64_t t_vmm; /* when husk-vmm was started */
+	bool pid_file_written;
 };
 
 static int start_vmm(struct making *m, struct error *err)
@@ -180,7 +196,7 @@ static int start_proxy(struct making *m, struct error *err)
 				 .log_fd = m->g->log_fd,
 				 .own_session = true};
 
-	if (spec->process->terminal && m->o->foreground && !m->o->console_socket) {
+	if (uses_own_terminal(m->o, spec)) {
 		ps.own_session = false;
 	} else if (spec->process->terminal) {
 		if (!m->o->console_socket)
@@ -222,6 +238,14 @@ static int run_create_hooks(struct making *m, struct error *err)
 	return 0;
 }
 
+static unsigned boot_timeout_s(void)
+{
+	const char *s = getenv("HUSK_BOOT_TIMEOUT");
+	int n = s ? atoi(s) : 0;
+
+	return n > 0 ? (unsigned)n : BOOT_TIMEOUT_S;
+}
+
 static int attach_disks(struct making *m, struct error *err)
 {
 	cleanup_close int root = -1, scratch = -1;
@@ -237,7 +261,7 @@ static int attach_disks(struct making *m, struct error *err)
 	if (root < 0)
 		return -1;
 	t = log_elapsed("root image (wait)", t);
-	if (vmm_wait_started(&m->vmm, now_us() + BOOT_TIMEOUT_S * 1000000ull, err) < 0)
+	if (vmm_wait_started(&m->vmm, now_us() + boot_timeout_s() * 1000000ull, err) < 0)
 		return -1;
 	log_elapsed("VMM start (since its exec)", m->t_vmm);
 	t = now_us();
@@ -247,14 +271,6 @@ static int attach_disks(struct making *m, struct error *err)
 		return -1;
 	log_elapsed("attach disks", t);
 	return 0;
-}
-
-static unsigned boot_timeout_s(void)
-{
-	const char *s = getenv("HUSK_BOOT_TIMEOUT");
-	int n = s ? atoi(s) : 0;
-
-	return n > 0 ? (unsigned)n : BOOT_TIMEOUT_S;
 }
 
 /* Adds the end of the guest's console to an error about a guest that does not answer. */
@@ -353,7 +369,7 @@ static int create_in_guest(struct making *m, struct error *err)
 				 .init = true};
 	memcpy(job.streams, m->streams, sizeof(job.streams));
 	/* Before the first byte comes: what the guest's terminal wrote is written as it is. */
-	if (p->terminal && m->o->foreground && !m->o->console_socket)
+	if (uses_own_terminal(m->o, m->plan.spec))
 		tty_raw(STDIN_FILENO);
 	r = proxy_go(&m->s->proxy, &job, p->terminal, p->console_width, p->console_height,
 		     m->intr_fd, err);
@@ -390,6 +406,7 @@ static int make(struct making *m, struct error *err)
 	st->status = m->o->start ? OCI_STATUS_RUNNING : OCI_STATUS_CREATED;
 	if (m->o->pid_file && pid_file_write(m->o->pid_file, st->pid, err) < 0)
 		return -1;
+	m->pid_file_written = m->o->pid_file != NULL;
 	if (state_save(&m->s->dir, st, err) < 0)
 		return -1;
 	return proxy_commit(&m->s->proxy, err);
@@ -425,6 +442,8 @@ static void undo(struct making *m)
 
 	proxy_abort(&m->s->proxy);
 	release(m);
+	if (m->pid_file_written)
+		unlink(m->o->pid_file);
 	if (m->vmm_pid > 0) {
 		await_gone(st->vmm_pid, st->vmm_start);
 		waitpid(m->vmm_pid, NULL, 0);
@@ -523,7 +542,10 @@ int lifecycle_start(const struct container_dir *d, struct container_state *st,
 	if (state_save(d, st, err) < 0)
 		return -1;
 	log_elapsed("start", t);
-	return lifecycle_poststart(st, spec, intr_fd, err);
+	if (lifecycle_poststart(st, spec, intr_fd, err) == 0)
+		return 0;
+	agent_kill(&a, d->id, "", SIGKILL, true, NULL);
+	return -1;
 }
 
 /* ---- end */

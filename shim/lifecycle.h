@@ -17,6 +17,9 @@ struct create_options {
 	bool start;		    /* start it, too (`run`) */
 };
 
+/* The container's terminal is the one that this process has on stdin. */
+bool uses_own_terminal(const struct create_options *o, const struct oci_spec *spec);
+
 /* A container that exists: created or (by `run`) running, with its proxy committed. */
 struct lifecycle {
 	struct container_dir dir;

@@ -167,6 +167,7 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 	jsonw_kint(&w, "writable_disks", cfg->writable_disks);
 	jsonw_kstr(&w, "cmdline", cfg->debug ? "husk.debug" : "");
 	jsonw_kstr(&w, "log_level", cfg->debug ? "debug" : "info");
+	jsonw_kbool(&w, "log_json", log_is_json());
 	return send_request(c, &w, (int[]){cfg->listen_sock, kfd, ifd}, 3, err);
 }
 

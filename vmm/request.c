@@ -162,6 +162,8 @@ static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 			return error_kind(err, ERR_INVALID, "cmdline: not printable ASCII");
 	if (parse_log_level(v, &s->log_level, err) < 0 || parse_disks(v, s, err) < 0)
 		return -1;
+	if (json_get(v, "log_json") && get_bool(v, "log_json", &s->log_json, err) < 0)
+		return -1;
 	s->memory = (uint64_t)memory;
 	s->vcpus = (unsigned)vcpus;
 	s->qemu = xstrdup(qemu);

@@ -44,6 +44,7 @@ struct request_start {
 	unsigned vcpus;
 	unsigned readonly_disks, writable_disks; /* slots, REQUEST_DISKS_MAX together */
 	enum log_level log_level;
+	bool log_json;
 };
 
 struct request {

@@ -134,7 +134,8 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 				    .qemu = r->qemu,
 				    .devices = devices};
 
-	log_setup(STDERR_FILENO, LOG_FMT_TEXT, r->log_level, "husk-vmm");
+	log_setup(STDERR_FILENO, r->log_json ? LOG_FMT_JSON : LOG_FMT_TEXT, r->log_level,
+		  "husk-vmm");
 	if (control_listen(s->control, steal_fd(&fds[0]), err) < 0 || make_devices(s, r, err) < 0)
 		return -1;
 	devices[0] = s->vsock;
