@@ -172,9 +172,9 @@ e2e: all kernel ## end-to-end tests (root); E2E=file.bats for one
 
 .PHONY: check
 check: deps ## everything: packages, build, lint, unit, fuzz, end-to-end; what CI runs
-	$(MAKE) all kernel
-	$(MAKE) VARIANT=asan unit-bins
-	$(MAKE) VARIANT=fuzz fuzz-bins
+	$(MAKE) -j$$(nproc) all kernel
+	$(MAKE) -j$$(nproc) VARIANT=asan unit-bins
+	$(MAKE) -j$$(nproc) VARIANT=fuzz fuzz-bins
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run lint unit fuzz e2e
 
 .PHONY: lint
@@ -187,7 +187,7 @@ bench: all kernel ## compare with peers in one run: a table and a plot in build/
 
 .PHONY: demo
 demo: deps ## install packages, build all, and run a first container
-	$(MAKE) all kernel
+	$(MAKE) -j$$(nproc) all kernel
 	contrib/demo
 
 .PHONY: deps
