@@ -96,7 +96,7 @@ static int parse_error(yajl_val v, struct agent_msg *m)
 		return 0;
 	m->failed = true;
 	error_kind(&m->error, error_kind_from_name(json_str(e, "kind")), "%s",
-		   text ? text : "refused by the agent");
+		   text && text[0] ? text : "refused by the agent");
 	return 0;
 }
 
