@@ -99,7 +99,7 @@ static yajl_val receive(struct vmm_client *c, int64_t seq, int *fd, uint64_t dea
 			const char *m = json_str(e, "message");
 
 			error_kind(err, error_kind_from_name(json_str(e, "kind")), "%s",
-				   m ? m : "husk-vmm refused");
+				   m && m[0] ? m : "husk-vmm refused");
 			return NULL;
 		}
 		if (fd && nfds == 0)
