@@ -88,7 +88,7 @@ $(B)/%.o: %.c Makefile
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
 # The version string alone depends on the commit; objects are rebuilt when it changes.
-$(B)/shim/main.o $(B)/shim/cmd_version.o: CPPFLAGS += -DHUSK_COMMIT='"$(COMMIT)"'
+$(B)/shim/main.o: CPPFLAGS += -DHUSK_COMMIT='"$(COMMIT)"'
 
 define archive_rule
 $(call archive,$(1)): $(call objs,$(1))

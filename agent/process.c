@@ -170,7 +170,7 @@ static void close_sync(struct proc *p)
 	close_fd(&p->sync_fd);
 }
 
-static void proc_free(struct proc *p)
+void proc_drop(struct proc *p)
 {
 	struct procs *set = p->ctr->set;
 	struct proc **at = &p->ctr->procs;
@@ -191,11 +191,6 @@ static void proc_free(struct proc *p)
 	waiters_fail(set, &p->asker, &gone);
 	waiters_fail(set, &p->waiters, &gone);
 	free(p);
-}
-
-void proc_drop(struct proc *p)
-{
-	proc_free(p);
 }
 
 /* ---- the end of a process, and of a container */
@@ -251,7 +246,7 @@ static void proc_check_leave(struct proc *p)
 		return;
 	answer_wait(p);
 	if (p != p->ctr->init && (!p->owner || p->state == PROC_FAILED))
-		proc_free(p);
+		proc_drop(p);
 }
 
 static bool ctr_all_reaped(const struct ctr *ctr)
@@ -276,7 +271,7 @@ static void ctr_finish_delete(struct ctr *ctr)
 	}
 	while (ctr->procs) {
 		answer_wait(ctr->procs);
-		proc_free(ctr->procs);
+		proc_drop(ctr->procs);
 	}
 	while (*at != ctr)
 		at = &(*at)->next;

@@ -125,6 +125,21 @@ static int load_plan(const struct create_options *o, struct plan *p, struct erro
 	return p->data ? 0 : -1;
 }
 
+/* ---- hooks */
+
+static int run_phase(enum oci_hook_phase phase, const struct container_state *st,
+		     const struct oci_spec *spec, int intr_fd, struct error *err)
+{
+	struct oci_state view = state_view(st, spec);
+	cleanup_free char *text = NULL;
+
+	if (!hooks_any(spec, phase))
+		return 0;
+	if (oci_state_for_hook(&view, &text, NULL, err) < 0)
+		return -1;
+	return hooks_run(spec, phase, text, st->bundle, intr_fd, err);
+}
+
 /* ---- create */
 
 bool uses_own_terminal(const struct create_options *o, const struct oci_spec *spec)
@@ -227,13 +242,9 @@ static int run_create_hooks(struct making *m, struct error *err)
 {
 	static const enum oci_hook_phase phases[] = {OCI_HOOK_PRESTART, OCI_HOOK_CREATE_RUNTIME,
 						     OCI_HOOK_CREATE_CONTAINER};
-	struct oci_state view = state_view(&m->s->state, m->plan.spec);
-	cleanup_free char *text = NULL;
 
-	if (oci_state_for_hook(&view, &text, NULL, err) < 0)
-		return -1;
 	for (size_t i = 0; i < ARRAY_LEN(phases); i++)
-		if (hooks_run(m->plan.spec, phases[i], text, m->plan.bundle, m->intr_fd, err) < 0)
+		if (run_phase(phases[i], &m->s->state, m->plan.spec, m->intr_fd, err) < 0)
 			return -1;
 	return 0;
 }
@@ -508,14 +519,7 @@ void lifecycle_free(struct lifecycle *s)
 int lifecycle_poststart(const struct container_state *st, const struct oci_spec *spec, int intr_fd,
 			struct error *err)
 {
-	struct oci_state view = state_view(st, spec);
-	cleanup_free char *text = NULL;
-
-	if (!hooks_any(spec, OCI_HOOK_POSTSTART))
-		return 0;
-	if (oci_state_for_hook(&view, &text, NULL, err) < 0)
-		return -1;
-	return hooks_run(spec, OCI_HOOK_POSTSTART, text, st->bundle, intr_fd, err);
+	return run_phase(OCI_HOOK_POSTSTART, st, spec, intr_fd, err);
 }
 
 int lifecycle_start(const struct container_dir *d, struct container_state *st,
@@ -553,9 +557,7 @@ int lifecycle_start(const struct container_dir *d, struct container_state *st,
 int lifecycle_destroy(struct container_dir *d, struct container_state *st, struct error *err)
 {
 	cleanup_oci_spec struct oci_spec *spec = NULL;
-	cleanup_free char *text = NULL;
 	struct error hook_err = ERROR_INIT;
-	struct oci_state view;
 
 	if (process_alive(st->pid, st->pid_start)) {
 		kill(st->pid, SIGKILL);
@@ -567,13 +569,10 @@ int lifecycle_destroy(struct container_dir *d, struct container_state *st, struc
 	st->pid = 0;
 	if (dir_remove(d, err) < 0)
 		return -1;
-	view = state_view(st, NULL);
 	if (!st->config || container_spec(st, &spec, &hook_err) < 0)
 		return 0;
-	view = state_view(st, spec);
 	/* A failing poststop hook is a warning: the container is gone (runtime.md, "Lifecycle"). */
-	if (oci_state_for_hook(&view, &text, NULL, &hook_err) < 0 ||
-	    hooks_run(spec, OCI_HOOK_POSTSTOP, text, st->bundle, -1, &hook_err) < 0)
+	if (run_phase(OCI_HOOK_POSTSTOP, st, spec, -1, &hook_err) < 0)
 		log_warn("%s", hook_err.msg);
 	return 0;
 }

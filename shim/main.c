@@ -3,6 +3,7 @@
  */
 #include "lib/cleanup.h"
 #include "lib/log.h"
+#include "oci/spec.h"
 #include "shim/proxy.h"
 #include "shim/verbs.h"
 
@@ -65,7 +66,7 @@ static void print_help(const struct option_def *defs)
 static void print_version(void)
 {
 	/* The first line is what callers parse: they look for "runc version" or for the name. */
-	printf("husk version %s\ncommit: %s\nspec: 1.2.0\n", HUSK_VERSION, HUSK_COMMIT);
+	printf("husk version %s\ncommit: %s\nspec: %s\n", HUSK_VERSION, HUSK_COMMIT, OCI_VERSION);
 }
 
 /* Errors go to the log and, when that is not stderr, to stderr too. */
