@@ -25,7 +25,7 @@ PACKAGES_BUILD := gcc libc6-dev make pkg-config libseccomp-dev libyajl-dev libca
 PACKAGES_RUN := qemu-system-x86 erofs-utils e2fsprogs busybox-static
 PACKAGES_TEST := libcmocka-dev bats clang libclang-rt-dev llvm clang-format clang-tidy cppcheck \
 	shellcheck jq tmux debootstrap runc crun containerd umoci skopeo python3 procps util-linux \
-	iproute2 ca-certificates
+	iproute2 ca-certificates docker.io iptables xfsprogs squashfs-tools attr acl
 PACKAGES := $(PACKAGES_BUILD) $(PACKAGES_RUN) $(PACKAGES_TEST)
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wformat=2 \
@@ -52,13 +52,14 @@ endif
 STATIC_LDFLAGS := -static -no-pie -Wl,--gc-sections -Wl,-z,relro,-z,now
 
 B := build/$(VARIANT)
-SRC_lib := $(wildcard lib/*.c)
+SRC_lib := $(wildcard lib/*.c lib/changeset/*.c)
 SRC_oci := $(wildcard oci/*.c)
 SRC_netns := $(wildcard netns/*.c)
 SRC_vmm := $(filter-out vmm/main.c,$(wildcard vmm/*.c vmm/virtio/*.c))
+SRC_vmm/tree := $(wildcard vmm/tree/*.c)
 SRC_agent := $(filter-out agent/main.c,$(wildcard agent/*.c))
 SRC_shim := $(filter-out shim/main.c,$(wildcard shim/*.c))
-FOLDERS := lib oci netns vmm agent shim
+FOLDERS := lib oci netns vmm vmm/tree agent shim
 archive = $(B)/$(1).a
 objs = $(patsubst %.c,$(B)/%.o,$(SRC_$(1)))
 
@@ -103,11 +104,11 @@ LIBS_shim := -lyajl -lcap -lseccomp -lmnl
 LIBS_vmm := -lyajl -lseccomp -lpthread
 LIBS_agent := -lseccomp -lcap -lyajl_s
 
-build/husk: $(B)/shim/main.o $(B)/shim.a $(B)/oci.a $(B)/netns.a $(B)/lib.a
+build/husk: $(B)/shim/main.o $(B)/shim.a $(B)/vmm/tree.a $(B)/oci.a $(B)/netns.a $(B)/lib.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_shim) -lpthread
 
-build/husk-vmm: $(B)/vmm/main.o $(B)/vmm.a $(B)/lib.a
+build/husk-vmm: $(B)/vmm/main.o $(B)/vmm.a $(B)/vmm/tree.a $(B)/lib.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_vmm)
 
@@ -134,18 +135,18 @@ kernel: ## the guest kernel (cached outside the checkout), as build/vmlinux
 build/asan/unit/%: tests/unit/%.c build/asan/all.stamp
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $< -o $@ $(addprefix build/asan/,$(addsuffix .a,shim agent vmm netns oci lib)) \
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $< -o $@ $(addprefix build/asan/,$(addsuffix .a,shim agent vmm vmm/tree netns oci lib)) \
 		-lcmocka -lyajl -lcap -lseccomp -lmnl -lpthread
 
 build/fuzz/fuzz/%: tests/fuzz/%.c build/fuzz/all.stamp
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)
 	$(Q)clang $(CPPFLAGS) $(subst fuzzer-no-link,fuzzer,$(CFLAGS)) $< -o $@ \
-		$(addprefix build/fuzz/,$(addsuffix .a,shim agent vmm netns oci lib)) \
+		$(addprefix build/fuzz/,$(addsuffix .a,shim agent vmm vmm/tree netns oci lib)) \
 		-lyajl -lcap -lseccomp -lmnl -lpthread
 
 build/asan/all.stamp build/fuzz/all.stamp: $(foreach f,$(FOLDERS),$(SRC_$(f))) \
-		$(wildcard $(addsuffix /*.h,$(FOLDERS) vmm/virtio)) Makefile
+		$(wildcard $(addsuffix /*.h,$(FOLDERS) vmm/virtio lib/changeset)) Makefile
 	@mkdir -p $(@D)
 	+$(Q)$(MAKE) --no-print-directory VARIANT=$(notdir $(@D)) archives
 	@touch $@

@@ -37,4 +37,11 @@ struct block_source {
  * nobody needs the content after a crash of the host, so that flush does nothing. */
 struct block_source *source_file_new(int fd, bool readonly, bool discardable, struct error *err);
 
+/* The image of a tree (vmm/tree/): metadata from `tree`, file data from beneath directory `dir`.
+ * Read-only. Takes both descriptors over, also on failure. */
+struct block_source *source_tree_new(int tree, int dir, struct error *err);
+/* The file at `path` (relative, in the image; nothing happens if it is no regular file there)
+ * stays readable when it is removed or replaced from now on. Any thread may call. */
+int source_tree_hold(struct block_source *s, const char *path, struct error *err);
+
 #endif

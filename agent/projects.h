@@ -1,0 +1,36 @@
+/*
+ * projects.h - the guest's copies of small host files, which config.json binds into containers.
+ *
+ * One tmpfs, PROJECTS_DIR, holds them by name. Their content comes by `push` (agent/tools.h), and
+ * goes back by `changes` when a watcher here has seen a write.
+ */
+#ifndef HUSK_AGENT_PROJECTS_H
+#define HUSK_AGENT_PROJECTS_H
+
+#include <stdbool.h>
+
+#include "lib/error.h"
+#include "lib/loop.h"
+
+#define PROJECTS_DIR "/run/husk/projects"
+#define PROJECTS_SIZE "size=25%,nr_inodes=64k,mode=0755"
+
+struct projects;
+
+/* Called from the loop: a writable project was written to (and closed, or a moment ago). */
+typedef void (*project_changed_fn)(void *arg, const char *container, const char *name);
+
+struct projects *projects_new(struct loop *loop, project_changed_fn fn, void *arg);
+void projects_free(struct projects *set);
+/* Mounts the tmpfs, once. Returns an O_PATH descriptor of it that belongs to the set, or -1. */
+int projects_dir(struct projects *set, struct error *err);
+/* A container uses project `name`; watched if writable. */
+int projects_use(struct projects *set, const char *container, const char *name, bool writable,
+		 struct error *err);
+/* The container is gone: its projects are removed. */
+void projects_release(struct projects *set, const char *container);
+/* O_PATH descriptors of the container's writable projects, and their names (owned by the set until
+ * the next call). */
+size_t projects_writable(struct projects *set, const char *container, char ***names, int **fds);
+
+#endif

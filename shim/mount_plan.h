@@ -1,0 +1,55 @@
+/*
+ * mount_plan.h - how each mount of config.json gets its data: docs/rootfs.md, "Mounts".
+ */
+#ifndef HUSK_SHIM_MOUNT_PLAN_H
+#define HUSK_SHIM_MOUNT_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lib/error.h"
+#include "oci/spec.h"
+
+/* What is small enough to be projected. */
+#define PROJECT_FILE_MAX (1u << 20) /* bytes of a file */
+#define PROJECT_DIR_BYTES (1u << 20)
+#define PROJECT_DIR_ENTRIES 256
+#define PROJECT_DIR_DEPTH 8
+/* How far a projected directory may grow; beyond that its updates stop with an error in the log. */
+#define PROJECT_GROWN_BYTES (32u << 20)
+#define PROJECT_GROWN_ENTRIES 16384
+
+enum mount_from { MOUNT_FROM_PROJECT, MOUNT_FROM_SHARE, MOUNT_FROM_DISK, MOUNT_FROM_DEVICE };
+
+struct planned_mount {
+	size_t index; /* in config.mounts */
+	enum mount_from from;
+	char *name;   /* project, member of the share, device ("null") */
+	char *source; /* absolute, links resolved */
+	bool dir, writable;
+	char serial[21]; /* disk */
+	char *type;	 /* disk: file system */
+	int fd;		 /* disk: open; share: O_PATH of the source; -1 */
+};
+
+struct mount_plan {
+	struct planned_mount *v;
+	size_t n;
+	unsigned projects, shares, readonly_disks, writable_disks;
+};
+
+/* Decides for every mount that needs something of the host. Errors name mounts[i]. Relative sources
+ * are below the bundle. */
+int mount_plan_make(const struct oci_spec *spec, const char *bundle, struct mount_plan *p,
+		    struct error *err);
+void mount_plan_free(struct mount_plan *p);
+#define cleanup_mount_plan __attribute__((cleanup(mount_plan_free)))
+
+/* The member `mounts` of the agent's `create` (docs/agent-protocol.md), malloc'ed. */
+char *mount_plan_text(const struct mount_plan *p, struct error *err);
+/* Keeps what the proxy needs of it (the projects) as mounts.json in the container's directory. */
+int mount_plan_save(const struct mount_plan *p, int dirfd, struct error *err);
+int mount_plan_load(struct mount_plan *p, int dirfd, struct error *err);
+
+#endif
