@@ -174,7 +174,8 @@ static int start_vmm(struct making *m, struct error *err)
 				 .writable_disks = m->plan.spec->root_readonly ? 0 : 1,
 				 .debug = m->g->debug,
 				 .listen_sock = listen_sock,
-				 .log_fd = m->g->log_fd};
+				 .log_fd = m->g->log_fd,
+				 .fs_sock = -1};
 	int p[2];
 
 	if (listen_sock < 0)

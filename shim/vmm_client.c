@@ -168,7 +168,9 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 	jsonw_kstr(&w, "cmdline", cfg->debug ? "husk.debug" : "");
 	jsonw_kstr(&w, "log_level", cfg->debug ? "debug" : "info");
 	jsonw_kbool(&w, "log_json", log_is_json());
-	return send_request(c, &w, (int[]){cfg->listen_sock, kfd, ifd}, 3, err);
+	jsonw_kbool(&w, "fs", cfg->fs_sock >= 0);
+	return send_request(c, &w, (int[]){cfg->listen_sock, kfd, ifd, cfg->fs_sock},
+			    cfg->fs_sock >= 0 ? 4 : 3, err);
 }
 
 pid_t vmm_spawn(const struct vmm_config *cfg, int intr_fd, struct vmm_client *c, struct error *err)
@@ -228,6 +230,53 @@ int vmm_attach_block(struct vmm_client *c, const char *serial, int fd, bool read
 	jsonw_kbool(&w, "discardable", discardable);
 	v = call(c, &w, &fd, 1, NULL, ANSWER_US, err);
 	return v ? 0 : error_wrap(err, "attach disk %s", serial);
+}
+
+int vmm_attach_tree(struct vmm_client *c, const char *serial, int tree, int dir, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+
+	if (begin(c, &w, "attach-tree", err) < 0)
+		return -1;
+	jsonw_kstr(&w, "serial", serial);
+	v = call(c, &w, (int[]){tree, dir}, 2, NULL, ANSWER_US, err);
+	return v ? 0 : error_wrap(err, "attach disk %s", serial);
+}
+
+/* A file's name is any bytes, a JSON string is not: "%XX" stands for what is not printable ASCII,
+ * and for '%'. */
+static char *escape_path(const char *path)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	char *out = xcalloc(strlen(path) * 3 + 1, 1), *p = out;
+
+	for (; *path; path++) {
+		unsigned char c = (unsigned char)*path;
+
+		if (c >= ' ' && c <= '~' && c != '%') {
+			*p++ = *path;
+			continue;
+		}
+		*p++ = '%';
+		*p++ = hex[c >> 4];
+		*p++ = hex[c & 15];
+	}
+	return out;
+}
+
+int vmm_hold(struct vmm_client *c, const char *serial, const char *path, struct error *err)
+{
+	cleanup_free char *escaped = escape_path(path);
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+
+	if (begin(c, &w, "hold", err) < 0)
+		return -1;
+	jsonw_kstr(&w, "serial", serial);
+	jsonw_kstr(&w, "path", escaped);
+	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
+	return v ? 0 : error_wrap(err, "hold %s", path);
 }
 
 int vmm_vsock_connect(struct vmm_client *c, uint32_t port, unsigned timeout_ms, struct error *err)

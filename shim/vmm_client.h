@@ -25,6 +25,7 @@ struct vmm_config {
 	int log_fd;	 /* stderr of husk-vmm */
 	int lifeline;	 /* read end; the VMM ends when the write end closes */
 	int listen_sock; /* the control socket, bound and listening */
+	int fs_sock;	 /* connected vhost-user socket of a virtiofsd; -1: no virtio-fs */
 };
 
 /* Starts husk-vmm and its machine; does not wait for the guest. The VMM is not a child that needs
@@ -40,6 +41,13 @@ void vmm_close(struct vmm_client *c);
 
 int vmm_attach_block(struct vmm_client *c, const char *serial, int fd, bool readonly,
 		     bool discardable, struct error *err);
+/* A read-only disk made of a tree (vmm/tree/format.h); file data come from beneath `dir`, which is
+ * open for reading or O_PATH. The caller keeps both descriptors. */
+int vmm_attach_tree(struct vmm_client *c, const char *serial, int tree, int dir, struct error *err);
+/* The file at `path` (any bytes, relative to the tree's root) stays readable for the disk when it
+ * is removed or replaced after this returns; nothing happens if the tree has no file there.
+ * ERR_NOT_FOUND: no such disk; ERR_INVALID: the disk is not made of a tree. */
+int vmm_hold(struct vmm_client *c, const char *serial, const char *path, struct error *err);
 /* A stream to a guest port; waits for the guest to be ready, at most timeout_ms. */
 int vmm_vsock_connect(struct vmm_client *c, uint32_t port, unsigned timeout_ms, struct error *err);
 /* Last lines of the guest's console and the engine's messages, malloc'ed; "" when unknown. */
