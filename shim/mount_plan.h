@@ -30,7 +30,8 @@ struct planned_mount {
 	bool dir, writable;
 	char serial[21]; /* disk */
 	char *type;	 /* disk: file system */
-	int fd;		 /* disk: open; share: O_PATH of the source; -1 */
+	int fd;		 /* disk: open; project, share: O_PATH of the source; -1 */
+	bool recursive;	 /* share: with the mounts beneath it (rbind) */
 };
 
 struct mount_plan {
