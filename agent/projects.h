@@ -12,19 +12,22 @@
 #include "lib/error.h"
 #include "lib/loop.h"
 
-#define PROJECTS_DIR "/run/husk/projects"
+/* Not below /run/husk, where every name may be a container's. */
+#define PROJECTS_DIR "/run/projects"
 #define PROJECTS_SIZE "size=25%,nr_inodes=64k,mode=0755"
 
 struct projects;
 
-/* Called from the loop: a writable project was written to (and closed, or a moment ago). */
+/* Called from the loop: a writable project was written to (and closed, or a moment ago). Must not
+ * use or release projects. */
 typedef void (*project_changed_fn)(void *arg, const char *container, const char *name);
 
 struct projects *projects_new(struct loop *loop, project_changed_fn fn, void *arg);
 void projects_free(struct projects *set);
 /* Mounts the tmpfs, once. Returns an O_PATH descriptor of it that belongs to the set, or -1. */
 int projects_dir(struct projects *set, struct error *err);
-/* A container uses project `name`; watched if writable. */
+/* A container uses project `name`, which is there; watched if writable (only files can be). Once
+ * for each mount. */
 int projects_use(struct projects *set, const char *container, const char *name, bool writable,
 		 struct error *err);
 /* The container is gone: its projects are removed. */
