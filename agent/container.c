@@ -39,8 +39,7 @@ static void container_free(struct container *c)
 {
 	free(c->id);
 	oci_spec_free(c->spec);
-	free(c->lower);
-	free(c->upper);
+	free(c->mounts);
 	free(c->dir);
 	free(c->cgroup);
 	close_fd(&c->cgroup_fd);
@@ -81,15 +80,17 @@ static int prepare(struct container *c, struct error *err)
 	return sysctl_apply_net(c->spec, false, err);
 }
 
-struct container *container_new(const char *id, struct oci_spec *spec, const char *lower,
-				const char *upper, struct error *err)
+struct container *container_new(const char *id, struct oci_spec *spec,
+				const struct proto_root *root, struct proto_mount *mounts,
+				size_t n_mounts, struct error *err)
 {
 	struct container *c = xcalloc(1, sizeof(*c));
 
 	c->id = xstrdup(id);
 	c->spec = spec;
-	c->lower = xstrdup(lower);
-	c->upper = upper && *upper ? xstrdup(upper) : NULL;
+	c->root = *root;
+	c->mounts = mounts;
+	c->n_mounts = n_mounts;
 	c->dir = xasprintf("/run/husk/%s", id);
 	c->cgroup_fd = c->init_pidfd = c->device_prog = c->mnt_ns = c->ipc_ns = -1;
 	if (check(id, spec, err) < 0) {
@@ -101,6 +102,14 @@ struct container *container_new(const char *id, struct oci_spec *spec, const cha
 		return NULL;
 	}
 	return c;
+}
+
+const struct proto_mount *container_mount(const struct container *c, size_t index)
+{
+	for (size_t i = 0; i < c->n_mounts; i++)
+		if (c->mounts[i].index == index)
+			return &c->mounts[i];
+	return NULL;
 }
 
 /* ---- processes */

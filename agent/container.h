@@ -24,6 +24,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "agent/proto.h"
 #include "lib/error.h"
 #include "oci/spec.h"
 
@@ -31,9 +32,11 @@ struct seccomp_prog;
 
 struct container {
 	char *id;
-	struct oci_spec *spec; /* owned */
-	char *lower, *upper;   /* disk serials; upper NULL: no scratch */
-	char *dir;	/* /run/husk/<id>: mount points of lower, scratch and the merged root */
+	struct oci_spec *spec;	    /* owned */
+	struct proto_root root;	    /* its disks */
+	struct proto_mount *mounts; /* mounts of config.json whose data is the host's */
+	size_t n_mounts;
+	char *dir;	/* /run/husk/<id>: mount points of disks and of the merged root */
 	char *cgroup;	/* path below /sys/fs/cgroup */
 	int cgroup_fd;	/* O_DIRECTORY fd of it */
 	pid_t init;	/* 0: none (not made yet, or reaped: the server sets it to 0) */
@@ -59,9 +62,12 @@ enum child_state { CHILD_READY, CHILD_STARTED, CHILD_FAILED };
 
 /* Prepares what outlives the child: finds the disks by serial (bounded wait), mounts the root below
  * c->dir in the agent's own mount namespace, makes the cgroup with its limits and device filter,
- * compiles linux.seccomp. `spec` is taken over, also on failure. */
-struct container *container_new(const char *id, struct oci_spec *spec, const char *lower,
-				const char *upper, struct error *err);
+ * compiles linux.seccomp. `spec` and `mounts` are taken over, also on failure. */
+struct container *container_new(const char *id, struct oci_spec *spec,
+				const struct proto_root *root, struct proto_mount *mounts,
+				size_t n_mounts, struct error *err);
+/* Where the data of member `index` of config.mounts comes from; NULL: nothing of the host's. */
+const struct proto_mount *container_mount(const struct container *c, size_t index);
 
 /* Forks the init. Stores its pid in c->init; returns the sync fd (CLOEXEC) or -1. `io` fds stay the
  * caller's (close them after the call). */

@@ -400,7 +400,7 @@ int mounts_finish(const struct container *c, struct late_ro *late, struct error 
 		close_fd(&late->fds[i]);
 	}
 	late->n = 0;
-	if ((c->spec->root_readonly || !c->upper) &&
+	if ((c->spec->root_readonly || !c->root.upper[0]) &&
 	    mount_setattr(AT_FDCWD, "/", 0, &ro, sizeof(ro)) < 0)
 		return error_errno(err, "root.readonly: remount /");
 	return 0;

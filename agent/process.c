@@ -114,7 +114,7 @@ static void on_memory_event(void *arg, uint32_t events UNUSED)
 	}
 	n = container_oom_kills(ctr->c);
 	if (n > ctr->oom_seen && ctr->init && ctr->init->owner)
-		ctr->set->ops->event(ctr->init->owner, "oom", ctr->c->id);
+		ctr->set->ops->event(ctr->init->owner, "oom", ctr->c->id, NULL);
 	ctr->oom_seen = n;
 }
 

@@ -24,7 +24,7 @@
 /* How the table speaks to a client (a control connection). Neither may call back into it. */
 struct proc_ops {
 	void (*reply)(void *client, const struct proto_reply *r);
-	void (*event)(void *client, const char *event, const char *container);
+	void (*event)(void *client, const char *event, const char *container, const char *name);
 };
 
 /* A request that has not been answered. */

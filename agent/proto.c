@@ -12,7 +12,21 @@ static const char *const op_names[] = {
 	[OP_EXEC] = "exec",	    [OP_WAIT] = "wait",	    [OP_KILL] = "kill",
 	[OP_RESIZE] = "resize",	    [OP_PAUSE] = "pause",   [OP_RESUME] = "resume",
 	[OP_UPDATE] = "update",	    [OP_PS] = "ps",	    [OP_DELETE] = "delete",
+	[OP_CHANGES] = "changes",   [OP_PUSH] = "push",	    [OP_WATCH] = "watch",
 	[OP_SHUTDOWN] = "shutdown",
+};
+
+static const char *const from_names[] = {
+	[PROTO_MOUNT_PROJECT] = "project",
+	[PROTO_MOUNT_SHARE] = "share",
+	[PROTO_MOUNT_DISK] = "disk",
+	[PROTO_MOUNT_DEVICE] = "device",
+};
+
+static const char *const what_names[] = {
+	[PROTO_WHAT_ROOT] = "root",
+	[PROTO_WHAT_PROJECTS] = "projects",
+	[PROTO_WHAT_DISK] = "disk",
 };
 
 /* ---- members */
@@ -67,31 +81,127 @@ static int parse_process_name(yajl_val tree, char out[PROTO_NAME_MAX + 1], struc
 	return 0;
 }
 
-static int parse_serial(yajl_val root, const char *key, char out[PROTO_SERIAL_MAX + 1],
-			struct error *err)
+/* A string of 1 to `max` letters, digits, '.', '_', '-' that is a name and no path. */
+static int parse_name(yajl_val obj, const char *where, const char *key, char *out, size_t max,
+		      struct error *err)
 {
 	const char *s;
 
-	if (!YAJL_IS_STRING(json_get(root, key)))
-		return error_kind(err, ERR_INVALID, "root.%s: must be a string", key);
-	s = json_str(root, key);
-	if (!*s || strlen(s) > PROTO_SERIAL_MAX || !all_of(s, "._-"))
+	if (!YAJL_IS_STRING(json_get(obj, key)))
+		return error_kind(err, ERR_INVALID, "%s%s: must be a string", where, key);
+	s = json_str(obj, key);
+	if (!*s || strlen(s) > max || !all_of(s, "._-") || strcmp(s, ".") == 0 ||
+	    strcmp(s, "..") == 0)
 		return error_kind(err, ERR_INVALID,
-				  "root.%s: must be 1 to %d of letters, digits, '.', '_', '-'", key,
-				  PROTO_SERIAL_MAX);
+				  "%s%s: must be 1 to %zu of letters, digits, '.', '_', '-'", where,
+				  key, max);
 	strcpy(out, s);
 	return 0;
 }
 
-static int parse_root(yajl_val tree, struct proto_request *r, struct error *err)
+/* Index of the string `key` in `names`, or -1. */
+static int parse_choice(yajl_val obj, const char *where, const char *key, const char *const *names,
+			size_t n, struct error *err)
+{
+	const char *s = json_str(obj, key);
+
+	for (size_t i = 0; s && i < n; i++)
+		if (strcmp(names[i], s) == 0)
+			return (int)i;
+	if (!s)
+		return error_kind(err, ERR_INVALID, "%s%s: must be a string", where, key);
+	return error_kind(err, ERR_INVALID, "%s%s: unknown: %.64s", where, key, s);
+}
+
+static int parse_lower(yajl_val v, const char *where, struct proto_lower *out, struct error *err)
+{
+	static const char *const types[] = {"erofs", "ext4", "xfs", "squashfs"};
+	int type;
+
+	type = parse_choice(v, where, "type", types, ARRAY_LEN(types), err);
+	if (type < 0)
+		return -1;
+	strcpy(out->type, types[type]);
+	return parse_name(v, where, "serial", out->serial, PROTO_SERIAL_MAX, err);
+}
+
+static int parse_root(yajl_val tree, struct proto_root *r, struct error *err)
 {
 	yajl_val root = json_get(tree, "root");
+	yajl_val lower = json_get(root, "lower");
 
 	if (!YAJL_IS_OBJECT(root))
 		return error_kind(err, ERR_INVALID, "root: must be an object");
-	if (parse_serial(root, "lower", r->lower, err) < 0)
+	if (!YAJL_IS_ARRAY(lower) || lower->u.array.len < 1 ||
+	    lower->u.array.len > PROTO_LOWERS_MAX)
+		return error_kind(err, ERR_INVALID, "root.lower: must be a list of 1 to %d disks",
+				  PROTO_LOWERS_MAX);
+	for (size_t i = 0; i < lower->u.array.len; i++) {
+		char where[48];
+
+		snprintf(where, sizeof(where), "root.lower[%zu].", i);
+		if (parse_lower(lower->u.array.values[i], where, &r->lower[i], err) < 0)
+			return -1;
+		r->n_lower = i + 1;
+	}
+	r->index = json_bool(root, "index", false);
+	if (!json_get(root, "upper"))
+		return 0;
+	return parse_name(root, "root.", "upper", r->upper, PROTO_SERIAL_MAX, err);
+}
+
+static int parse_mount(yajl_val v, const char *where, size_t n_config, struct proto_mount *m,
+		       struct error *err)
+{
+	int64_t index;
+	int from;
+
+	if (!json_get_int(v, "mount", &index) || index < 0 || (uint64_t)index >= n_config)
+		return error_kind(err, ERR_INVALID,
+				  "%smount: must be the number of a member of config.mounts",
+				  where);
+	from = parse_choice(v, where, "from", from_names, ARRAY_LEN(from_names), err);
+	if (from < 0)
 		return -1;
-	return json_get(root, "upper") ? parse_serial(root, "upper", r->upper, err) : 0;
+	m->index = (size_t)index;
+	m->from = (enum proto_mount_from)from;
+	m->writable = json_bool(v, "writable", false);
+	if (m->from != PROTO_MOUNT_DISK)
+		return parse_name(v, where, "name", m->name, PROTO_MEMBER_MAX, err);
+	if (parse_name(v, where, "serial", m->serial, PROTO_SERIAL_MAX, err) < 0)
+		return -1;
+	return parse_name(v, where, "type", m->type, PROTO_TYPE_MAX, err);
+}
+
+static int parse_mounts(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	yajl_val list = json_get(tree, "mounts");
+	size_t n_config = r->config->n_mounts;
+	cleanup_free bool *seen = NULL;
+
+	if (!list)
+		return 0;
+	if (!YAJL_IS_ARRAY(list) || list->u.array.len > n_config)
+		return error_kind(err, ERR_INVALID,
+				  "mounts: must be a list, no longer than config.mounts");
+	if (list->u.array.len == 0)
+		return 0;
+	seen = xcalloc(n_config, sizeof(*seen));
+	r->mounts = xcalloc(list->u.array.len, sizeof(*r->mounts));
+	for (size_t i = 0; i < list->u.array.len; i++) {
+		struct proto_mount *m = &r->mounts[i];
+		char where[48];
+
+		snprintf(where, sizeof(where), "mounts[%zu].", i);
+		if (parse_mount(list->u.array.values[i], where, n_config, m, err) < 0)
+			return -1;
+		if (seen[m->index])
+			return error_kind(err, ERR_INVALID, "%smount: %zu is there twice", where,
+					  m->index);
+		seen[m->index] = true;
+		r->n_mounts = i + 1;
+	}
+	return 0;
 }
 
 static int parse_range(yajl_val tree, const char *key, int64_t min, int64_t max, int64_t *out,
@@ -105,7 +215,7 @@ static int parse_range(yajl_val tree, const char *key, int64_t min, int64_t max,
 
 static int parse_create(yajl_val tree, struct proto_request *r, struct error *err)
 {
-	if (parse_root(tree, r, err) < 0)
+	if (parse_root(tree, &r->root, err) < 0)
 		return -1;
 	if (!json_get(tree, "config"))
 		return error_kind(err, ERR_INVALID, "config: is missing");
@@ -114,7 +224,7 @@ static int parse_create(yajl_val tree, struct proto_request *r, struct error *er
 	/* container_new() looks into what the values mean. */
 	if (!r->config->process)
 		return error_kind(err, ERR_INVALID, "config: process: is missing");
-	return 0;
+	return parse_mounts(tree, r, err);
 }
 
 static int parse_exec(yajl_val tree, struct proto_request *r, struct error *err)
@@ -156,6 +266,22 @@ static int parse_resize(yajl_val tree, struct proto_request *r, struct error *er
 	return 0;
 }
 
+/* `push` takes no disk; `changes` of one does without a container, `push` of projects may. */
+static int parse_what(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	size_t n = r->op == OP_PUSH ? PROTO_WHAT_DISK : ARRAY_LEN(what_names);
+	int what = parse_choice(tree, "", "what", what_names, n, err);
+
+	if (what < 0)
+		return -1;
+	r->what = (enum proto_what)what;
+	if (r->what == PROTO_WHAT_DISK)
+		return parse_name(tree, "", "serial", r->serial, PROTO_SERIAL_MAX, err);
+	if (r->op == OP_PUSH && r->what == PROTO_WHAT_PROJECTS && !json_get(tree, "container"))
+		return 0;
+	return parse_container(tree, &r->container, err);
+}
+
 static int parse_op(yajl_val tree, enum proto_op *op, struct error *err)
 {
 	const char *name = NULL;
@@ -181,6 +307,8 @@ static int parse_tree(yajl_val tree, struct proto_request *r, struct error *err)
 		return -1;
 	if (r->op == OP_HELLO || r->op == OP_SHUTDOWN)
 		return 0;
+	if (r->op == OP_CHANGES || r->op == OP_PUSH)
+		return parse_what(tree, r, err);
 	if (parse_container(tree, &r->container, err) < 0 ||
 	    parse_process_name(tree, r->process, err) < 0)
 		return -1;
@@ -212,6 +340,7 @@ int proto_parse(const char *text, size_t len, struct proto_request *r, struct er
 void proto_request_free(struct proto_request *r)
 {
 	free(r->container);
+	free(r->mounts);
 	oci_spec_free(r->config);
 	oci_process_free(r->spec);
 	oci_resources_free(r->resources);
@@ -353,12 +482,17 @@ int proto_reply_text(const struct proto_reply *r, char **text, size_t *len, stru
 	case REPLY_PS:
 		put_ps(&w, r);
 		break;
+	case REPLY_STREAM:
+		put_stream(&w, "stream", r->stream);
+		put_stream(&w, "result", r->result);
+		break;
 	}
 	jsonw_end_obj(&w);
 	return take_text(&w, text, len, err);
 }
 
-int proto_event_text(const char *event, const char *id, char **text, size_t *len, struct error *err)
+int proto_event_text(const char *event, const char *id, const char *name, char **text, size_t *len,
+		     struct error *err)
 {
 	cleanup_jsonw struct jsonw w = {0};
 
@@ -367,6 +501,8 @@ int proto_event_text(const char *event, const char *id, char **text, size_t *len
 	jsonw_obj(&w);
 	jsonw_kstr(&w, "event", event);
 	jsonw_kstr(&w, "container", id);
+	if (name)
+		jsonw_kstr(&w, "name", name);
 	jsonw_end_obj(&w);
 	return take_text(&w, text, len, err);
 }

@@ -17,6 +17,9 @@
 #define PROTO_ID_MAX 255     /* bytes of a container's id */
 #define PROTO_SERIAL_MAX 20  /* bytes of a disk's serial (virtio 1.2 §5.2.6) */
 #define PROTO_NAME_MAX 15    /* bytes of a process's name */
+#define PROTO_LOWERS_MAX 2   /* lower disks of a root */
+#define PROTO_TYPE_MAX 15    /* bytes of a filesystem's type */
+#define PROTO_MEMBER_MAX 64  /* bytes of the name of a project, a member of the share, a device */
 #define PROTO_TOKEN_HEX 32   /* hexadecimal digits of a stream's token */
 #define PROTO_SIGNAL_MAX 64  /* SIGRTMAX as the kernel counts */
 #define PROTO_PS_MAX 4096    /* processes in one answer of `ps` */
@@ -34,24 +37,63 @@ enum proto_op {
 	OP_RESUME,
 	OP_UPDATE,
 	OP_PS,
+	OP_CHANGES,
+	OP_PUSH,
+	OP_WATCH,
 	OP_DELETE,
 	OP_SHUTDOWN,
 };
+
+/* The disks that a container's root is made of. */
+struct proto_lower {
+	char serial[PROTO_SERIAL_MAX + 1];
+	char type[PROTO_TYPE_MAX + 1]; /* "erofs", "ext4", "xfs", "squashfs" */
+};
+
+struct proto_root {
+	struct proto_lower lower[PROTO_LOWERS_MAX]; /* topmost first */
+	size_t n_lower;
+	char upper[PROTO_SERIAL_MAX + 1]; /* scratch disk; "": read-only root */
+	bool index;			  /* hard links of the lower stay together */
+};
+
+/* Where the data of a mount of config.json comes from, if it is the host's. */
+enum proto_mount_from {
+	PROTO_MOUNT_PROJECT,
+	PROTO_MOUNT_SHARE,
+	PROTO_MOUNT_DISK,
+	PROTO_MOUNT_DEVICE,
+};
+
+struct proto_mount {
+	size_t index; /* in config.mounts */
+	enum proto_mount_from from;
+	char name[PROTO_MEMBER_MAX + 1];   /* project, share, device */
+	char serial[PROTO_SERIAL_MAX + 1]; /* disk */
+	char type[PROTO_TYPE_MAX + 1];	   /* disk */
+	bool writable;
+};
+
+/* What `changes` and `push` are about. */
+enum proto_what { PROTO_WHAT_ROOT, PROTO_WHAT_PROJECTS, PROTO_WHAT_DISK };
 
 struct proto_request {
 	bool has_seq; /* set even when parsing failed later: the error can be answered */
 	int64_t seq;
 	enum proto_op op;
-	char *container; /* NULL for `hello` and `shutdown` only */
+	char *container; /* NULL: `hello`, `shutdown`, `changes` of a disk, `push` of projects */
 	char process[PROTO_NAME_MAX + 1];
-	struct oci_spec *config;	  /* create */
-	char lower[PROTO_SERIAL_MAX + 1]; /* create */
-	char upper[PROTO_SERIAL_MAX + 1]; /* create; "": read-only root */
-	struct oci_process *spec;	  /* exec */
-	struct oci_resources *resources;  /* update */
-	int signal;			  /* kill: 1..PROTO_SIGNAL_MAX */
-	bool all;			  /* kill */
-	uint16_t width, height;		  /* resize: character cells */
+	struct oci_spec *config;    /* create */
+	struct proto_root root;	    /* create */
+	struct proto_mount *mounts; /* create; each index once, within config.mounts */
+	size_t n_mounts;
+	struct oci_process *spec;	   /* exec */
+	struct oci_resources *resources;   /* update */
+	int signal;			   /* kill: 1..PROTO_SIGNAL_MAX */
+	bool all;			   /* kill */
+	uint16_t width, height;		   /* resize: character cells */
+	enum proto_what what;		   /* changes, push */
+	char serial[PROTO_SERIAL_MAX + 1]; /* changes: of a disk */
 };
 
 /* Parses `len` bytes. Errors are ERR_INVALID and name the member; *r is then to be freed, too.
@@ -79,6 +121,7 @@ enum proto_reply_type {
 	REPLY_PROCESS, /* create, exec */
 	REPLY_WAIT,
 	REPLY_PS,
+	REPLY_STREAM, /* changes, push */
 };
 
 struct proto_reply {
@@ -100,12 +143,14 @@ struct proto_reply {
 	/* REPLY_PS */
 	const struct proto_ps *ps;
 	size_t n_ps;
+	/* REPLY_STREAM; `result` is "" for `changes` */
+	char stream[PROTO_TOKEN_HEX + 1], result[PROTO_TOKEN_HEX + 1];
 };
 
 /* The message's text, malloc'ed, not framed. */
 int proto_reply_text(const struct proto_reply *r, char **text, size_t *len, struct error *err);
-/* The event {"event":event,"container":id}, in the same way. */
-int proto_event_text(const char *event, const char *id, char **text, size_t *len,
+/* The event {"event":event,"container":id}, in the same way; with "name" unless that is NULL. */
+int proto_event_text(const char *event, const char *id, const char *name, char **text, size_t *len,
 		     struct error *err);
 
 /* A token between its 16 bytes and its PROTO_TOKEN_HEX digits. proto_token_parse() takes lower-case

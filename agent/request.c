@@ -159,8 +159,8 @@ static int do_create(struct procs *set, void *client, struct proto_request *r, s
 		return error_kind(err, ERR_EXISTS, "container %s exists", r->container);
 	if (set->n_ctrs >= CTRS_MAX)
 		return error_set(err, "too many containers (%u)", set->n_ctrs);
-	c = container_new(r->container, steal_ptr(&r->config), r->lower,
-			  *r->upper ? r->upper : NULL, err);
+	c = container_new(r->container, steal_ptr(&r->config), &r->root, steal_ptr(&r->mounts),
+			  r->n_mounts, err);
 	if (!c)
 		return -1;
 	ctr = ctr_add(set, c);
@@ -385,6 +385,11 @@ void procs_request(struct procs *set, void *client, struct proto_request *r)
 	};
 	struct error err = ERROR_INIT;
 
+	if (!ops[r->op]) {
+		error_kind(&err, ERR_UNSUPPORTED, "op: this agent cannot do that");
+		reply_error(set, client, r->seq, &err);
+		return;
+	}
 	/* -1: nobody has answered and nobody will. */
 	if (ops[r->op](set, client, r, &err) < 0)
 		reply_error(set, client, r->seq, &err);

@@ -10,13 +10,19 @@
  * A container's root is put together in PID 1's mount namespace, where it outlives the container's
  * processes (the upper layer is read when they have ended):
  *
- *	/run/husk/<id>/lower	the EROFS disk, read-only
+ *	/run/husk/<id>/lower0	a disk, read-only: EROFS made of the bundle's directory, or whatever
+ *	/run/husk/<id>/lower1	file system the bundle's root was; the second below the first
  *	/run/husk/<id>/scratch	the ext4 disk, holding upper/ and work/; without one a tmpfs
- *	/run/husk/<id>/root	overlayfs of both
+ *	/run/husk/<id>/root	overlayfs of them all
  *
  * The tmpfs takes nothing but the mount points that the root lacks: without a scratch disk the
- * container sees its root read-only. Overlayfs neither makes redirects nor metadata-only copies nor
- * an index, so that the upper layer is nothing but whiteouts, opaque directories and whole files.
+ * container sees its root read-only. Overlayfs makes neither redirects nor metadata-only copies, so
+ * that the upper layer is nothing but whiteouts, opaque directories and whole files. Where the
+ * lower has hard links it keeps an index (in work/), so that a file with several names is copied up
+ * once for all of them.
+ *
+ * The scratch has a journal: what was synced survives the end of the machine, and is read by
+ * another guest then (agent/tools.c). Lower disks are never written to, not even to replay theirs.
  *
  * The container's processes see it through mounts of their own, which vanish with their mount
  * namespace. The kernel does that a moment after the last process is reaped, and until then the
@@ -59,6 +65,11 @@ static char *sub(const struct container *c, const char *name)
 	return xasprintf("%s/%s", c->dir, name);
 }
 
+static char *sub_n(const struct container *c, const char *name, size_t n)
+{
+	return xasprintf("%s/%s%zu", c->dir, name, n);
+}
+
 static int make_dir(const char *path, mode_t mode, struct error *err)
 {
 	if (mkdir(path, mode) < 0 && errno != EEXIST)
@@ -66,27 +77,37 @@ static int make_dir(const char *path, mode_t mode, struct error *err)
 	return 0;
 }
 
-static int mount_lower(struct container *c, struct error *err)
+/* How a disk of that type is mounted without a write to it, whatever state it was left in. */
+static const char *lower_options(const char *type)
 {
-	cleanup_free char *at = sub(c, "lower");
+	if (strcmp(type, "ext4") == 0)
+		return "noload";
+	return strcmp(type, "xfs") == 0 ? "norecovery,nouuid" : NULL;
+}
+
+static int mount_lower(struct container *c, size_t i, struct error *err)
+{
+	const struct proto_lower *l = &c->root.lower[i];
+	cleanup_free char *at = sub_n(c, "lower", i);
 	struct disk d;
 
-	if (disk_find(c->lower, &d, err) < 0)
+	if (disk_find(l->serial, &d, err) < 0)
 		return error_wrap(err, "root (lower)");
 	c->disk_major = d.major;
 	if (make_dir(at, 0755, err) < 0)
 		return -1;
-	if (mount(d.node, at, "erofs", MS_RDONLY | MS_NODEV | MS_NOSUID, NULL) < 0)
-		return error_errno(err, "root (lower): mount disk \"%s\" (%s) as erofs", c->lower,
-				   d.node);
+	if (mount(d.node, at, l->type, MS_RDONLY | MS_NODEV | MS_NOSUID, lower_options(l->type)) <
+	    0)
+		return error_errno(err, "root (lower): mount disk \"%s\" (%s) as %s", l->serial,
+				   d.node, l->type);
 	return 0;
 }
 
-/* The merged root directory takes owner and mode from upper/: when that is new, from lower/. The
- * host's template has it made already, with mode 0 to say that it is new. */
+/* The merged root directory takes owner and mode from upper/: when that is new, from the topmost
+ * lower. The host's template has it made already, with mode 0 to say that it is new. */
 static int make_upper_dir(const struct container *c, const char *upper, struct error *err)
 {
-	cleanup_free char *lower = sub(c, "lower");
+	cleanup_free char *lower = sub_n(c, "lower", 0);
 	struct stat st;
 
 	if (mkdir(upper, 0) < 0 && errno != EEXIST)
@@ -108,39 +129,50 @@ static int mount_upper(struct container *c, struct error *err)
 
 	if (make_dir(at, 0700, err) < 0)
 		return -1;
-	if (!c->upper) {
+	if (!c->root.upper[0]) {
 		if (mount("scratch", at, "tmpfs", MS_NODEV | MS_NOSUID, SCRATCH_TMPFS) < 0)
 			return error_errno(err, "mount a tmpfs on %s", at);
 	} else {
-		if (disk_find(c->upper, &d, err) < 0)
+		if (disk_find(c->root.upper, &d, err) < 0)
 			return error_wrap(err, "root (upper)");
-		if (mount(d.node, at, "ext4", MS_NOATIME | MS_NODEV | MS_NOSUID, NULL) < 0)
+		if (mount(d.node, at, "ext4", MS_NOATIME | MS_NODEV | MS_NOSUID, "discard") < 0)
 			return error_errno(err, "root (upper): mount disk \"%s\" (%s) as ext4",
-					   c->upper, d.node);
+					   c->root.upper, d.node);
 	}
 	if (make_upper_dir(c, upper, err) < 0)
 		return -1;
 	return make_dir(work, 0755, err);
 }
 
-int root_mount(struct container *c, struct error *err)
+static int mount_overlay(const struct container *c, struct error *err)
 {
-	cleanup_free char *lower = sub(c, "lower");
-	cleanup_free char *upper = sub(c, "scratch/upper");
+	cleanup_free char *first = sub_n(c, "lower", 0);
+	cleanup_free char *second = sub_n(c, "lower", 1);
+	bool two = c->root.n_lower > 1;
 	cleanup_free char *at = sub(c, "root");
-	cleanup_free char *data = xasprintf("lowerdir=%s,upperdir=%s,workdir=%s/scratch/work,"
-					    "redirect_dir=nofollow,metacopy=off,index=off",
-					    lower, upper, c->dir);
+	cleanup_free char *data =
+		xasprintf("lowerdir=%s%s%s,upperdir=%s/scratch/upper,workdir=%s/scratch/work,"
+			  "redirect_dir=nofollow,metacopy=off,index=%s",
+			  first, two ? ":" : "", two ? second : "", c->dir, c->dir,
+			  c->root.index ? "on" : "off");
 
-	/* 0711: the root of a user namespace goes through here, and is nobody special */
-	if (mkdir_p(c->dir, 0711, err) < 0)
-		return -1;
-	c->root_mounted = true;
-	if (mount_lower(c, err) < 0 || mount_upper(c, err) < 0 || make_dir(at, 0755, err) < 0)
+	if (make_dir(at, 0755, err) < 0)
 		return -1;
 	if (mount("overlay", at, "overlay", 0, data) < 0)
 		return error_errno(err, "mount overlay (%s) on %s", data, at);
 	return 0;
+}
+
+int root_mount(struct container *c, struct error *err)
+{
+	/* 0711: the root of a user namespace goes through here, and is nobody special */
+	if (mkdir_p(c->dir, 0711, err) < 0)
+		return -1;
+	c->root_mounted = true;
+	for (size_t i = 0; i < c->root.n_lower; i++)
+		if (mount_lower(c, i, err) < 0)
+			return -1;
+	return mount_upper(c, err) < 0 ? -1 : mount_overlay(c, err);
 }
 
 /* True if something is mounted at `path`. */
@@ -173,7 +205,7 @@ static int wait_unused(const char *serial, struct error *err)
 {
 	struct disk d;
 
-	if (!serial || !disk_lookup(serial, &d) || disk_is_mounted(&d))
+	if (!*serial || !disk_lookup(serial, &d) || disk_is_mounted(&d))
 		return 0;
 	if (disk_wait_unused(&d, UNUSED_WAIT_US, err) < 0)
 		return error_wrap(err, "disk \"%s\"", serial);
@@ -182,7 +214,7 @@ static int wait_unused(const char *serial, struct error *err)
 
 int root_unmount(struct container *c, struct error *err)
 {
-	static const char *const names[] = {"root", "scratch", "lower", "sys", "dev"};
+	static const char *const names[] = {"root", "scratch", "lower0", "lower1", "sys", "dev"};
 	int r = 0;
 
 	if (!c->root_mounted)
@@ -192,9 +224,11 @@ int root_unmount(struct container *c, struct error *err)
 			r = -1;
 	if (r == 0 && rmdir(c->dir) < 0 && errno != ENOENT)
 		r = error_errno(err, "rmdir %s", c->dir);
-	if (wait_unused(c->upper, r < 0 ? NULL : err) < 0 ||
-	    wait_unused(c->lower, r < 0 ? NULL : err) < 0)
+	if (wait_unused(c->root.upper, r < 0 ? NULL : err) < 0)
 		r = -1;
+	for (size_t i = 0; i < c->root.n_lower; i++)
+		if (wait_unused(c->root.lower[i].serial, r < 0 ? NULL : err) < 0)
+			r = -1;
 	c->root_mounted = r < 0;
 	return r;
 }

@@ -145,12 +145,12 @@ static void send_reply(void *client, const struct proto_reply *r)
 	}
 }
 
-static void send_event(void *client, const char *event, const char *container)
+static void send_event(void *client, const char *event, const char *container, const char *name)
 {
 	cleanup_free char *text = NULL;
 	size_t len;
 
-	if (proto_event_text(event, container, &text, &len, NULL) == 0)
+	if (proto_event_text(event, container, name, &text, &len, NULL) == 0)
 		queue(client, text, len);
 }
 

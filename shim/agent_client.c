@@ -100,17 +100,19 @@ int agent_hello(struct agent_client *a, struct agent_msg *out, struct error *err
 }
 
 int agent_create(struct agent_client *a, const char *container, const char *config,
-		 const char *lower, const char *upper, struct agent_msg *out, struct error *err)
+		 const char *root_text, const char *mounts_text, struct agent_msg *out,
+		 struct error *err)
 {
 	cleanup_jsonw struct jsonw w = {0};
 
 	if (begin(a, &w, "create", container, err) < 0)
 		return -1;
 	jsonw_key(&w, "root");
-	jsonw_obj(&w);
-	jsonw_kstr(&w, "lower", lower);
-	jsonw_kstr(&w, "upper", upper);
-	jsonw_end_obj(&w);
+	jsonw_raw(&w, root_text, strlen(root_text));
+	if (mounts_text) {
+		jsonw_key(&w, "mounts");
+		jsonw_raw(&w, mounts_text, strlen(mounts_text));
+	}
 	jsonw_key(&w, "config");
 	jsonw_raw(&w, config, strlen(config));
 	return call(a, &w, out, CREATE_MS, err);
@@ -165,6 +167,84 @@ int agent_ps(struct agent_client *a, const char *container, struct agent_msg *ou
 	return begin(a, &w, "ps", container, err) < 0 ? -1 : call(a, &w, out, ANSWER_MS, err);
 }
 
+static int simple_call(struct agent_client *a, const char *op, const char *container,
+		       struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	return begin(a, &w, op, container, err) < 0 ? -1 : call(a, &w, NULL, ANSWER_MS, err);
+}
+
+int agent_pause(struct agent_client *a, const char *container, struct error *err)
+{
+	return simple_call(a, "pause", container, err);
+}
+
+int agent_resume(struct agent_client *a, const char *container, struct error *err)
+{
+	return simple_call(a, "resume", container, err);
+}
+
+int agent_watch(struct agent_client *a, const char *container, struct error *err)
+{
+	return simple_call(a, "watch", container, err);
+}
+
+/* Takes the tokens of an answer; `result` NULL: it has one only. */
+static int take_tokens(struct agent_msg *m, char stream[AGENT_TOKEN_LEN + 1],
+		       char result[AGENT_TOKEN_LEN + 1], struct error *err)
+{
+	bool ok = m->stream[0] && (!result || m->result[0]);
+
+	memcpy(stream, m->stream, sizeof(m->stream));
+	if (result)
+		memcpy(result, m->result, sizeof(m->result));
+	agent_msg_free(m);
+	return ok ? 0 : error_kind(err, ERR_PEER, "the agent answered without a stream");
+}
+
+int agent_changes(struct agent_client *a, const char *container, const char *what,
+		  const char *serial, char token[AGENT_TOKEN_LEN + 1], struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	struct agent_msg m;
+
+	if (begin(a, &w, "changes", container, err) < 0)
+		return -1;
+	jsonw_kstr(&w, "what", what);
+	if (serial)
+		jsonw_kstr(&w, "serial", serial);
+	if (call(a, &w, &m, CREATE_MS, err) < 0)
+		return -1;
+	return take_tokens(&m, token, NULL, err);
+}
+
+int agent_push(struct agent_client *a, const char *container, const char *what,
+	       char stream[AGENT_TOKEN_LEN + 1], char result[AGENT_TOKEN_LEN + 1],
+	       struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	struct agent_msg m;
+
+	if (begin(a, &w, "push", container, err) < 0)
+		return -1;
+	jsonw_kstr(&w, "what", what);
+	if (call(a, &w, &m, CREATE_MS, err) < 0)
+		return -1;
+	return take_tokens(&m, stream, result, err);
+}
+
+int agent_open_stream(struct vmm_client *vmm, const char *token, struct error *err)
+{
+	int fd = vmm_vsock_connect(vmm, AGENT_PORT_STREAM, ANSWER_MS, err);
+
+	if (fd < 0 || send(fd, token, AGENT_TOKEN_LEN, MSG_NOSIGNAL) == AGENT_TOKEN_LEN)
+		return fd;
+	error_errno(err, "open a stream of the agent");
+	close(fd);
+	return -1;
+}
+
 int agent_open_streams(struct vmm_client *vmm, const struct agent_msg *m, int fds[STREAMS],
 		       struct error *err)
 {
@@ -173,12 +253,9 @@ int agent_open_streams(struct vmm_client *vmm, const struct agent_msg *m, int fd
 	for (unsigned i = 0; i < STREAMS; i++) {
 		if (!m->token[i][0])
 			continue;
-		fds[i] = vmm_vsock_connect(vmm, AGENT_PORT_STREAM, ANSWER_MS, err);
-		if (fds[i] >= 0 &&
-		    send(fds[i], m->token[i], AGENT_TOKEN_LEN, MSG_NOSIGNAL) == AGENT_TOKEN_LEN)
-			continue;
+		fds[i] = agent_open_stream(vmm, m->token[i], err);
 		if (fds[i] >= 0)
-			error_errno(err, "open a stdio stream");
+			continue;
 		for (unsigned k = 0; k <= i; k++)
 			close_fd(&fds[k]);
 		return -1;

@@ -24,9 +24,11 @@ void agent_close(struct agent_client *a);
 
 /* Each sends a request and waits for its answer, at most `timeout_ms` (0: no limit). */
 int agent_hello(struct agent_client *a, struct agent_msg *out, struct error *err);
-/* `config`: the text of config.json. `upper` NULL: no scratch disk. */
+/* `config`: the text of config.json; `root_text`, `mounts_text`: of the members `root` and `mounts`
+ * (NULL: none) of the request. */
 int agent_create(struct agent_client *a, const char *container, const char *config,
-		 const char *lower, const char *upper, struct agent_msg *out, struct error *err);
+		 const char *root_text, const char *mounts_text, struct agent_msg *out,
+		 struct error *err);
 int agent_start(struct agent_client *a, const char *container, struct error *err);
 /* `process`: the text of a runtime-spec process object. */
 int agent_exec(struct agent_client *a, const char *container, const char *process,
@@ -35,6 +37,23 @@ int agent_kill(struct agent_client *a, const char *container, const char *proces
 	       bool all, struct error *err);
 int agent_ps(struct agent_client *a, const char *container, struct agent_msg *out,
 	     struct error *err);
+/* Every process of the container has stopped, or goes on. */
+int agent_pause(struct agent_client *a, const char *container, struct error *err);
+int agent_resume(struct agent_client *a, const char *container, struct error *err);
+
+/* Asks for a changeset: `what` is "root", "projects", or "disk" with a `serial` (container NULL).
+ * It comes on the stream with the token, and ends when this connection does. */
+int agent_changes(struct agent_client *a, const char *container, const char *what,
+		  const char *serial, char token[AGENT_TOKEN_LEN + 1], struct error *err);
+/* The other direction: a changeset is to be written to `stream` ("root", or "projects" with or
+ * without a container); then `result` gives "ok\n" or "error: ...\n". */
+int agent_push(struct agent_client *a, const char *container, const char *what,
+	       char stream[AGENT_TOKEN_LEN + 1], char result[AGENT_TOKEN_LEN + 1],
+	       struct error *err);
+/* From now on this connection gets the event "changed" for the container's projects. */
+int agent_watch(struct agent_client *a, const char *container, struct error *err);
+/* A connection of its own for a stream; the token has been sent. */
+int agent_open_stream(struct vmm_client *vmm, const char *token, struct error *err);
 
 /* Opens the streams of a create or exec answer. fds[STREAM_*] is -1 for those it does not have. */
 int agent_open_streams(struct vmm_client *vmm, const struct agent_msg *m, int fds[STREAMS],

@@ -22,18 +22,45 @@ static int copy_bounded(char *dst, size_t size, const char *s, const char *what,
 	return 0;
 }
 
+static int parse_token(yajl_val v, const char *key, char token[AGENT_TOKEN_LEN + 1],
+		       struct error *err)
+{
+	const char *t = json_str(v, key);
+
+	if (!t)
+		return 0;
+	if (strlen(t) != AGENT_TOKEN_LEN || strspn(t, "0123456789abcdef") != AGENT_TOKEN_LEN)
+		return bad(err, "stream token");
+	memcpy(token, t, AGENT_TOKEN_LEN + 1);
+	return 0;
+}
+
 static int parse_streams(yajl_val v, struct agent_msg *m, struct error *err)
 {
-	for (unsigned i = 0; i < STREAMS; i++) {
-		const char *t = json_str(v, stream_names[i]);
+	yajl_val stdio = json_get(v, "streams");
 
-		if (!t)
-			continue;
-		if (strlen(t) != AGENT_TOKEN_LEN ||
-		    strspn(t, "0123456789abcdef") != AGENT_TOKEN_LEN)
-			return bad(err, "stream token");
-		memcpy(m->token[i], t, AGENT_TOKEN_LEN + 1);
-	}
+	for (unsigned i = 0; i < STREAMS; i++)
+		if (parse_token(stdio, stream_names[i], m->token[i], err) < 0)
+			return -1;
+	if (parse_token(v, "stream", m->stream, err) < 0)
+		return -1;
+	return parse_token(v, "result", m->result, err);
+}
+
+/* A name that becomes a path's component here: nothing but what we would have given it. */
+static int parse_event(yajl_val v, struct agent_msg *m, struct error *err)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789._-";
+
+	if (copy_bounded(m->event, sizeof(m->event), json_str(v, "event"), "event", err) < 0 ||
+	    copy_bounded(m->container, sizeof(m->container), json_str(v, "container"), "container",
+			 err) < 0 ||
+	    copy_bounded(m->name, sizeof(m->name), json_str(v, "name"), "name", err) < 0)
+		return -1;
+	if (m->name[strspn(m->name, letters)] || strcmp(m->name, ".") == 0 ||
+	    strcmp(m->name, "..") == 0)
+		return bad(err, "name");
 	return 0;
 }
 
@@ -116,11 +143,11 @@ int agent_msg_parse(const char *text, size_t len, struct agent_msg *m, struct er
 	m->pid = json_int(v, "pid", 0);
 	m->boot_kernel_us = (uint64_t)json_int(times, "kernel", 0);
 	m->boot_agent_us = (uint64_t)json_int(times, "agent", 0);
-	if (copy_bounded(m->event, sizeof(m->event), json_str(v, "event"), "event", err) < 0 ||
+	if (parse_event(v, m, err) < 0 ||
 	    copy_bounded(m->process, sizeof(m->process), json_str(v, "process"), "process", err) <
 		    0 ||
 	    copy_bounded(m->kernel, sizeof(m->kernel), json_str(v, "kernel"), "kernel", err) < 0 ||
-	    parse_streams(json_get(v, "streams"), m, err) < 0 || parse_status(v, m, err) < 0 ||
+	    parse_streams(v, m, err) < 0 || parse_status(v, m, err) < 0 ||
 	    parse_ps(v, m, err) < 0 || parse_error(v, m) < 0) {
 		agent_msg_free(m);
 		return -1;

@@ -26,12 +26,14 @@ struct agent_process {
 struct agent_msg {
 	int64_t seq; /* -1: an event */
 	char event[16];
+	char container[256], name[65]; /* of an event; name: of a project */
 	bool failed;
 	struct error error; /* when failed */
 	/* results; zero or empty when the message has none */
 	int64_t pid;
 	char process[32];
 	char token[STREAMS][AGENT_TOKEN_LEN + 1];
+	char stream[AGENT_TOKEN_LEN + 1], result[AGENT_TOKEN_LEN + 1]; /* of changes and push */
 	bool has_status;
 	int status, signal;
 	bool oom;

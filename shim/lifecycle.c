@@ -38,6 +38,11 @@
 #define BOOT_TIMEOUT_S 60
 #define GONE_MS 10000 /* how long processes that were told to end may take */
 
+/* The disks of a root, as the agent's `create` takes them. */
+#define ROOT_LOWER "\"lower\":[{\"serial\":\"root\",\"type\":\"erofs\"}]"
+#define ROOT_READONLY "{" ROOT_LOWER ",\"upper\":null}"
+#define ROOT_WRITABLE "{" ROOT_LOWER ",\"upper\":\"scratch\"}"
+
 /* ---- a container's configuration */
 
 struct plan {
@@ -364,8 +369,9 @@ static int create_in_guest(struct making *m, struct error *err)
 	uint64_t t = now_us();
 	int r;
 
-	if (agent_create(&m->agent, m->s->dir.id, m->plan.config, "root",
-			 m->plan.spec->root_readonly ? NULL : "scratch", &made, err) < 0)
+	if (agent_create(&m->agent, m->s->dir.id, m->plan.config,
+			 m->plan.spec->root_readonly ? ROOT_READONLY : ROOT_WRITABLE, NULL, &made,
+			 err) < 0)
 		return -1;
 	log_elapsed("create in the guest", t);
 	r = m->o->start ? start_in_guest(m, err) : 0;

@@ -19,6 +19,10 @@ static void expect_bounds(const struct agent_msg *m)
 	expect(strlen(m->kernel) < sizeof(m->kernel));
 	for (unsigned i = 0; i < STREAMS; i++)
 		expect(m->token[i][0] == '\0' || strlen(m->token[i]) == AGENT_TOKEN_LEN);
+	expect(m->stream[0] == '\0' || strlen(m->stream) == AGENT_TOKEN_LEN);
+	expect(m->result[0] == '\0' || strlen(m->result) == AGENT_TOKEN_LEN);
+	expect(strlen(m->container) < sizeof(m->container) && strlen(m->name) < sizeof(m->name));
+	expect(!strchr(m->name, '/') && strcmp(m->name, "..") != 0);
 	expect(!m->has_status || (m->status >= 0 && m->status <= 255));
 	expect(m->signal >= 0 && m->signal < 128);
 	expect(m->n_ps <= AGENT_PS_MAX);

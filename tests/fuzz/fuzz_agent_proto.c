@@ -29,6 +29,31 @@ static void try_answer(struct proto_reply *r)
 	yajl_tree_free(v);
 }
 
+static void expect_name(const char *s, size_t max)
+{
+	expect(*s && strlen(s) <= max && !strchr(s, '/') && strcmp(s, ".") != 0 &&
+	       strcmp(s, "..") != 0);
+}
+
+static void expect_create(const struct proto_request *r)
+{
+	expect(r->root.n_lower <= PROTO_LOWERS_MAX);
+	for (size_t i = 0; i < r->root.n_lower; i++) {
+		expect_name(r->root.lower[i].serial, PROTO_SERIAL_MAX);
+		expect_name(r->root.lower[i].type, PROTO_TYPE_MAX);
+	}
+	expect(r->n_mounts <= r->config->n_mounts);
+	for (size_t i = 0; i < r->n_mounts; i++) {
+		const struct proto_mount *m = &r->mounts[i];
+
+		expect(m->index < r->config->n_mounts);
+		if (m->from == PROTO_MOUNT_DISK)
+			expect_name(m->serial, PROTO_SERIAL_MAX);
+		else
+			expect_name(m->name, PROTO_MEMBER_MAX);
+	}
+}
+
 static void try_request(const char *text, size_t len)
 {
 	struct proto_request r;
@@ -38,8 +63,13 @@ static void try_request(const char *text, size_t len)
 	expect(result == 0 || (result == -1 && err.msg[0]));
 	if (result == 0) {
 		expect(r.has_seq);
-		expect(r.container || r.op == OP_HELLO || r.op == OP_SHUTDOWN);
-		expect((r.op == OP_CREATE) == (r.config && r.config->process && r.lower[0]));
+		expect(r.container || r.op == OP_HELLO || r.op == OP_SHUTDOWN ||
+		       (r.op == OP_CHANGES && r.what == PROTO_WHAT_DISK && r.serial[0]) ||
+		       (r.op == OP_PUSH && r.what == PROTO_WHAT_PROJECTS));
+		expect(r.op != OP_PUSH || r.what != PROTO_WHAT_DISK);
+		expect((r.op == OP_CREATE) == (r.config && r.config->process && r.root.n_lower));
+		if (r.op == OP_CREATE)
+			expect_create(&r);
 		expect((r.op == OP_EXEC) == (r.spec != NULL));
 		expect((r.op == OP_UPDATE) == (r.resources != NULL));
 		expect(r.op != OP_KILL || (r.signal >= 1 && r.signal <= PROTO_SIGNAL_MAX));

@@ -17,15 +17,17 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-struct container *container_new(const char *id, struct oci_spec *spec, const char *lower,
-				const char *upper, struct error *err UNUSED)
+struct container *container_new(const char *id, struct oci_spec *spec,
+				const struct proto_root *root, struct proto_mount *mounts,
+				size_t n_mounts, struct error *err UNUSED)
 {
 	struct container *c = xcalloc(1, sizeof(*c));
 
 	c->id = xstrdup(id);
 	c->spec = spec;
-	c->lower = xstrdup(lower);
-	c->upper = upper ? xstrdup(upper) : NULL;
+	c->root = *root;
+	c->mounts = mounts;
+	c->n_mounts = n_mounts;
 	c->cgroup_fd = -1;
 	return c;
 }
@@ -146,8 +148,7 @@ int container_delete(struct container *c, struct error *err UNUSED)
 {
 	oci_spec_free(c->spec);
 	free(c->id);
-	free(c->lower);
-	free(c->upper);
+	free(c->mounts);
 	free(c);
 	return 0;
 }

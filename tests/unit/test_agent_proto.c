@@ -2,6 +2,7 @@
 #include "agent/proto.h"
 #include "agent/ps.h"
 #include "lib/cleanup.h"
+#include "lib/file.h"
 #include "lib/json.h"
 
 #include <setjmp.h>
@@ -9,6 +10,8 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#define LOWER "{\"serial\":\"c-lower\",\"type\":\"erofs\"}"
 
 static void expect_invalid(const char *text, const char *message, bool has_seq)
 {
@@ -59,15 +62,123 @@ static void test_create(void **state UNUSED)
 {
 	struct proto_request r;
 
-	parse_ok("{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":\"c-lower\","
-		 "\"upper\":null},\"config\":{\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"r\"},"
+	parse_ok("{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[" LOWER
+		 "],\"upper\":null},\"config\":{\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"r\"},"
 		 "\"linux\":{\"namespaces\":[{\"type\":\"mount\"}]},"
 		 "\"process\":{\"cwd\":\"/\",\"args\":[\"true\"]}}}",
 		 &r);
-	assert_string_equal(r.lower, "c-lower");
-	assert_string_equal(r.upper, "");
+	assert_int_equal(r.root.n_lower, 1);
+	assert_string_equal(r.root.lower[0].serial, "c-lower");
+	assert_string_equal(r.root.lower[0].type, "erofs");
+	assert_string_equal(r.root.upper, "");
+	assert_false(r.root.index);
+	assert_int_equal(r.n_mounts, 0);
 	assert_string_equal(r.config->process->args[0], "true");
 	proto_request_free(&r);
+}
+
+#define CONFIG_MOUNTS                                                                             \
+	"\"config\":{\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"r\"},\"process\":{\"cwd\":\"/" \
+	"\",\"args\":[\"true\"]},\"mounts\":[{\"destination\":\"/a\"},{\"destination\":\"/b\"},{" \
+	"\"destination\":\"/c\"},{\"destination\":\"/d\"}]}"
+
+static void test_disks_and_mounts(void **state UNUSED)
+{
+	struct proto_request r;
+
+	parse_ok(
+		"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[{\"serial\":"
+		"\"u\",\"type\":\"xfs\"}," LOWER "],\"upper\":\"s\",\"index\":true},"
+		"\"mounts\":[{\"mount\":3,\"from\":\"project\",\"name\":\"p.1\",\"writable\":true},"
+		"{\"mount\":0,\"from\":\"share\",\"name\":\"s\"},{\"mount\":1,\"from\":\"disk\","
+		"\"serial\":\"d\",\"type\":\"ext4\"},{\"mount\":2,\"from\":\"device\",\"name\":"
+		"\"null\"}]," CONFIG_MOUNTS "}",
+		&r);
+	assert_int_equal(r.root.n_lower, 2);
+	assert_string_equal(r.root.lower[0].serial, "u");
+	assert_string_equal(r.root.lower[0].type, "xfs");
+	assert_string_equal(r.root.lower[1].serial, "c-lower");
+	assert_string_equal(r.root.upper, "s");
+	assert_true(r.root.index);
+	assert_int_equal(r.n_mounts, 4);
+	assert_int_equal(r.mounts[0].index, 3);
+	assert_int_equal(r.mounts[0].from, PROTO_MOUNT_PROJECT);
+	assert_string_equal(r.mounts[0].name, "p.1");
+	assert_true(r.mounts[0].writable);
+	assert_int_equal(r.mounts[1].from, PROTO_MOUNT_SHARE);
+	assert_false(r.mounts[1].writable);
+	assert_int_equal(r.mounts[2].from, PROTO_MOUNT_DISK);
+	assert_string_equal(r.mounts[2].serial, "d");
+	assert_string_equal(r.mounts[2].type, "ext4");
+	assert_int_equal(r.mounts[3].from, PROTO_MOUNT_DEVICE);
+	assert_string_equal(r.mounts[3].name, "null");
+	proto_request_free(&r);
+}
+
+static void test_bad_mounts(void **state UNUSED)
+{
+	static const struct {
+		const char *mounts, *message;
+	} cases[] = {
+		{"{}", "mounts: must be a list"},
+		{"[1]", "mounts[0].mount: "},
+		{"[{\"mount\":4,\"from\":\"share\",\"name\":\"n\"}]", "mounts[0].mount: "},
+		{"[{\"mount\":-1,\"from\":\"share\",\"name\":\"n\"}]", "mounts[0].mount: "},
+		{"[{\"mount\":1}]", "mounts[0].from: "},
+		{"[{\"mount\":1,\"from\":\"sky\"}]", "mounts[0].from: unknown: sky"},
+		{"[{\"mount\":1,\"from\":\"project\"}]", "mounts[0].name: "},
+		{"[{\"mount\":1,\"from\":\"project\",\"name\":\"..\"}]", "mounts[0].name: "},
+		{"[{\"mount\":1,\"from\":\"share\",\"name\":\"a/b\"}]", "mounts[0].name: "},
+		{"[{\"mount\":1,\"from\":\"disk\",\"name\":\"n\"}]", "mounts[0].serial: "},
+		{"[{\"mount\":1,\"from\":\"disk\",\"serial\":\"n\"}]", "mounts[0].type: "},
+		{"[{\"mount\":1,\"from\":\"share\",\"name\":\"n\"},{\"mount\":1,\"from\":"
+		 "\"device\","
+		 "\"name\":\"null\"}]",
+		 "mounts[1].mount: 1 is there twice"},
+		{"[0,0,0,0,0]", "mounts: must be a list"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		cleanup_free char *text =
+			xasprintf("{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{"
+				  "\"lower\":[" LOWER "]},\"mounts\":%s," CONFIG_MOUNTS "}",
+				  cases[i].mounts);
+
+		expect_invalid(text, cases[i].message, true);
+	}
+}
+
+static void test_changes_and_push(void **state UNUSED)
+{
+	struct proto_request r;
+
+	parse_ok("{\"seq\":1,\"op\":\"changes\",\"container\":\"c\",\"what\":\"root\"}", &r);
+	assert_int_equal(r.op, OP_CHANGES);
+	assert_int_equal(r.what, PROTO_WHAT_ROOT);
+	assert_string_equal(r.container, "c");
+	proto_request_free(&r);
+	parse_ok("{\"seq\":1,\"op\":\"changes\",\"what\":\"disk\",\"serial\":\"s\"}", &r);
+	assert_int_equal(r.what, PROTO_WHAT_DISK);
+	assert_string_equal(r.serial, "s");
+	assert_null(r.container);
+	proto_request_free(&r);
+	parse_ok("{\"seq\":1,\"op\":\"push\",\"what\":\"projects\"}", &r);
+	assert_int_equal(r.op, OP_PUSH);
+	assert_int_equal(r.what, PROTO_WHAT_PROJECTS);
+	assert_null(r.container);
+	proto_request_free(&r);
+	parse_ok("{\"seq\":1,\"op\":\"watch\",\"container\":\"c\"}", &r);
+	assert_int_equal(r.op, OP_WATCH);
+	proto_request_free(&r);
+	expect_invalid("{\"seq\":1,\"op\":\"changes\",\"container\":\"c\"}", "what: ", true);
+	expect_invalid("{\"seq\":1,\"op\":\"changes\",\"what\":\"root\"}", "container: ", true);
+	expect_invalid("{\"seq\":1,\"op\":\"changes\",\"what\":\"projects\"}", "container: ", true);
+	expect_invalid("{\"seq\":1,\"op\":\"changes\",\"what\":\"disk\"}", "serial: ", true);
+	expect_invalid("{\"seq\":1,\"op\":\"push\",\"what\":\"disk\",\"serial\":\"s\"}",
+		       "what: unknown: disk", true);
+	expect_invalid("{\"seq\":1,\"op\":\"push\",\"what\":\"projects\",\"container\":\"/\"}",
+		       "container: ", true);
+	expect_invalid("{\"seq\":1,\"op\":\"watch\"}", "container: ", true);
 }
 
 static void test_refusals(void **state UNUSED)
@@ -96,17 +207,30 @@ static void test_refusals(void **state UNUSED)
 		{"{\"seq\":1,\"op\":\"update\",\"container\":\"c\"}", "resources: "},
 		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\"}", "root: "},
 		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{}}", "root.lower: "},
-		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":\"../x\"}}",
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[]}}",
 		 "root.lower: "},
-		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":"
-		 "\"123456789012345678901\"}}",
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[1]}}",
+		 "root.lower[0].type: "},
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[" LOWER
+		 "," LOWER "," LOWER "]}}",
 		 "root.lower: "},
-		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":\"l\","
-		 "\"upper\":1}}",
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[" LOWER
+		 ",{\"serial\":\"x\",\"type\":\"vfat\"}]}}",
+		 "root.lower[1].type: unknown: vfat"},
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[{\"type\":"
+		 "\"ext4\",\"serial\":\"../x\"}]}}",
+		 "root.lower[0].serial: "},
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[{\"type\":"
+		 "\"ext4\",\"serial\":\"123456789012345678901\"}]}}",
+		 "root.lower[0].serial: "},
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[" LOWER
+		 "],\"upper\":1}}",
 		 "root.upper: "},
-		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":\"l\"}}",
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[" LOWER
+		 "]}}",
 		 "config: "},
-		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":\"l\"},"
+		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[" LOWER
+		 "]},"
 		 "\"config\":{\"ociVersion\":1}}",
 		 "config: ociVersion"},
 	};
@@ -151,6 +275,10 @@ static void test_answers(void **state UNUSED)
 	r = (struct proto_reply){.type = REPLY_PROCESS, .pid = 7, .process = "1", .console = "abc"};
 	expect_text(&r, "{\"seq\":0,\"ok\":true,\"pid\":7,\"process\":\"1\",\"streams\":{"
 			"\"console\":\"abc\"}}");
+	r = (struct proto_reply){.type = REPLY_STREAM, .stream = "abc"};
+	expect_text(&r, "{\"seq\":0,\"ok\":true,\"stream\":\"abc\"}");
+	r = (struct proto_reply){.type = REPLY_STREAM, .stream = "abc", .result = "def"};
+	expect_text(&r, "{\"seq\":0,\"ok\":true,\"stream\":\"abc\",\"result\":\"def\"}");
 	r = (struct proto_reply){
 		.type = REPLY_HELLO, .kernel = "6.12", .kernel_us = 5, .agent_us = 6};
 	expect_text(&r, "{\"seq\":0,\"ok\":true,\"version\":1,\"kernel\":\"6.12\",\"times_us\":{"
@@ -162,8 +290,11 @@ static void test_events(void **state UNUSED)
 	cleanup_free char *text = NULL;
 	size_t len;
 
-	assert_int_equal(proto_event_text("oom", "c", &text, &len, NULL), 0);
+	assert_int_equal(proto_event_text("oom", "c", NULL, &text, &len, NULL), 0);
 	assert_string_equal(text, "{\"event\":\"oom\",\"container\":\"c\"}");
+	free(text);
+	assert_int_equal(proto_event_text("changed", "c", "n", &text, &len, NULL), 0);
+	assert_string_equal(text, "{\"event\":\"changed\",\"container\":\"c\",\"name\":\"n\"}");
 }
 
 static void test_the_longest_ps_fits_a_message(void **state UNUSED)
@@ -242,6 +373,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_simple_requests),
 		cmocka_unit_test(test_create),
+		cmocka_unit_test(test_disks_and_mounts),
+		cmocka_unit_test(test_bad_mounts),
+		cmocka_unit_test(test_changes_and_push),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_events),

@@ -230,9 +230,10 @@ static void io_close(struct io *io)
 #define PROCESS(more, script)                                 \
 	"{\"cwd\":\"/\",\"user\":{\"uid\":0,\"gid\":0}," more \
 	"\"args\":[\"/bin/sh\",\"-c\",\"" script "\"]}"
-#define CREATE(seq, id, process)                                                                   \
-	"{\"seq\":" #seq ",\"op\":\"create\",\"container\":\"" id "\",\"root\":{\"lower\":\"l\"}," \
-	"\"config\":{\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"rootfs\"},\"linux\":{"          \
+#define CREATE(seq, id, process)                                                              \
+	"{\"seq\":" #seq ",\"op\":\"create\",\"container\":\"" id "\",\"root\":{\"lower\":[{" \
+	"\"serial\":\"l\",\"type\":\"erofs\"}]},"                                             \
+	"\"config\":{\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"rootfs\"},\"linux\":{"     \
 	"\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"mount\"}]},\"process\":" process "}}"
 #define EXEC(seq, id, process) \
 	"{\"seq\":" #seq ",\"op\":\"exec\",\"container\":\"" id "\",\"spec\":" process "}"

@@ -50,6 +50,38 @@ static void created(void **state)
 	assert_string_equal(m.token[STREAM_CONSOLE], "");
 }
 
+static void a_changeset_and_a_push(void **state)
+{
+	cleanup_agent_msg struct agent_msg m = {0};
+
+	(void)state;
+	assert_int_equal(parse("{'seq':3,'ok':true,'stream':'" TOKEN "'}", &m, NULL), 0);
+	assert_string_equal(m.stream, TOKEN);
+	assert_string_equal(m.result, "");
+	assert_int_equal(parse("{'seq':3,'ok':true,'stream':'" TOKEN "','result':'" TOKEN "'}", &m,
+			       NULL),
+			 0);
+	assert_string_equal(m.result, TOKEN);
+	refused("{'seq':3,'ok':true,'stream':'x'}");
+	refused("{'seq':3,'ok':true,'stream':'" TOKEN "','result':'" TOKEN "0'}");
+}
+
+static void a_project_changed(void **state)
+{
+	cleanup_agent_msg struct agent_msg m = {0};
+
+	(void)state;
+	assert_int_equal(parse("{'event':'changed','container':'c','name':'p-1.x'}", &m, NULL), 0);
+	assert_int_equal(m.seq, -1);
+	assert_string_equal(m.event, "changed");
+	assert_string_equal(m.container, "c");
+	assert_string_equal(m.name, "p-1.x");
+	refused("{'event':'changed','container':'c','name':'../x'}");
+	refused("{'event':'changed','container':'c','name':'..'}");
+	refused("{'event':'changed','container':'c','name':'01234567890123456789012345678901234567"
+		"890123456789012345678901234567890123456789'}");
+}
+
 static void ended(void **state)
 {
 	cleanup_agent_msg struct agent_msg m = {0};
@@ -183,6 +215,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(created),
+		cmocka_unit_test(a_changeset_and_a_push),
+		cmocka_unit_test(a_project_changed),
 		cmocka_unit_test(ended),
 		cmocka_unit_test(refusal),
 		cmocka_unit_test(greeting_and_event),
