@@ -2,8 +2,8 @@
  * Projected files and directories while the container runs.
  *
  * A file is the inode that the container was made with, as with a bind mount: it is open here, and
- * a new file under its name is another file. (Docker rewrites its resolv.conf and hosts in place.) A
- * directory is the one it was made with, too; its content may be exchanged in any way, as
+ * a new file under its name is another file. (Docker rewrites its resolv.conf and hosts in place.)
+ * A directory is the one it was made with, too; its content may be exchanged in any way, as
  * Kubernetes does by renaming ..data, so that it is told as a whole again whenever something in it
  * has changed. Events only say when to look.
  *
@@ -228,8 +228,8 @@ static void open_member(struct projects_mirror *p, size_t i, struct timespec sin
 			  : open(b->m->source,
 				 (b->m->writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_CLOEXEC);
 	if (b->fd < 0) {
-		log_warn("mount %s: %s: the container sees no further changes of it",
-			 b->m->source, strerror(errno));
+		log_warn("mount %s: %s: the container sees no further changes of it", b->m->source,
+			 strerror(errno));
 		return;
 	}
 	if (!survey_member(p, i, &newest))

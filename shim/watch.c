@@ -3,11 +3,11 @@
  *
  * The writer goes through the rootfs directory, which may be the mount of an overlay. An overlay
  * gives no events for directories that nobody watches in it, and watching all of an image's
- * thousands would be a waste: what others change appears in the upper directory, which is small. Its
- * files are opened by the kernel without notification, though, so that creations, removals, renames
- * and changes of attributes are seen there, but no writes. Hence, for each directory of the upper
- * layer, two watches: one on it, and one on the same directory of the overlay for writes to files
- * that exist already. A plain directory needs one.
+ * thousands would be a waste: what others change appears in the upper directory, which is small.
+ * Its files are opened by the kernel without notification, though, so that creations, removals,
+ * renames and changes of attributes are seen there, but no writes. Hence, for each directory of the
+ * upper layer, two watches: one on it, and one on the same directory of the overlay for writes to
+ * files that exist already. A plain directory needs one.
  *
  * An event only makes a path *dirty*. It is told when nothing happened to it for a while and its
  * size and times stayed the same over that while (the file that docker cp makes is created, written

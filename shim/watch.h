@@ -17,11 +17,12 @@
 struct watch;
 
 struct watch_options {
-	int inotify;	       /* non-blocking; kept by the caller, who reads it */
-	const char *events;    /* where changes show: an overlay's upper directory, or the rootfs */
-	const char *merged;    /* the rootfs */
-	bool overlay;	       /* `events` is an upper directory */
-	struct timespec since; /* what changed earlier (CLOCK_REALTIME) is known to the other side */
+	int inotify;	    /* non-blocking; kept by the caller, who reads it */
+	const char *events; /* where changes show: an overlay's upper directory, or the rootfs */
+	const char *merged; /* the rootfs */
+	bool overlay;	    /* `events` is an upper directory */
+	struct timespec
+		since; /* what changed earlier (CLOCK_REALTIME) is known to the other side */
 };
 
 /* Watches the directory and all beneath it, and finds what has changed since. Directories beyond

@@ -23,6 +23,9 @@ int writeback_live(struct vmm_client *vmm, struct agent_client *a, struct record
 /* Boots a guest for nothing but reading the record's scratch, applies, marks it applied. The record
  * is locked by the caller. */
 int writeback_recover(struct record *r, int intr_fd, struct error *err);
+/* The same, and tells how much it was. */
+int writeback_recover_counted(struct record *r, int intr_fd, struct cs_counts *n,
+			      struct error *err);
 
 /* Recovers every record of the rootfs `id` that nobody runs, and removes it; drops records whose
  * rootfs is gone for good. For `create`. */
