@@ -182,6 +182,7 @@ static int run_foreground(struct running *r, struct error *err)
 				.process = r->made.process,
 				.agent_sock = steal_fd(&r->agent.sock),
 				.dirfd = r->d->fd,
+				.scratch = -1,
 				.tty_fd = r->p->terminal ? STDIN_FILENO : -1};
 	int status;
 
@@ -205,10 +206,13 @@ static int run_detached(struct running *r, int intr_fd, struct error *err)
 				 .lifeline = -1,
 				 .dirfd = r->d->fd,
 				 .console_sock = -1,
+				 .scratch = -1,
 				 .log_fd = r->g->log_fd,
 				 .own_session = true};
-	struct proxy_job job = {
-		.container = r->d->id, .process = r->made.process, .agent_sock = r->agent.sock};
+	struct proxy_job job = {.container = r->d->id,
+				.process = r->made.process,
+				.agent_sock = r->agent.sock,
+				.scratch = -1};
 	struct proxy proxy;
 
 	memcpy(job.streams, r->streams, sizeof(job.streams));

@@ -214,6 +214,7 @@ static int start_proxy(struct making *m, struct error *err)
 				 .lifeline = m->lifeline,
 				 .dirfd = m->s->dir.fd,
 				 .console_sock = -1,
+				 .scratch = -1,
 				 .log_fd = m->g->log_fd,
 				 .own_session = true};
 
@@ -384,6 +385,7 @@ static int create_in_guest(struct making *m, struct error *err)
 	job = (struct proxy_job){.container = m->s->dir.id,
 				 .process = "",
 				 .agent_sock = m->agent.sock,
+				 .scratch = -1,
 				 .init = true};
 	memcpy(job.streams, m->streams, sizeof(job.streams));
 	/* Before the first byte comes: what the guest's terminal wrote is written as it is. */

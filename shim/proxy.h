@@ -15,9 +15,10 @@ struct proxy_job {
 	const char *process; /* "" for the init */
 	int agent_sock;	     /* the control connection that owns the process */
 	int streams[STREAMS];
-	bool init;  /* its end is the sandbox's end: the VM is shut down */
-	int dirfd;  /* the container's directory */
-	int tty_fd; /* terminal whose size is the process's; -1: none. Not taken over */
+	bool init;   /* its end is the sandbox's end: the VM is shut down */
+	int dirfd;   /* the container's directory */
+	int scratch; /* of the container's record of changes: holds its lock; -1: none */
+	int tty_fd;  /* terminal whose size is the process's; -1: none. Not taken over */
 };
 
 /* Signals that the process is to get wait from now on, until proxy_run() passes them on. */
@@ -38,6 +39,7 @@ struct proxy_spawn {
 	bool own_session;   /* false: it reads the caller's terminal */
 	int join_netns_pid; /* netns of this process; 0: none */
 	int log_fd;	    /* where its own messages go; -1: nowhere */
+	int scratch; /* open scratch disk of the container's record, for its lock; -1: none */
 };
 
 struct proxy {

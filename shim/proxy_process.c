@@ -10,6 +10,8 @@
  *	5	the container's directory
  *	6	the connected console socket (with a detached terminal only)
  *	7	the log
+ *	8	the scratch disk of the container's record of changes (init with a writable root
+ *only)
  *
  * Being exec'ed anew keeps it small and free of the maker's memory. It enters its network
  * namespace before the exec, so that a proxy that exists is where callers look for it. Then: maker
@@ -31,6 +33,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define ENV_PROXY "_HUSK_PROXY"
@@ -39,6 +42,7 @@
 #define FD_DIR 5
 #define FD_CONSOLE 6
 #define FD_LOG 7
+#define FD_SCRATCH 8
 #define GO_US (30u * 1000000)
 
 bool proxy_requested(void)
@@ -102,8 +106,9 @@ int proxy_start(const struct proxy_spawn *s, struct proxy *p, struct error *err)
 					       .argv = s->argv,
 					       .envp = env,
 					       .fds = (int[]){0, 1, 2, theirs, s->lifeline, dirfd,
-							      s->console_sock, s->log_fd},
-					       .nfds = 8,
+							      s->console_sock, s->log_fd,
+							      s->scratch},
+					       .nfds = 9,
 					       .new_session = s->own_session,
 					       .prepare = enter_netns,
 					       .arg = (void *)s},
@@ -190,6 +195,13 @@ struct orders {
 	struct proxy_job job;
 };
 
+static bool is_disk(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
+}
+
 static int take_orders(struct orders *o, struct error *err)
 {
 	cleanup_free char *text = NULL;
@@ -221,6 +233,7 @@ static int take_orders(struct orders *o, struct error *err)
 				    .streams = {-1, -1, -1, -1},
 				    .init = o->init,
 				    .dirfd = FD_DIR,
+				    .scratch = is_disk(FD_SCRATCH) ? FD_SCRATCH : -1,
 				    .tty_fd = -1};
 	if (o->terminal)
 		o->job.streams[STREAM_CONSOLE] = fds[1];
@@ -300,7 +313,7 @@ int proxy_main(void)
 	int status;
 
 	unsetenv(ENV_PROXY);
-	for (int fd = FD_LINK; fd <= FD_LOG; fd++)
+	for (int fd = FD_LINK; fd <= FD_SCRATCH; fd++)
 		set_cloexec(fd, true);
 	console = is_socket(FD_CONSOLE);
 	if (take_orders(&o, &err) < 0)

@@ -3,8 +3,8 @@
  *
  * A record is the directory <data>/changes/<name>/ with the scratch disk, journal.json, and a
  * copy of the names of hard-linked lower files. It exists from `create` until the changes are in
- * the rootfs and the container is deleted. The lock is on the scratch: husk-vmm and the proxy share
- * it.
+ * the rootfs and the container is deleted. The lock (flock) is on the scratch's open file
+ * description, which husk-vmm and the proxy share.
  */
 #ifndef HUSK_SHIM_RECORD_H
 #define HUSK_SHIM_RECORD_H
@@ -24,27 +24,40 @@ struct record {
 	int scratch; /* open and locked, or -1 */
 	enum record_state state;
 	struct rootfs_id rootfs;
-	bool mknod; /* the container was allowed to make device nodes */
-	bool block; /* the rootfs is a block device: changes come at the end only */
+	bool unchanged; /* with RECORD_APPLIED: nothing had to be written to the rootfs */
+	bool mknod;	/* the container was allowed to make device nodes */
+	bool block;	/* the rootfs is a block device: changes come at the end only */
 	struct cs_link_group *links;
 	size_t n_links;
 };
 
-/* Makes a record with a fresh scratch of `bytes` (its template is made at first use) and locks it.
- * `tree`: whose hard links are remembered; -1: none. */
-int record_make(const char *data, const char *container, const struct rootfs *rootfs,
-		uint64_t bytes, bool mknod, int intr_fd, struct record *r, struct error *err);
+/* A new name for a record of `container`; malloc'ed. */
+char *record_name(const char *container);
+
+/* Makes the record `name` with a fresh scratch of `bytes` (its template is made at first use) and
+ * locks it. After a loss of power the record is sure to be there once record_sync() was called. */
+int record_make(const char *data, const char *name, const char *container,
+		const struct rootfs *rootfs, uint64_t bytes, bool mknod, int intr_fd,
+		struct record *r, struct error *err);
+/* Remembers the hard links of a rootfs that is built now; before anything runs. */
+int record_keep_links(struct record *r, const struct rootfs *rootfs, struct error *err);
+/* Brings what the record consists of to the disk: takes milliseconds, so that it is for later than
+ * `create`. */
+int record_sync(const struct record *r, struct error *err);
 /* Opens an existing one; locked: waits at most wait_ms for whoever holds it (ERR_TIMEOUT).
  * ERR_NOT_FOUND: there is none. */
 int record_open(const char *data, const char *name, bool locked, unsigned wait_ms, struct record *r,
 		struct error *err);
+/* With RECORD_APPLIED, r->unchanged is kept, too. That a record is applied is true until the host
+ * starts again: what was applied may have got lost with the power, and is applied once more. */
 int record_set_state(struct record *r, enum record_state state, struct error *err);
-/* Removes it and its scratch. */
+/* Removes it and its scratch; before that, what was applied to the rootfs is brought to its disk.
+ */
 int record_remove(const char *data, struct record *r, struct error *err);
 void record_close(struct record *r);
 #define cleanup_record __attribute__((cleanup(record_close)))
 
-/* Names of the records, NULL-terminated (strv_free). */
+/* Names of the records, sorted, NULL-terminated (strv_free). */
 char **record_list(const char *data, struct error *err);
 
 #endif

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "lib/error.h"
+#include "shim/mountinfo.h"
 
 enum rootfs_kind { ROOTFS_PLAIN, ROOTFS_OVERLAY, ROOTFS_BLOCK };
 
@@ -18,19 +19,22 @@ struct rootfs_id {
 	char *path;	   /* of the rootfs directory */
 	char *upper;	   /* ROOTFS_OVERLAY: the upper directory; otherwise NULL */
 	uint64_t dev, ino; /* of `upper`, or of the directory. `dev` is not compared: device numbers
-			    * of some file systems change with every mount */
+			    * of some file systems change with every mount. `ino` 0: means nothing
+			    * there */
+	uint64_t born;	   /* its birth time in nanoseconds; 0: not known */
+	bool mounted;	   /* the directory is a mount point: it may come and go */
 };
 
 /* A lower disk of the guest. */
 struct rootfs_disk {
-	char serial[21];  /* "root", "upper" */
+	char serial[21];  /* "root", "init", "upper" */
 	const char *type; /* "erofs", "ext4", "xfs", "squashfs" */
 	int tree, dir;	  /* a tree and its directory, or */
 	int device;	  /* a block device or image; -1 */
 	bool stable;	  /* what it shows cannot change under us: nothing needs a hold */
 };
 
-#define ROOTFS_DISKS_MAX 2
+#define ROOTFS_DISKS_MAX 3
 
 struct rootfs {
 	enum rootfs_kind kind;
@@ -41,8 +45,11 @@ struct rootfs {
 	struct rootfs_disk disks[ROOTFS_DISKS_MAX]; /* topmost first; after rootfs_build() */
 	bool index;				    /* it has hard links that the guest must keep */
 	/* private */
-	char **lowers;
-	char *source, *fstype;
+	struct overlay_layers layers;
+	unsigned n_init;     /* of the lower layers, those on top that are this container's own */
+	bool unstable;	     /* inode numbers mean nothing later */
+	bool device_written; /* the device has a file system that the host may have written to */
+	int device;
 };
 
 /* Looks what `path` is (mountinfo), and how many lower disks it will need; walks nothing yet.

@@ -187,6 +187,8 @@ int state_save(const struct container_dir *d, const struct container_state *s, s
 	jsonw_kint(&w, "vmm_pid", s->vmm_pid);
 	jsonw_kint(&w, "vmm_start", (int64_t)s->vmm_start);
 	jsonw_kstr(&w, "engine", s->engine);
+	jsonw_kstr(&w, "record", s->record);
+	jsonw_kbool(&w, "started", s->started);
 	jsonw_kstr(&w, "config", s->config);
 	jsonw_end_obj(&w);
 	text = jsonw_finish(&w, &len, err);
@@ -234,6 +236,8 @@ int state_load(const struct container_dir *d, struct container_state *s, struct 
 	s->created.tv_sec = json_int(v, "created_s", 0);
 	s->created.tv_nsec = json_int(v, "created_ns", 0);
 	s->engine = copy_str(v, "engine");
+	s->record = copy_str(v, "record");
+	s->started = json_bool(v, "started", true);
 	s->config = copy_str(v, "config");
 	s->pid = (pid_t)json_int(v, "pid", 0);
 	s->pid_start = (uint64_t)json_int(v, "pid_start", 0);
@@ -255,6 +259,7 @@ void state_free(struct container_state *s)
 	free(s->bundle);
 	free(s->rootfs);
 	free(s->engine);
+	free(s->record);
 	free(s->config);
 	*s = (struct container_state){0};
 }

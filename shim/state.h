@@ -28,6 +28,8 @@ struct container_state {
 	pid_t vmm_pid; /* of husk-vmm; 0: none */
 	uint64_t vmm_start;
 	char *engine; /* "qemu" */
+	char *record; /* name of its record of changes (record.h); NULL: its root is read-only */
+	bool started; /* its process may have run */
 	char *config; /* text of config.json as it was at create: exec and hooks need it */
 };
 
