@@ -16,6 +16,7 @@
 #include "agent/security.h"
 #include "agent/sync.h"
 #include "agent/sysctl.h"
+#include "agent/volumes.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -239,6 +240,8 @@ int container_delete(struct container *c, struct error *err)
 
 	close_fd(&c->init_pidfd);
 	release_namespaces(c);
+	if (volumes_release(c, r < 0 ? NULL : err) < 0)
+		r = -1;
 	if (root_unmount(c, r < 0 ? NULL : err) < 0)
 		r = -1;
 	if (r < 0)

@@ -21,8 +21,10 @@
  */
 #include "agent/mounts.h"
 #include "agent/copy_up.h"
+#include "agent/filesystem.h"
 #include "agent/namespaces.h"
 #include "agent/resolve.h"
+#include "agent/volumes.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "oci/mount_options.h"
@@ -40,6 +42,7 @@
 struct mnt {
 	const struct container *c;
 	const struct oci_mount *m;
+	const struct proto_mount *volume; /* NULL: needs nothing of the host */
 	struct mount_options o;
 	const char *type; /* of the kernel's names, or "bind" */
 	int root_fd;
@@ -101,97 +104,52 @@ static int set_attributes(int fd, bool recursive, uint64_t set, uint64_t clear, 
 
 /* ---- making the detached mount */
 
-/* The reason that the filesystem gave, if it gave one ("e tmpfs: Bad value for 'size'"). */
-static int fs_error(int fs, struct error *err, const char *what)
-{
-	int saved = errno;
-	char text[512];
-	ssize_t n = read(fs, text, sizeof(text) - 1);
-
-	errno = saved;
-	if (n <= 2)
-		return error_errno(err, "%s", what);
-	text[n] = '\0';
-	text[strcspn(text, "\n")] = '\0';
-	return error_errno(err, "%s: %s", what, text + 2);
-}
-
-static int fs_option(int fs, char *word, struct error *err)
-{
-	char *eq = strchr(word, '=');
-	int r;
-
-	if (!*word)
-		return 0;
-	if (eq)
-		*eq = '\0';
-	r = eq ? fsconfig(fs, FSCONFIG_SET_STRING, word, eq + 1, 0)
-	       : fsconfig(fs, FSCONFIG_SET_FLAG, word, NULL, 0);
-	return r < 0 ? fs_error(fs, err, word) : 0;
-}
-
-/* Flags of mount(2) that are the filesystem's and not the mount's. */
-static int fs_flags(int fs, unsigned long flags, struct error *err)
-{
-	static const struct {
-		unsigned long flag;
-		const char *name;
-	} names[] = {{MS_SYNCHRONOUS, "sync"},
-		     {MS_DIRSYNC, "dirsync"},
-		     {MS_LAZYTIME, "lazytime"},
-		     {MS_MANDLOCK, "mand"}};
-
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		if ((flags & names[i].flag) &&
-		    fsconfig(fs, FSCONFIG_SET_FLAG, names[i].name, NULL, 0) < 0)
-			return fs_error(fs, err, names[i].name);
-	return 0;
-}
-
-static int fs_options(struct mnt *m, int fs, struct error *err)
-{
-	cleanup_free char *data = m->o.data ? xstrdup(m->o.data) : NULL;
-	char *rest = data, *word;
-	struct stat st;
-
-	if (fs_flags(fs, m->o.flags, err) < 0)
-		return -1;
-	if (strcmp(m->type, "tmpfs") == 0 && !m->made_at && fstat(m->at, &st) == 0) {
-		char mode[16];
-
-		/* what the options say later holds */
-		snprintf(mode, sizeof(mode), "%o", st.st_mode & 07777);
-		if (fsconfig(fs, FSCONFIG_SET_STRING, "mode", mode, 0) < 0)
-			return fs_error(fs, err, "mode");
-	}
-	while ((word = strsep(&rest, ",")))
-		if (fs_option(fs, word, err) < 0)
-			return -1;
-	return 0;
-}
-
 static int make_filesystem(struct mnt *m, struct error *err)
 {
-	const char *source = m->m->source ? m->m->source : m->type;
-	cleanup_close int fs = fsopen(m->type, FSOPEN_CLOEXEC);
+	struct filesystem f = {
+		.type = m->type,
+		.source = m->m->source ? m->m->source : m->type,
+		.o = &m->o,
+	};
+	char mode[16];
+	struct stat st;
 
-	if (fs < 0)
-		return error_errno(err, "filesystem type \"%s\"", m->type);
-	if (fsconfig(fs, FSCONFIG_SET_STRING, "source", source, 0) < 0)
-		return fs_error(fs, err, "source");
-	if (fs_options(m, fs, err) < 0)
-		return -1;
-	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return fs_error(fs, err, m->type);
-	m->fd = fsmount(fs, FSMOUNT_CLOEXEC, 0);
-	return m->fd < 0 ? fs_error(fs, err, m->type) : 0;
+	if (strcmp(m->type, "tmpfs") == 0 && !m->made_at && fstat(m->at, &st) == 0) {
+		snprintf(mode, sizeof(mode), "%o", st.st_mode & 07777);
+		f.mode = mode;
+	}
+	m->fd = filesystem_make(&f, err);
+	return m->fd < 0 ? -1 : 0;
 }
 
 static int make_copy(struct mnt *m, const char *source, bool recursive, struct error *err)
 {
 	m->fd = open_tree(AT_FDCWD, source,
-			  OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0));
+			  OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW |
+				  (recursive ? AT_RECURSIVE : 0));
 	return m->fd < 0 ? error_errno(err, "bind %s", source) : 0;
+}
+
+/* The data of a mount that the host's plan knows about: volumes.h. */
+static int make_volume(struct mnt *m, struct error *err)
+{
+	static const char *const what[] = {
+		[PROTO_MOUNT_PROJECT] = "project",
+		[PROTO_MOUNT_SHARE] = "share",
+		[PROTO_MOUNT_DISK] = "disk",
+		[PROTO_MOUNT_DEVICE] = "device",
+	};
+	const struct proto_mount *v = m->volume;
+	const char *name = v->from == PROTO_MOUNT_DISK ? v->serial : v->name;
+	const char *source = m->m->source ? m->m->source : "none";
+	cleanup_free char *path = volumes_path(m->c, v);
+
+	if (make_copy(m, path, m->o.flags & MS_REC, NULL) == 0)
+		return 0;
+	if (errno == ENOENT)
+		return error_set(err, "source %s: the guest has no %s \"%s\"", source,
+				 what[v->from], name);
+	return error_errno(err, "source %s: bind %s \"%s\"", source, what[v->from], name);
 }
 
 /* cgroup2 in a user namespace needs a cgroup namespace of its own: without one, as in runc, the
@@ -207,8 +165,8 @@ static int make_mount(struct mnt *m, struct error *err)
 {
 	cleanup_free char *sys = NULL;
 
-	if (strcmp(m->type, "bind") == 0)
-		return make_copy(m, m->m->source, m->o.flags & MS_REC, err);
+	if (m->volume)
+		return make_volume(m, err);
 	if (strcmp(m->type, "cgroup2") == 0)
 		return make_cgroup(m, err);
 	if (strcmp(m->type, "sysfs") == 0 && ns_own(m->c->spec, OCI_NS_USER)) {
@@ -257,19 +215,19 @@ static int check_plain_directory(const struct mnt *m, struct error *err)
 	return 0;
 }
 
+/* A directory, but for a mount of what is not one. */
 static int find_mount_point(struct mnt *m, struct error *err)
 {
 	enum resolve_want want = RESOLVE_DIR;
 	struct statfs sfs;
 	struct stat st;
 
-	if (strcmp(m->type, "bind") == 0) {
-		if (!m->m->source)
-			return error_kind(err, ERR_INVALID, "source: a bind mount needs one");
-		if (stat(m->m->source, &st) < 0)
-			return error_errno(err, "source %s", m->m->source);
-		want = S_ISDIR(st.st_mode) ? RESOLVE_DIR : RESOLVE_FILE;
-	}
+	if (m->fd >= 0 && fstat(m->fd, &st) < 0)
+		return error_errno(err, "stat the source");
+	if (m->fd >= 0 && S_ISLNK(st.st_mode))
+		return error_kind(err, ERR_INVALID, "the source is a symbolic link");
+	if (m->fd >= 0 && !S_ISDIR(st.st_mode))
+		want = RESOLVE_FILE;
 	m->at = resolve_make(m->root_fd, m->m->destination, want, &m->made_at, err);
 	if (m->at < 0)
 		return -1;
@@ -303,14 +261,17 @@ static int attach(struct mnt *m, struct late_ro *late, struct error *err)
 	bool later = strcmp(m->type, "tmpfs") == 0 || is_dev(m->m);
 
 	mounts_attributes(m->o.flags, m->o.clear_flags, &set, &clear);
+	/* What is written to such a project would stay in the guest. */
+	if (m->volume && m->volume->from == PROTO_MOUNT_PROJECT && !m->volume->writable)
+		set |= MOUNT_ATTR_RDONLY;
 	later = later && (set & MOUNT_ATTR_RDONLY);
 	if (later)
 		set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
 	if (set_attributes(m->fd, false, set, clear, 0, err) < 0 ||
 	    set_attributes(m->fd, true, m->o.rec_set, m->o.rec_clear, 0, err) < 0)
 		return -1;
-	if (move_mount(m->fd, "", m->at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
-		return error_errno(err, "move the mount to its place");
+	if (filesystem_attach(m->fd, m->at, err) < 0)
+		return -1;
 	for (size_t i = 0; i < m->o.n_propagation; i++) {
 		unsigned long p = m->o.propagation[i];
 
@@ -331,23 +292,43 @@ static const char *kernel_type(const struct oci_mount *m, const struct mount_opt
 	return strcmp(m->type, "cgroup") == 0 ? "cgroup2" : m->type;
 }
 
-static int apply_one(const struct container *c, const struct oci_mount *om, int root_fd,
-		     struct late_ro *late, struct error *err)
+static int check_one(const struct mnt *m, struct error *err)
 {
+	if (!m->type)
+		return error_kind(err, ERR_INVALID, "type: missing");
+	if (m->o.flags & MS_REMOUNT)
+		return error_kind(err, ERR_UNSUPPORTED, "option \"remount\" is not supported");
+	if (m->o.idmap != MOUNT_IDMAP_NONE || m->m->n_uid_mappings || m->m->n_gid_mappings)
+		return error_kind(err, ERR_UNSUPPORTED, "id-mapped mounts are not supported");
+	if (strcmp(m->type, "bind") == 0 && !m->volume)
+		return error_kind(err, ERR_INVALID, "source %s: the host does not say what it is",
+				  m->m->source ? m->m->source : "none");
+	return 0;
+}
+
+/* What exists is copied before the mount point is looked for, which is to be of the same kind; a
+ * new filesystem is made after it, since a tmpfs takes its mode from there. */
+static int make_and_find(struct mnt *m, struct error *err)
+{
+	if (m->volume)
+		return make_mount(m, err) < 0 ? -1 : find_mount_point(m, err);
+	return find_mount_point(m, err) < 0 ? -1 : make_mount(m, err);
+}
+
+static int apply_one(const struct container *c, size_t i, int root_fd, struct late_ro *late,
+		     struct error *err)
+{
+	const struct oci_mount *om = &c->spec->mounts[i];
 	__attribute__((cleanup(mnt_free))) struct mnt m = {
 		.c = c, .m = om, .root_fd = root_fd, .at = -1, .fd = -1};
 
 	mount_options_parse(om->options, om->n_options, &m.o);
-	m.type = kernel_type(om, &m.o);
-	if (!m.type)
-		return error_kind(err, ERR_INVALID, "type: missing");
-	if (m.o.flags & MS_REMOUNT)
-		return error_kind(err, ERR_UNSUPPORTED, "option \"remount\" is not supported");
-	if (m.o.idmap != MOUNT_IDMAP_NONE || om->n_uid_mappings || om->n_gid_mappings)
-		return error_kind(err, ERR_UNSUPPORTED, "id-mapped mounts are not supported");
-	if (find_mount_point(&m, err) < 0 || make_mount(&m, err) < 0)
+	m.volume = container_mount(c, i);
+	m.type = m.volume ? "bind" : kernel_type(om, &m.o);
+	if (check_one(&m, err) < 0 || make_and_find(&m, err) < 0)
 		return -1;
-	if (m.o.tmpcopyup && copy_up(m.at, m.fd, err) < 0)
+	/* As in runc, the option is a tmpfs's: elsewhere it would write into a volume. */
+	if (m.o.tmpcopyup && strcmp(m.type, "tmpfs") == 0 && copy_up(m.at, m.fd, err) < 0)
 		return error_wrap(err, "tmpcopyup");
 	return attach(&m, late, err);
 }
@@ -359,7 +340,7 @@ int mounts_apply(const struct container *c, int root_fd, struct late_ro *late, s
 	late->fds = xcalloc(s->n_mounts, sizeof(*late->fds));
 	late->n = 0;
 	for (size_t i = 0; i < s->n_mounts; i++)
-		if (apply_one(c, &s->mounts[i], root_fd, late, err) < 0)
+		if (apply_one(c, i, root_fd, late, err) < 0)
 			return error_wrap(err, "mounts[%zu] (%s)", i, s->mounts[i].destination);
 	return 0;
 }
@@ -384,10 +365,9 @@ int mounts_bind_fd(int src_fd, int dst_fd, const char *what, struct error *err)
 	cleanup_close int tree =
 		open_tree(src_fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
-	if (tree < 0 ||
-	    move_mount(tree, "", dst_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+	if (tree < 0)
 		return error_errno(err, "bind %s", what);
-	return 0;
+	return filesystem_attach(tree, dst_fd, err) < 0 ? error_wrap(err, "bind %s", what) : 0;
 }
 
 int mounts_finish(const struct container *c, struct late_ro *late, struct error *err)
@@ -419,28 +399,20 @@ static int make_readonly(const char *path, struct error *err)
 		return error_errno(err, "bind %s", path);
 	if (set_attributes(tree, false, MOUNT_ATTR_RDONLY, 0, 0, err) < 0)
 		return -1;
-	if (move_mount(tree, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
-		return error_errno(err, "mount on %s", path);
-	return 0;
+	return filesystem_attach(tree, at, err) < 0 ? error_wrap(err, "%s", path) : 0;
 }
 
 /* A directory is covered by an empty tmpfs that stays empty. */
 static int mask_directory(int at, struct error *err)
 {
-	cleanup_close int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
-	cleanup_close int fd = -1;
+	char data[] = "nr_blocks=1,nr_inodes=1";
+	const struct mount_options o = {.data = data};
+	const struct filesystem f = {.type = "tmpfs", .source = "tmpfs", .o = &o};
+	cleanup_close int fd = filesystem_make(&f, err);
 
-	if (fs < 0)
-		return error_errno(err, "tmpfs");
-	if (fsconfig(fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) < 0 ||
-	    fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "1", 0) < 0 ||
-	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return fs_error(fs, err, "tmpfs");
-	fd = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY);
-	if (fd < 0 ||
-	    move_mount(fd, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
-		return error_errno(err, "mount a tmpfs");
-	return 0;
+	if (fd < 0 || set_attributes(fd, false, MOUNT_ATTR_RDONLY, 0, 0, err) < 0)
+		return -1;
+	return filesystem_attach(fd, at, err);
 }
 
 static int mask(const char *path, int null_fd, struct error *err)
@@ -492,6 +464,8 @@ int mounts_prepare(const struct container *c, struct error *err)
 {
 	cleanup_free char *sys = xasprintf("%s/sys", c->dir);
 
+	if (volumes_prepare(c, err) < 0)
+		return -1;
 	if (!ns_own(c->spec, OCI_NS_USER))
 		return 0;
 	if (mkdir(sys, 0755) < 0 && errno != EEXIST)

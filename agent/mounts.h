@@ -26,7 +26,8 @@ bool mounts_own_dev(const struct oci_spec *spec);
 /* Mounts a copy of what `src_fd` is at `dst_fd` (both may be O_PATH). */
 int mounts_bind_fd(int src_fd, int dst_fd, const char *what, struct error *err);
 
-/* In the agent, once: what a container in a user namespace may not mount by itself. */
+/* In the agent, once, before the init is forked: volumes.h, and what a container in a user
+ * namespace may not mount by itself. volumes_release() undoes the former. */
 int mounts_prepare(const struct container *c, struct error *err);
 
 /* Flags of mount(2) as attributes of mount_setattr(2); pure. */

@@ -113,8 +113,8 @@ int projects_dir(struct projects *set, struct error *err)
 		return set->dir;
 	if (mkdir_p(PROJECTS_DIR, 0755, err) < 0)
 		return -1;
-	/* Devices cannot come from the host. Set-user-id programs can, as with any bind mount. */
-	if (mount("projects", PROJECTS_DIR, "tmpfs", MS_NODEV | MS_NOATIME, PROJECTS_SIZE) < 0)
+	/* No flags: in a user namespace a bind mount could not be without them. */
+	if (mount("projects", PROJECTS_DIR, "tmpfs", 0, PROJECTS_SIZE) < 0)
 		return error_errno(err, "mount a tmpfs on %s", PROJECTS_DIR);
 	set->dir = open(PROJECTS_DIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return set->dir < 0 ? error_errno(err, "open %s", PROJECTS_DIR) : set->dir;

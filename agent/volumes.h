@@ -1,0 +1,26 @@
+/*
+ * volumes.h - the host's data in the guest, before a container's mounts show it.
+ */
+#ifndef HUSK_AGENT_VOLUMES_H
+#define HUSK_AGENT_VOLUMES_H
+
+#include "agent/container.h"
+
+/* The virtio-fs, mounted when the first container needs it, and kept. */
+#define SHARE_DIR "/run/share"
+#define SHARE_TAG "husk"
+
+/* In the agent, before the container's init is forked (which sees what was mounted by then): the
+ * virtio-fs, and the container's disks below c->dir. Errors name mounts[i]. Does nothing for a
+ * container without such mounts. */
+int volumes_prepare(const struct container *c, struct error *err);
+
+/* Undoes what volumes_prepare() did for this container alone, whatever part of it was done, and
+ * waits until its disks are free. Before c->dir is removed. */
+int volumes_release(const struct container *c, struct error *err);
+
+/* Where the data of mount `m` is: the path of a file or directory in the agent's mount namespace
+ * and in copies of it. malloc'ed. */
+char *volumes_path(const struct container *c, const struct proto_mount *m);
+
+#endif
