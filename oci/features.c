@@ -10,7 +10,7 @@
 /* Known to the parser of mount options and refused by oci/unsupported.c. */
 static bool is_refused_option(const char *name)
 {
-	static const char *const refused[] = {"bind", "rbind", "idmap", "ridmap"};
+	static const char *const refused[] = {"idmap", "ridmap"};
 
 	for (size_t i = 0; i < ARRAY_LEN(refused); i++)
 		if (strcmp(refused[i], name) == 0)

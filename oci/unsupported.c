@@ -4,6 +4,7 @@
 #include "lib/cleanup.h"
 
 #include <string.h>
+#include <sys/mount.h>
 
 #define refuse(err, ...) error_kind(err, ERR_UNSUPPORTED, __VA_ARGS__)
 
@@ -38,7 +39,10 @@ static bool is_guest_filesystem(const char *type)
 	return false;
 }
 
-static bool is_bind(const struct oci_mount *m)
+/* Filesystems on a disk of the host that the guest's kernel knows. */
+static const char *const disk_filesystems[] = {"ext4", "xfs", "erofs", "squashfs"};
+
+bool oci_mount_is_bind(const struct oci_mount *m)
 {
 	if (m->type && strcmp(m->type, "bind") == 0)
 		return true;
@@ -48,21 +52,47 @@ static bool is_bind(const struct oci_mount *m)
 	return false;
 }
 
+bool oci_mount_is_volume(const struct oci_mount *m)
+{
+	if (!m->type || oci_mount_is_bind(m))
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(disk_filesystems); i++)
+		if (strcmp(disk_filesystems[i], m->type) == 0)
+			return true;
+	return false;
+}
+
+/* A mount of the host that appears later cannot appear in the guest, nor the other way round. */
+static int check_host_mount(const struct oci_mount *m, size_t i, const struct mount_options *o,
+			    struct error *err)
+{
+	for (size_t k = 0; k < o->n_propagation; k++)
+		if (o->propagation[k] & (MS_SHARED | MS_SLAVE))
+			return refuse(err,
+				      "mounts[%zu].options: %s: %s%s: propagation from the host "
+				      "cannot reach a microVM",
+				      i, m->destination, o->propagation[k] & MS_REC ? "r" : "",
+				      o->propagation[k] & MS_SHARED ? "shared" : "slave");
+	if (o->flags & MS_REMOUNT)
+		return refuse(err,
+			      "mounts[%zu].options: %s: remount: a mount that is there cannot be "
+			      "changed by a mount",
+			      i, m->destination);
+	return 0;
+}
+
 static int check_mount(const struct oci_mount *m, size_t i, struct error *err)
 {
 	cleanup_mount_options struct mount_options o = MOUNT_OPTIONS_INIT;
+	bool host = oci_mount_is_bind(m) || oci_mount_is_volume(m);
 
-	if (is_bind(m))
-		return refuse(err,
-			      "mounts[%zu]: %s: bind mounts of host paths are not supported yet", i,
-			      m->destination);
-	if (!m->type)
+	if (!host && !m->type)
 		return refuse(err, "mounts[%zu].type: %s: a mount without a type is not supported",
 			      i, m->destination);
-	if (!is_guest_filesystem(m->type))
+	if (!host && !is_guest_filesystem(m->type))
 		return refuse(err,
-			      "mounts[%zu].type: %s: \"%s\": mounts that need a source on the host "
-			      "are not supported",
+			      "mounts[%zu].type: %s: \"%s\": the guest's kernel does not have this "
+			      "filesystem",
 			      i, m->destination, m->type);
 	if (m->n_uid_mappings + m->n_gid_mappings > 0)
 		return refuse(err, "mounts[%zu].%s: id-mapped mounts are not supported yet", i,
@@ -71,7 +101,7 @@ static int check_mount(const struct oci_mount *m, size_t i, struct error *err)
 	if (o.idmap != MOUNT_IDMAP_NONE)
 		return refuse(err, "mounts[%zu].options: id-mapped mounts are not supported yet",
 			      i);
-	return 0;
+	return host ? check_host_mount(m, i, &o, err) : 0;
 }
 
 /* ---- linux */

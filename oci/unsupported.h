@@ -18,4 +18,9 @@ int oci_process_supported(const struct oci_process *process, struct error *err);
 int oci_resources_supported(const struct oci_resources *resources, const char *path,
 			    struct error *err);
 
+/* What of a mount is the host's: a bind mount, by type or option, whose source is a path; a volume,
+ * whose source is a block device or image file with a file system that the guest can mount. */
+bool oci_mount_is_bind(const struct oci_mount *m);
+bool oci_mount_is_volume(const struct oci_mount *m);
+
 #endif

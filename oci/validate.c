@@ -1,6 +1,7 @@
 #include "oci/validate.h"
 #include "oci/caps.h"
 #include "oci/spec_names.h"
+#include "oci/unsupported.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -339,6 +340,10 @@ static int check_mounts(const struct oci_spec *s, struct error *err)
 		const struct oci_mount *m = &s->mounts[i];
 		char path[64];
 
+		if ((oci_mount_is_bind(m) || oci_mount_is_volume(m)) &&
+		    (!m->source || !m->source[0]))
+			return bad(err, "mounts[%zu].source: %s: a %s needs one", i, m->destination,
+				   oci_mount_is_bind(m) ? "bind mount" : "volume");
 		snprintf(path, sizeof(path), "mounts[%zu].uidMappings", i);
 		if (check_mappings(m->uid_mappings, m->n_uid_mappings, path, err) < 0)
 			return -1;
