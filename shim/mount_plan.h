@@ -52,5 +52,7 @@ char *mount_plan_text(const struct mount_plan *p, struct error *err);
 /* Keeps what the proxy needs of it (the projects) as mounts.json in the container's directory. */
 int mount_plan_save(const struct mount_plan *p, int dirfd, struct error *err);
 int mount_plan_load(struct mount_plan *p, int dirfd, struct error *err);
+/* The parser of that file; pure. */
+int mount_plan_parse(const char *text, size_t len, struct mount_plan *p, struct error *err);
 
 #endif
