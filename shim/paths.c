@@ -92,6 +92,18 @@ char *path_qemu(struct error *err)
 	return path_program("qemu-system-x86_64", "qemu-system-x86", err);
 }
 
+char *path_virtiofsd(struct error *err)
+{
+	const char *given = getenv("HUSK_VIRTIOFSD");
+	const char *path = given && given[0] ? given : "/usr/lib/qemu/virtiofsd";
+
+	if (access(path, X_OK) == 0)
+		return xstrdup(path);
+	error_errno(err, "%s%s: install it with 'apt-get install qemu-system-common'", path,
+		    path == given ? " (from HUSK_VIRTIOFSD)" : "");
+	return NULL;
+}
+
 char *path_data(struct error *err)
 {
 	const char *given = getenv("HUSK_DATA");

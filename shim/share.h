@@ -10,12 +10,18 @@
 
 struct share {
 	int sock;  /* connected vhost-user socket, for husk-vmm */
-	pid_t pid; /* what minds virtiofsd */
+	pid_t pid; /* what minds virtiofsd: a child of the caller */
+	int news;  /* what virtiofsd says; see share_check() */
 };
 
 /* Starts virtiofsd on a directory that holds the plan's shares and nothing else, in namespaces of
- * its own. It ends when the sandbox's lifeline ends (`lifeline`: read end) or its socket closes. */
+ * its own; does not wait until it is up. It ends when the sandbox's lifeline ends (`lifeline`: read
+ * end) or its socket closes. `log_fd` (-1: none) gets what it has to say. */
 int share_start(const struct mount_plan *p, int lifeline, int log_fd, struct share *s,
 		struct error *err);
+/* -1 if it has ended, with what it said last: why a machine with the share did not start. */
+int share_check(struct share *s, struct error *err);
+/* Closes the caller's descriptors; what runs goes on. */
+void share_free(struct share *s);
 
 #endif
