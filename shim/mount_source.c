@@ -20,6 +20,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <string.h>
 #include <sys/file.h>
@@ -95,20 +96,31 @@ static int check_kind(const struct mount_source *s, struct error *err)
 	return 0;
 }
 
+/* The path of what is open: no second look-up that could end elsewhere. */
+static char *path_of(int fd, struct error *err)
+{
+	cleanup_free char *self = xasprintf("/proc/self/fd/%d", fd);
+	char buf[PATH_MAX];
+	ssize_t n = readlink(self, buf, sizeof(buf) - 1);
+
+	if (n < 0) {
+		error_errno(err, "readlink %s", self);
+		return NULL;
+	}
+	buf[n] = '\0';
+	return xstrdup(buf);
+}
+
 int mount_source_open(const char *source, const char *bundle, struct mount_source *s,
 		      struct error *err)
 {
 	cleanup_free char *joined =
 		source[0] == '/' ? xstrdup(source) : xasprintf("%s/%s", bundle, source);
 
-	*s = (struct mount_source){.fd = -1};
-	s->path = realpath(joined, NULL);
-	if (!s->path)
-		return error_errno(err, "%s", joined);
-	s->fd = open(s->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	*s = (struct mount_source){.fd = open(joined, O_PATH | O_CLOEXEC)};
 	if (s->fd < 0 || fstat(s->fd, &s->st) < 0)
-		error_errno(err, "%s", s->path);
-	else if (check_kind(s, err) == 0)
+		error_errno(err, "%s", joined);
+	else if ((s->path = path_of(s->fd, err)) && check_kind(s, err) == 0)
 		return 0;
 	mount_source_free(s);
 	return -1;
