@@ -73,7 +73,7 @@ refused() {
 	run --separate-stderr husk run -b "$B" c
 	status_is 1
 	has "linux.seccomp" "$stderr"
-	bundle d '.mounts += [{destination: "/x", type: "bind", source: "/etc", options: ["rbind"]}]' true
+	bundle d '.mounts += [{destination: "/x", type: "bind", source: "/etc", options: ["rbind", "rslave"]}]' true
 	run --separate-stderr husk run -b "$B" c
 	status_is 1
 	has "mounts[" "$stderr"
