@@ -151,6 +151,17 @@ build/asan/all.stamp build/fuzz/all.stamp: $(foreach f,$(FOLDERS),$(SRC_$(f))) \
 	+$(Q)$(MAKE) --no-print-directory VARIANT=$(notdir $(@D)) archives
 	@touch $@
 
+# Helper programs of tests, static so that they run inside a guest too.
+TOOLS := $(patsubst tests/tools/%.c,build/tests/%,$(wildcard tests/tools/*.c))
+build/tests/%: tests/tools/%.c $(addprefix build/release/,vmm.a vmm/tree.a lib.a)
+	@mkdir -p $(@D)
+	$(call say,TOOL,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fno-pie $< -o $@ -static -no-pie -Wl,--gc-sections \
+		$(addprefix build/release/,vmm.a vmm/tree.a lib.a) -lpthread
+
+.PHONY: test-tools
+test-tools: $(TOOLS) ## helper programs of tests (build/tests/)
+
 .PHONY: archives unit-bins fuzz-bins
 archives: $(foreach f,$(FOLDERS),$(call archive,$(f)))
 unit-bins: $(UNIT_BIN)
@@ -168,12 +179,12 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (default 5) each
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run fuzz
 
 .PHONY: e2e
-e2e: all kernel ## end-to-end tests (root); E2E=file.bats for one
+e2e: all kernel test-tools ## end-to-end tests (root); E2E=file.bats for one
 	tests/run e2e $(E2E)
 
 .PHONY: check
 check: deps ## everything: packages, build, lint, unit, fuzz, end-to-end; what CI runs
-	$(MAKE) -j$$(nproc) all kernel
+	$(MAKE) -j$$(nproc) all kernel test-tools
 	$(MAKE) -j$$(nproc) VARIANT=asan unit-bins
 	$(MAKE) -j$$(nproc) VARIANT=fuzz fuzz-bins
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run lint unit fuzz e2e
