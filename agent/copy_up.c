@@ -9,19 +9,20 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-#define XATTR_LIST_MAX_ 65536
-
 static int copy_dir(int src, int dst, const struct stat *root, int depth, struct error *err);
 
 /* A tmpfs takes few kinds of attributes: what it refuses is left behind, as cp does. */
 static void copy_xattrs(int src, int dst)
 {
-	cleanup_free char *names = xcalloc(XATTR_LIST_MAX_, 1);
-	cleanup_free char *value = xcalloc(XATTR_LIST_MAX_, 1);
-	ssize_t n = flistxattr(src, names, XATTR_LIST_MAX_);
+	ssize_t n = flistxattr(src, NULL, 0); /* nearly always nothing */
+	cleanup_free char *names = n > 0 ? xcalloc((size_t)n, 1) : NULL;
+	cleanup_free char *value = n > 0 ? xcalloc(XATTR_SIZE_MAX, 1) : NULL;
 
+	if (!names)
+		return;
+	n = flistxattr(src, names, (size_t)n);
 	for (ssize_t i = 0; i < n; i += (ssize_t)strlen(names + i) + 1) {
-		ssize_t len = fgetxattr(src, names + i, value, XATTR_LIST_MAX_);
+		ssize_t len = fgetxattr(src, names + i, value, XATTR_SIZE_MAX);
 
 		if (len >= 0 && fsetxattr(dst, names + i, value, (size_t)len, 0) < 0)
 			continue;
@@ -40,6 +41,29 @@ static int copy_inode(int src, int dst, const struct stat *st, struct error *err
 	return 0;
 }
 
+/* Data alone: a tmpfs is memory, and a hole would become some. */
+static int copy_data(int in, int out, off_t size, struct error *err)
+{
+	off_t at = 0, end;
+
+	while ((at = lseek(in, at, SEEK_DATA)) >= 0) {
+		end = lseek(in, at, SEEK_HOLE);
+		if (end < 0 || lseek(out, at, SEEK_SET) < 0)
+			return error_errno(err, "seek");
+		while (at < end) {
+			ssize_t n = sendfile(out, in, &at, (size_t)(end - at));
+
+			if (n < 0)
+				return error_errno(err, "copy");
+			if (n == 0) /* it has become shorter */
+				return 0;
+		}
+	}
+	if (errno != ENXIO)
+		return error_errno(err, "seek");
+	return ftruncate(out, size) < 0 ? error_errno(err, "size") : 0;
+}
+
 static int copy_file(int src_dir, int dst_dir, const char *name, const struct stat *st,
 		     struct error *err)
 {
@@ -47,14 +71,11 @@ static int copy_file(int src_dir, int dst_dir, const char *name, const struct st
 		openat(src_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	cleanup_close int out =
 		openat(dst_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	ssize_t n;
 
 	if (in < 0 || out < 0)
 		return error_errno(err, "open");
-	while ((n = sendfile(out, in, NULL, 1 << 24)) > 0)
-		;
-	if (n < 0)
-		return error_errno(err, "copy");
+	if (copy_data(in, out, st->st_size, err) < 0)
+		return -1;
 	return copy_inode(in, out, st, err);
 }
 

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 #include <cmocka.h>
 
@@ -176,6 +178,74 @@ static void test_copy_up(void **state)
 	close(dst);
 }
 
+static void copy_dirs(const struct tmpdir *t, int *src, int *dst)
+{
+	assert_int_equal(mkdirat(t->fd, "src", 0755), 0);
+	assert_int_equal(mkdirat(t->fd, "dst", 0755), 0);
+	*src = openat(t->fd, "src", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	*dst = openat(t->fd, "dst", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void test_copy_up_holes(void **state)
+{
+	const off_t size = (off_t)1 << 33;
+	const struct tmpdir *t = *state;
+	struct error err = ERROR_INIT;
+	char buf[8] = "";
+	struct stat st;
+	int src, dst, fd;
+
+	copy_dirs(t, &src, &dst);
+	fd = openat(src, "sparse", O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+	assert_int_equal(pwrite(fd, "middle", 6, size / 2 + 5), 6);
+	assert_int_equal(ftruncate(fd, size), 0);
+	close(fd);
+	if (copy_up(src, dst, &err) < 0)
+		fail_msg("%s", err.msg);
+	fd = openat(dst, "sparse", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, size);
+	assert_true(st.st_blocks < 1024);
+	assert_int_equal(pread(fd, buf, 6, size / 2 + 5), 6);
+	assert_string_equal(buf, "middle");
+	close(fd);
+	close(src);
+	close(dst);
+}
+
+static void test_copy_up_xattrs_and_devices(void **state)
+{
+	/* security.capability, version 2: cap_net_raw+ep */
+	static const unsigned char cap[20] = {1, 0, 0, 2, 0, 0x20};
+	const struct tmpdir *t = *state;
+	struct error err = ERROR_INIT;
+	unsigned char value[32];
+	struct stat st;
+	int src, dst, fd;
+
+	copy_dirs(t, &src, &dst);
+	fd = openat(src, "ping", O_CREAT | O_WRONLY | O_CLOEXEC, 0755);
+	assert_int_equal(fchown(fd, 12, 34), 0);
+	assert_int_equal(fsetxattr(fd, "security.capability", cap, sizeof(cap), 0), 0);
+	close(fd);
+	assert_int_equal(mknodat(src, "null", S_IFCHR | 0640, makedev(1, 3)), 0);
+	assert_int_equal(fchownat(src, "null", 0, 5, 0), 0);
+	if (copy_up(src, dst, &err) < 0)
+		fail_msg("%s", err.msg);
+	fd = openat(dst, "ping", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(fgetxattr(fd, "security.capability", value, sizeof(value)), sizeof(cap));
+	assert_memory_equal(value, cap, sizeof(cap));
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_uid, 12);
+	close(fd);
+	assert_int_equal(fstatat(dst, "null", &st, 0), 0);
+	assert_int_equal(st.st_mode, S_IFCHR | 0640);
+	assert_int_equal(st.st_rdev, makedev(1, 3));
+	assert_int_equal(st.st_gid, 5);
+	close(src);
+	close(dst);
+}
+
 /* ---- sysctl */
 
 static void test_sysctl_homes(void **state UNUSED)
@@ -197,6 +267,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_file_in_the_way, tmpdir_make, tmpdir_remove),
 		cmocka_unit_test_setup_teardown(test_parent, tmpdir_make, tmpdir_remove),
 		cmocka_unit_test_setup_teardown(test_copy_up, tmpdir_make, tmpdir_remove),
+		cmocka_unit_test_setup_teardown(test_copy_up_holes, tmpdir_make, tmpdir_remove),
+		cmocka_unit_test_setup_teardown(test_copy_up_xattrs_and_devices, tmpdir_make,
+						tmpdir_remove),
 		cmocka_unit_test(test_attributes),
 		cmocka_unit_test(test_own_dev),
 		cmocka_unit_test(test_sysctl_homes),
