@@ -14,8 +14,12 @@
  *user namespace flags that are inherited could not be taken back. The exception is read-only for a
  *disk, which has to be known to the file system.
  *
- * PID 1 does not look at what is in the virtio-fs, not even at its root directory: a host end that
- * does not answer blocks whoever asks, and that has to be a container's process.
+ * One flag is inherited always, the way of updating access times, and a user namespace may not
+ * change it: for a container with one, whose mount asks for another way, there is a copy with that
+ * in <c->dir>/copy<i>.
+ *
+ * But for that PID 1 does not look at what is in the virtio-fs, not even at its root directory: a
+ * host end that does not answer blocks whoever asks, and that should be a container's process.
  *
  * A journal is replayed when a disk is mounted, which takes writing. A read-only mount of a
  * writable disk does that, too; on a read-only disk it is impossible, and ext4 and xfs refuse
@@ -24,6 +28,8 @@
 #include "agent/volumes.h"
 #include "agent/disk.h"
 #include "agent/filesystem.h"
+#include "agent/mounts.h"
+#include "agent/namespaces.h"
 #include "agent/projects.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
@@ -48,7 +54,18 @@ static bool is_mount_point(const char *path)
 	       (sx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
 
-char *volumes_path(const struct container *c, const struct proto_mount *m)
+#define ATIME_FLAGS (MS_NOATIME | MS_STRICTATIME | MS_RELATIME | MS_NODIRATIME)
+#define ATIME_ATTRS ((uint64_t)(MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME))
+
+/* Options of access times that a container in a user namespace cannot set. */
+static bool needs_copy(const struct container *c, const struct mount_options *o)
+{
+	return ns_own(c->spec, OCI_NS_USER) && (((o->flags | o->clear_flags) & ATIME_FLAGS) ||
+						((o->rec_set | o->rec_clear) & ATIME_ATTRS));
+}
+
+/* Where the data is before any copy. */
+static char *original(const struct container *c, const struct proto_mount *m)
 {
 	switch (m->from) {
 	case PROTO_MOUNT_PROJECT:
@@ -61,6 +78,17 @@ char *volumes_path(const struct container *c, const struct proto_mount *m)
 		break;
 	}
 	return xasprintf("%s/disk%zu", c->dir, m->index);
+}
+
+char *volumes_path(const struct container *c, const struct proto_mount *m)
+{
+	cleanup_mount_options struct mount_options o = MOUNT_OPTIONS_INIT;
+	const struct oci_mount *om = &c->spec->mounts[m->index];
+
+	mount_options_parse(om->options, om->n_options, &o);
+	if (needs_copy(c, &o))
+		return xasprintf("%s/copy%zu", c->dir, m->index);
+	return original(c, m);
 }
 
 /* ---- virtio-fs */
@@ -134,7 +162,7 @@ static int make_disk(const struct oci_mount *om, const char *type, const struct 
 
 static int mount_disk(const struct container *c, const struct proto_mount *m, struct error *err)
 {
-	cleanup_free char *path = volumes_path(c, m);
+	cleanup_free char *path = original(c, m);
 	cleanup_close int at = -1;
 	cleanup_close int fd = -1;
 	struct disk d;
@@ -152,25 +180,93 @@ static int mount_disk(const struct container *c, const struct proto_mount *m, st
 	return filesystem_attach(fd, at, err);
 }
 
-static int unmount_disk(const struct container *c, const struct proto_mount *m, struct error *err)
+static int unmount(const char *path, struct error *err)
 {
-	cleanup_free char *path = volumes_path(c, m);
-	struct disk d;
-
 	if (is_mount_point(path) && umount2(path, UMOUNT_NOFOLLOW) < 0) {
-		/* It goes when its last user does, and the wait below sees that. */
+		/* It goes when its last user does, and who waits for a disk sees that. */
 		log_warn("umount %s: %s; detaching it", path, strerror(errno));
 		if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
 			return error_errno(err, "umount %s", path);
 	}
-	if (rmdir(path) < 0 && errno != ENOENT)
-		return error_errno(err, "rmdir %s", path);
+	if (unlink(path) < 0 && errno != ENOENT && rmdir(path) < 0)
+		return error_errno(err, "remove %s", path);
+	return 0;
+}
+
+static int unmount_disk(const struct container *c, const struct proto_mount *m, struct error *err)
+{
+	cleanup_free char *path = original(c, m);
+	struct disk d;
+
+	if (unmount(path, err) < 0)
+		return -1;
 	/* Another container may have it, too. */
 	if (!disk_lookup(m->serial, &d) || disk_is_mounted(&d))
 		return 0;
 	if (disk_wait_unused(&d, UNUSED_WAIT_US, err) < 0)
 		return error_wrap(err, "disk \"%s\"", m->serial);
 	return 0;
+}
+
+/* ---- copies for user namespaces */
+
+static int set_atime(int fd, bool recursive, uint64_t set, uint64_t clear, struct error *err)
+{
+	struct mount_attr attr = {.attr_set = set & ATIME_ATTRS, .attr_clr = clear & ATIME_ATTRS};
+
+	if (mount_setattr(fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr,
+			  sizeof(attr)) < 0)
+		return error_errno(err, "set mount attributes");
+	return 0;
+}
+
+/* An empty file or directory, as what `fd` is. */
+static int make_mount_point(const char *path, int fd, struct error *err)
+{
+	struct stat st;
+	int r;
+
+	if (fstat(fd, &st) < 0)
+		return error_errno(err, "stat");
+	r = S_ISDIR(st.st_mode) ? mkdir(path, 0755) : mknod(path, S_IFREG | 0644, 0);
+	if (r < 0 && errno != EEXIST)
+		return error_errno(err, "make %s", path);
+	r = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	return r < 0 ? error_errno(err, "open %s", path) : r;
+}
+
+static int make_copy(const struct container *c, const struct proto_mount *m, struct error *err)
+{
+	cleanup_mount_options struct mount_options o = MOUNT_OPTIONS_INIT;
+	const struct oci_mount *om = &c->spec->mounts[m->index];
+	cleanup_free char *from = original(c, m);
+	cleanup_free char *to = volumes_path(c, m);
+	cleanup_close int fd = -1;
+	cleanup_close int at = -1;
+	uint64_t set, clear;
+
+	mount_options_parse(om->options, om->n_options, &o);
+	if (!needs_copy(c, &o))
+		return 0;
+	fd = open_tree(AT_FDCWD, from,
+		       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW |
+			       (o.flags & MS_REC ? AT_RECURSIVE : 0));
+	if (fd < 0) /* what is missing is the init's error */
+		return errno == ENOENT ? 0 : error_errno(err, "bind %s", from);
+	mounts_attributes(o.flags, o.clear_flags, &set, &clear);
+	if (set_atime(fd, false, set, clear, err) < 0 ||
+	    set_atime(fd, true, o.rec_set, o.rec_clear, err) < 0)
+		return -1;
+	at = make_mount_point(to, fd, err);
+	return at < 0 ? -1 : filesystem_attach(fd, at, err);
+}
+
+static int remove_copy(const struct container *c, const struct proto_mount *m, struct error *err)
+{
+	cleanup_free char *from = original(c, m);
+	cleanup_free char *to = volumes_path(c, m);
+
+	return strcmp(from, to) == 0 ? 0 : unmount(to, err);
 }
 
 /* ---- of a container */
@@ -185,7 +281,7 @@ int volumes_prepare(const struct container *c, struct error *err)
 			r = mount_share(err);
 		else if (m->from == PROTO_MOUNT_DISK)
 			r = mount_disk(c, m, err);
-		if (r < 0)
+		if (r < 0 || make_copy(c, m, err) < 0)
 			return error_wrap(err, "mounts[%zu] (%s)", m->index,
 					  c->spec->mounts[m->index].destination);
 	}
@@ -196,9 +292,12 @@ int volumes_release(const struct container *c, struct error *err)
 {
 	int r = 0;
 
-	for (size_t i = 0; i < c->n_mounts; i++)
-		if (c->mounts[i].from == PROTO_MOUNT_DISK &&
-		    unmount_disk(c, &c->mounts[i], r < 0 ? NULL : err) < 0)
+	for (size_t i = 0; i < c->n_mounts; i++) {
+		const struct proto_mount *m = &c->mounts[i];
+
+		if (remove_copy(c, m, r < 0 ? NULL : err) < 0 ||
+		    (m->from == PROTO_MOUNT_DISK && unmount_disk(c, m, r < 0 ? NULL : err) < 0))
 			r = -1;
+	}
 	return r;
 }

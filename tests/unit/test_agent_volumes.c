@@ -74,7 +74,6 @@ struct one {
 	char *options[OPTIONS_MAX];
 	struct proto_mount plan;
 	struct container c;
-	struct oci_namespace ns;
 };
 
 static void init_one(struct one *o, enum proto_mount_from from, const char *name, bool writable,
@@ -356,84 +355,89 @@ static void put_map(pid_t pid, const char *file)
 	put(path, "0 100000 65536");
 }
 
-/* Runs fn as root of a new user namespace with a copy of the mounts. Its result is 0 if fn is
- * content. */
-static void in_user_namespace(void (*fn)(void))
+/* As root of a new user namespace with a copy of the mounts: applies the mount, and exits with 0 if
+ * it has the flags. */
+static void apply_in_child(const struct one *o, const char *at, unsigned long flags, int sock)
 {
-	int pair[2], status;
+	struct error err = ERROR_INIT;
 	char byte = 0;
+
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0 || write(sock, &byte, 1) != 1 ||
+	    read(sock, &byte, 1) != 1 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 ||
+	    mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+		_exit(1);
+	if (apply(o, &err) < 0) {
+		fprintf(stderr, "%s\n", err.msg);
+		_exit(2);
+	}
+	_exit(flags_of(at) == flags ? 0 : 3);
+}
+
+static void bind_in_user_namespace(enum proto_mount_from from, const char *name,
+				   const char *options, unsigned long flags)
+{
+	struct oci_namespace ns = {.type = OCI_NS_USER};
+	struct error err = ERROR_INIT;
+	int pair[2], status;
+	struct one o;
+	char byte;
 	pid_t pid;
 
+	init_one(&o, from, name, true, "/made/here", options);
+	o.spec.lnx.namespaces = &ns;
+	o.spec.lnx.n_namespaces = 1;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	if (from == PROTO_MOUNT_PROJECT && volumes_prepare(&o.c, &err) < 0)
+		fail_msg("%s", err.msg);
 	pid = fork();
-	if (pid == 0) {
-		if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0 || write(pair[1], &byte, 1) != 1 ||
-		    read(pair[1], &byte, 1) != 1 || setresgid(0, 0, 0) < 0 ||
-		    setresuid(0, 0, 0) < 0 || mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
-			_exit(99);
-		fn();
-		_exit(0);
-	}
+	if (pid == 0)
+		apply_in_child(&o, ROOT "/made/here", flags, pair[1]);
 	assert_int_equal(read(pair[0], &byte, 1), 1);
 	put_map(pid, "uid_map");
 	put_map(pid, "gid_map");
 	assert_int_equal(write(pair[0], &byte, 1), 1);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	if (status != 0)
+		fail_msg("%s: status %d", options, WEXITSTATUS(status));
+	if (volumes_release(&o.c, &err) < 0)
+		fail_msg("%s", err.msg);
+	free_one(&o);
 	close(pair[0]);
 	close(pair[1]);
-}
-
-/* Exits with the number of the first thing that is not as it should be. */
-static void bind_in_user_namespace(void)
-{
-	static const char *const options[] = {
-		"bind",
-		"rbind,ro,nosuid,nodev,noexec,nosymfollow",
-		"rbind,rro,rnoexec",
-		"bind,rw,suid,dev,exec,atime,relatime,diratime",
-		"rbind,rprivate,rshared",
-	};
-	struct error err = ERROR_INIT;
-	struct one o;
-
-	for (size_t i = 0; i < ARRAY_LEN(options); i++) {
-		cleanup_free char *dest = xasprintf("/made/m%zu", i);
-
-		/* of all or nothing: what is mounted below "d" cannot be taken off here */
-		init_one(&o, PROTO_MOUNT_SHARE, options[i][0] == 'r' ? "d" : "e", true, dest,
-			 options[i]);
-		o.ns = (struct oci_namespace){.type = OCI_NS_USER};
-		o.spec.lnx.namespaces = &o.ns;
-		o.spec.lnx.n_namespaces = 1;
-		if (apply(&o, &err) < 0) {
-			fprintf(stderr, "%s: %s\n", options[i], err.msg);
-			_exit(1 + (int)i);
-		}
-		free_one(&o);
-	}
-	init_one(&o, PROTO_MOUNT_DEVICE, "null", true, "/made/null", "bind");
-	if (apply(&o, &err) < 0)
-		_exit(20);
-	free_one(&o);
-	init_one(&o, PROTO_MOUNT_PROJECT, "f", true, "/made/f", "bind,ro");
-	if (apply(&o, &err) < 0) {
-		fprintf(stderr, "%s\n", err.msg);
-		_exit(21);
-	}
-	free_one(&o);
-	if (flags_of(ROOT "/made/m1") !=
-	    (ST_RDONLY | ST_NOSUID | ST_NODEV | ST_NOEXEC | ST_RELATIME | NOSYMFOLLOW))
-		_exit(22);
-	if (open(ROOT "/made/null", O_RDWR | O_CLOEXEC) < 0)
-		_exit(23);
 }
 
 static void a_user_namespace_binds_the_same(void **state UNUSED)
 {
 	assert_int_equal(mkdir(ROOT "/made", 0755), 0);
 	assert_int_equal(chown(ROOT "/made", 100000, 100000), 0);
-	in_user_namespace(bind_in_user_namespace);
+	bind_in_user_namespace(PROTO_MOUNT_SHARE, "e", "bind", ST_RELATIME);
+	bind_in_user_namespace(PROTO_MOUNT_SHARE, "e", "bind,rw,suid,dev,exec", ST_RELATIME);
+	bind_in_user_namespace(PROTO_MOUNT_SHARE, "d", "rbind,ro,nosuid,nodev,noexec,nosymfollow",
+			       ST_RELATIME | ST_RDONLY | ST_NOSUID | ST_NODEV | ST_NOEXEC |
+				       NOSYMFOLLOW);
+	bind_in_user_namespace(PROTO_MOUNT_SHARE, "d", "rbind,rro,rnoexec,rshared",
+			       ST_RELATIME | ST_RDONLY | ST_NOEXEC);
+	assert_int_equal(rmdir(ROOT "/made/here"), 0);
+	bind_in_user_namespace(PROTO_MOUNT_PROJECT, "f", "bind,ro", ST_RELATIME | ST_RDONLY);
+	bind_in_user_namespace(PROTO_MOUNT_DEVICE, "null", "bind", flags_of("/dev/null"));
+}
+
+static void access_times_are_updated_as_asked_for_in_a_user_namespace(void **state UNUSED)
+{
+	assert_int_equal(mkdir(ROOT "/made", 0777), 0);
+	assert_int_equal(mkdir("/run/c", 0711), 0);
+	assert_int_equal(mkdir(PROJECTS_DIR "/d", 0755), 0);
+	assert_int_equal(chown(ROOT "/made", 100000, 100000), 0);
+	bind_in_user_namespace(PROTO_MOUNT_PROJECT, "f", "bind,noatime,nodev",
+			       ST_NOATIME | ST_NODEV);
+	bind_in_user_namespace(PROTO_MOUNT_PROJECT, "f", "rbind,rnoatime,ro",
+			       ST_NOATIME | ST_RDONLY);
+	bind_in_user_namespace(PROTO_MOUNT_PROJECT, "f", "bind,strictatime", 0);
+	bind_in_user_namespace(PROTO_MOUNT_PROJECT, "f", "bind,relatime", ST_RELATIME);
+	assert_int_equal(unlink(ROOT "/made/here"), 0);
+	bind_in_user_namespace(PROTO_MOUNT_PROJECT, "d", "bind,nodiratime",
+			       ST_RELATIME | ST_NODIRATIME);
+	assert_int_equal(rmdir("/run/c"), 0);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -456,6 +460,7 @@ int main(void)
 		T(a_project_that_stays_in_the_guest_is_readonly),
 		T(propagation_acts_inside),
 		T(a_user_namespace_binds_the_same),
+		T(access_times_are_updated_as_asked_for_in_a_user_namespace),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
