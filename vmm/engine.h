@@ -21,6 +21,7 @@ struct engine_config {
 	uint64_t mem_bytes;  /* a multiple of 1 MiB */
 	unsigned vcpus;
 	const char *qemu; /* path of qemu-system-x86_64 (engine qemu) */
+	int fs_fd; /* connected vhost-user socket of a virtiofsd, or -1; kept by the caller */
 	struct virtio_device **devices;
 	unsigned ndevices;
 };

@@ -26,6 +26,10 @@
  * control. elevateprivileges=deny is not given: it also forbids the setuid calls of -runas
  * (QEMU 7.2 then dies of SIGSYS), and no_new_privs without capabilities leaves nothing to elevate.
  *
+ * A virtio-fs is the one device that is not ours: virtiofsd serves it, over a socket that goes to
+ * QEMU. We keep a second descriptor of it, only to learn of its end: a guest waits without bound
+ * for an answer of its file system, so that the machine's end, which names the cause, is better.
+ *
  * Life. The monitor's answer to its first command means that the machine was built and runs. When
  * the guest resets or shuts down, QEMU says SHUTDOWN, and we kill it: its own orderly end costs
  * time and gives nothing. Whatever else happens shows as the end of a socket; then QEMU has
@@ -52,7 +56,11 @@
 #define CONSOLE_BYTES 8192
 #define MESSAGES_BYTES 2048
 #define GRACE_US 1000000
-#define ARGS_MAX 64
+#define ARGS_MAX (48 + 4 * SLOTS) /* what the machine needs, and two options a device */
+
+/* A read or write of the guest is no longer than the queue: 1024 descriptors allow FUSE's most, 1
+ * MiB; the default of 128 allows half of it. */
+#define FS_DEVICE "vhost-user-fs-device,tag=husk,queue-size=1024"
 
 /* MiB of translated code that QEMU keeps. Its default is an eighth of the host's memory or
  * 1 GiB; a kernel's boot fills 10 to 20 MiB. */
@@ -89,6 +97,8 @@ struct engine {
 	} in[2]; /* the guest's console, QEMU's messages */
 	struct vhost_user *vu[SLOTS];
 	unsigned nvu;
+	int fs_fd; /* virtiofsd's socket; -1: none */
+	struct loop_source *fs_src;
 	struct console console, messages;
 	bool ended;
 	bool killed;		  /* by us, out of patience */
@@ -112,11 +122,8 @@ struct args {
 
 static void add(struct args *a, char *option, char *value)
 {
-	if (a->n + 2 > ARGS_MAX) { /* cannot be: the number of slots is bounded */
-		free(option);
-		free(value);
-		return;
-	}
+	if (a->n + 2 > ARGS_MAX) /* cannot be: the number of slots is bounded */
+		abort();
 	a->v[a->n++] = option;
 	if (value)
 		a->v[a->n++] = value;
@@ -319,6 +326,7 @@ static void drop_sources(struct engine *e)
 	drop(&e->exit_src);
 	drop(&e->status_src);
 	drop(&e->grace);
+	drop(&e->fs_src);
 }
 
 static void on_status(void *arg, uint32_t events)
@@ -375,6 +383,18 @@ static void lost(struct engine *e, const char *what, const char *why)
 static void device_closed(void *arg, const char *why)
 {
 	lost(arg, "device", why);
+}
+
+static void fs_closed(void *arg, uint32_t events UNUSED)
+{
+	struct engine *e = arg;
+
+	drop(&e->fs_src);
+	if (!e->guest_end[0])
+		snprintf(e->guest_end, sizeof(e->guest_end), "virtiofsd has ended");
+	/* When the whole sandbox ends, virtiofsd may be first: our own end then comes within the
+	 * time of grace. */
+	lost(e, "virtiofsd", "has ended");
 }
 
 /* ---- the monitor */
@@ -505,6 +525,10 @@ static int spawn(struct engine *e, const struct engine_config *cfg, const struct
 		ADD(&a, "-device", "%s,chardev=dev%u,bus=virtio-mmio-bus.%u",
 		    qemu_device(cfg->devices[i]), i, i);
 	}
+	if (cfg->fs_fd >= 0) {
+		ADD(&a, "-chardev", "socket,id=fs,fd=%d", pass(&a, cfg->fs_fd));
+		ADD(&a, "-device", FS_DEVICE ",chardev=fs,bus=virtio-mmio-bus.%u", cfg->ndevices);
+	}
 	if (log_enabled(LOG_LVL_DEBUG))
 		for (unsigned i = 0; i < a.n; i++)
 			log_debug("qemu: argument: %s", a.v[i]);
@@ -548,10 +572,24 @@ static int connect_qemu(struct engine *e, struct wires *w, struct error *err)
 	return e->qmp ? 0 : -1;
 }
 
+static int watch_fs(struct engine *e, int fd, struct error *err)
+{
+	if (fd < 0)
+		return 0;
+	e->fs_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (e->fs_fd < 0)
+		return error_errno(err, "virtiofsd's socket");
+	/* QEMU reads it; all that we see of it is its end. */
+	e->fs_src = loop_add(e->loop, e->fs_fd, EPOLLRDHUP, fs_closed, e, err);
+	return e->fs_src ? 0 : -1;
+}
+
 static int check_config(const struct engine_config *cfg, struct error *err)
 {
-	if (cfg->ndevices > SLOTS)
-		return error_set(err, "%u devices are more than %d slots", cfg->ndevices, SLOTS);
+	unsigned slots = cfg->ndevices + (cfg->fs_fd >= 0);
+
+	if (slots > SLOTS)
+		return error_set(err, "%u devices are more than %d slots", slots, SLOTS);
 	for (unsigned i = 0; i < cfg->ndevices; i++)
 		if (!qemu_device(cfg->devices[i]))
 			return error_kind(err, ERR_UNSUPPORTED, "device %s: not with engine qemu",
@@ -576,6 +614,7 @@ struct engine *engine_qemu_start(struct loop *l, const struct engine_config *cfg
 		return NULL;
 	e = xcalloc(1, sizeof(*e));
 	*e = (struct engine){.loop = l, .ev = *ev, .in = {{.fd = -1}, {.fd = -1}}};
+	e->fs_fd = -1;
 	e->minder = (struct minder){.pidfd = -1, .status_fd = -1};
 	console_init(&e->console, CONSOLE_BYTES);
 	console_init(&e->messages, MESSAGES_BYTES);
@@ -586,6 +625,8 @@ struct engine *engine_qemu_start(struct loop *l, const struct engine_config *cfg
 		r = connect_qemu(e, &w, err);
 	if (r == 0)
 		r = connect_devices(e, cfg, &w, err);
+	if (r == 0)
+		r = watch_fs(e, cfg->fs_fd, err);
 	close_wires(&w);
 	if (r < 0) {
 		engine_stop(e);
@@ -617,6 +658,7 @@ void engine_free(struct engine *e)
 		loop_remove(e->in[i].src);
 		close_fd(&e->in[i].fd);
 	}
+	close_fd(&e->fs_fd);
 	minder_free(&e->minder);
 	console_free(&e->console);
 	console_free(&e->messages);

@@ -9,11 +9,18 @@ static const struct {
 	const char *name;
 	unsigned nfds;
 } ops[] = {
-	[REQUEST_START] = {"start", 3},	  [REQUEST_ATTACH_BLOCK] = {"attach-block", 1},
-	[REQUEST_DETACH] = {"detach", 0}, [REQUEST_VSOCK_CONNECT] = {"vsock-connect", 0},
-	[REQUEST_PAUSE] = {"pause", 0},	  [REQUEST_RESUME] = {"resume", 0},
-	[REQUEST_STATUS] = {"status", 0}, [REQUEST_CONSOLE] = {"console", 0},
-	[REQUEST_STATS] = {"stats", 0},	  [REQUEST_SHUTDOWN] = {"shutdown", 0},
+	[REQUEST_START] = {"start", 3},
+	[REQUEST_ATTACH_BLOCK] = {"attach-block", 1},
+	[REQUEST_ATTACH_TREE] = {"attach-tree", 2},
+	[REQUEST_HOLD] = {"hold", 0},
+	[REQUEST_DETACH] = {"detach", 0},
+	[REQUEST_VSOCK_CONNECT] = {"vsock-connect", 0},
+	[REQUEST_PAUSE] = {"pause", 0},
+	[REQUEST_RESUME] = {"resume", 0},
+	[REQUEST_STATUS] = {"status", 0},
+	[REQUEST_CONSOLE] = {"console", 0},
+	[REQUEST_STATS] = {"stats", 0},
+	[REQUEST_SHUTDOWN] = {"shutdown", 0},
 };
 
 const char *request_op_name(enum request_op op)
@@ -82,6 +89,79 @@ static int parse_attach_block(yajl_val v, struct request *r, struct error *err)
 {
 	if (parse_serial(v, r, err) < 0 || get_bool(v, "readonly", &r->readonly, err) < 0 ||
 	    get_bool(v, "discardable", &r->discardable, err) < 0)
+		return -1;
+	return 0;
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Takes the escapes out of `s`, in place. */
+static int unescape(char *s, struct error *err)
+{
+	char *out = s;
+
+	for (; *s; s++) {
+		int high, low;
+
+		if (*s < ' ' || *s > '~')
+			return error_kind(
+				err, ERR_INVALID,
+				"path: a byte that is not printable ASCII must be escaped");
+		if (*s != '%') {
+			*out++ = *s;
+			continue;
+		}
+		high = hex_digit(s[1]);
+		low = high < 0 ? -1 : hex_digit(s[2]);
+		if (low < 0)
+			return error_kind(err, ERR_INVALID,
+					  "path: '%%' without two hexadecimal digits");
+		if (high == 0 && low == 0)
+			return error_kind(err, ERR_INVALID, "path: has a NUL");
+		*out++ = (char)(high << 4 | low);
+		s += 2;
+	}
+	*out = '\0';
+	return 0;
+}
+
+/* Relative, and the same path however it is looked at: nothing to be resolved. */
+static int check_path(const char *path, struct error *err)
+{
+	size_t len = strlen(path);
+
+	if (len < 1 || len > REQUEST_PATH_MAX)
+		return error_kind(err, ERR_INVALID, "path: not 1 to %d bytes", REQUEST_PATH_MAX);
+	for (const char *p = path;; p++) {
+		size_t n = strcspn(p, "/");
+
+		if (n == 0 || (n <= 2 && strspn(p, ".") >= n))
+			return error_kind(err, ERR_INVALID,
+					  "path: not relative, or with a component that is empty, "
+					  "\".\" or \"..\"");
+		p += n;
+		if (!*p)
+			return 0;
+	}
+}
+
+static int parse_hold(yajl_val v, struct request *r, struct error *err)
+{
+	const char *path;
+
+	if (parse_serial(v, r, err) < 0)
+		return -1;
+	path = get_str(v, "path", NULL, err);
+	if (!path)
+		return -1;
+	r->path = xstrdup(path);
+	if (unescape(r->path, err) < 0 || check_path(r->path, err) < 0)
 		return -1;
 	return 0;
 }
@@ -162,7 +242,7 @@ static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 			return error_kind(err, ERR_INVALID, "cmdline: not printable ASCII");
 	if (parse_log_level(v, &s->log_level, err) < 0 || parse_disks(v, s, err) < 0)
 		return -1;
-	if (json_get(v, "log_json") && get_bool(v, "log_json", &s->log_json, err) < 0)
+	if (get_bool(v, "log_json", &s->log_json, err) < 0 || get_bool(v, "fs", &s->fs, err) < 0)
 		return -1;
 	s->memory = (uint64_t)memory;
 	s->vcpus = (unsigned)vcpus;
@@ -187,9 +267,15 @@ static int parse_op(yajl_val v, struct request *r, struct error *err)
 	r->nfds = ops[i].nfds;
 	switch (r->op) {
 	case REQUEST_START:
-		return parse_start(v, &r->start, err);
+		if (parse_start(v, &r->start, err) < 0)
+			return -1;
+		r->nfds += r->start.fs;
+		return 0;
 	case REQUEST_ATTACH_BLOCK:
 		return parse_attach_block(v, r, err);
+	case REQUEST_HOLD:
+		return parse_hold(v, r, err);
+	case REQUEST_ATTACH_TREE:
 	case REQUEST_DETACH:
 		return parse_serial(v, r, err);
 	case REQUEST_VSOCK_CONNECT:
@@ -221,5 +307,6 @@ void request_free(struct request *r)
 {
 	free(r->start.qemu);
 	free(r->start.cmdline);
-	r->start.qemu = r->start.cmdline = NULL;
+	free(r->path);
+	r->start.qemu = r->start.cmdline = r->path = NULL;
 }

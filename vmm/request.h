@@ -14,6 +14,7 @@
 #include "lib/log.h"
 
 #define REQUEST_SERIAL_MAX 20	 /* bytes of a disk's serial (virtio 1.2 §5.2.6.1) */
+#define REQUEST_PATH_MAX 4095	 /* bytes of a path in a tree, unescaped */
 #define REQUEST_CMDLINE_MAX 1024 /* bytes that a sandbox may add to the kernel's parameters */
 #define REQUEST_VCPUS_MAX 64
 #define REQUEST_MEM_MIN (32ull << 20)
@@ -22,6 +23,8 @@
 enum request_op {
 	REQUEST_START,
 	REQUEST_ATTACH_BLOCK,
+	REQUEST_ATTACH_TREE,
+	REQUEST_HOLD,
 	REQUEST_DETACH,
 	REQUEST_VSOCK_CONNECT,
 	REQUEST_PAUSE,
@@ -45,6 +48,7 @@ struct request_start {
 	unsigned readonly_disks, writable_disks; /* slots, REQUEST_DISKS_MAX together */
 	enum log_level log_level;
 	bool log_json;
+	bool fs; /* a fourth descriptor is a virtiofsd's socket */
 };
 
 struct request {
@@ -53,7 +57,8 @@ struct request {
 	enum request_op op;
 	unsigned nfds; /* descriptors that must come with it */
 	struct request_start start;
-	char serial[REQUEST_SERIAL_MAX + 1]; /* attach-block, detach */
+	char serial[REQUEST_SERIAL_MAX + 1]; /* attach-block, attach-tree, hold, detach */
+	char *path;			     /* hold: any bytes, relative, no "." or ".." */
 	bool readonly, discardable;	     /* attach-block */
 	uint32_t port;			     /* vsock-connect */
 	uint64_t timeout_us;		     /* vsock-connect, 0: none */

@@ -9,7 +9,8 @@
  * attach-block takes the first free slot of the right kind: the read-only slots for read-only
  * disks (the guest then knows that the disk is, VIRTIO_BLK_F_RO being fixed for a device's life);
  * when these are used up a read-only disk may take a writable slot, where its source still
- * refuses writes. Serials are unique in a sandbox: the agent finds a disk by nothing else.
+ * refuses writes. attach-tree does the same for the read-only disk that a tree makes. Serials are
+ * unique in a sandbox: the agent finds a disk by nothing else.
  *
  * States: NEW -> STARTING -> RUNNING <-> PAUSED -> OVER. Once OVER the loop ends; what was asked
  * and is not answered yet is answered first, for at most FLUSH_MS.
@@ -23,6 +24,8 @@
 #include "vmm/virtio/vsock.h"
 
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #define FLUSH_MS 2000
 
@@ -34,6 +37,7 @@ struct sandbox {
 	struct engine *engine;
 	enum state state;
 	struct virtio_device *vsock, *rng, *blocks[REQUEST_DISKS_MAX];
+	struct block_source *trees[REQUEST_DISKS_MAX]; /* the slot's source, if made of a tree */
 	unsigned nblocks;
 	struct control_call *start_call; /* until the machine runs */
 	struct control_call *state_call; /* a pause or resume under way */
@@ -122,6 +126,21 @@ static int make_devices(struct sandbox *s, const struct request_start *r, struct
 	return 0;
 }
 
+static int check_fs(int fd, struct error *err)
+{
+	struct sockaddr_un a;
+	socklen_t len = sizeof(a);
+	int type = 0;
+	socklen_t type_len = sizeof(type);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) < 0 || type != SOCK_STREAM ||
+	    getpeername(fd, (struct sockaddr *)&a, &len) < 0 || a.sun_family != AF_UNIX)
+		return error_kind(
+			err, ERR_INVALID,
+			"start: the fourth descriptor is no connected Unix stream socket");
+	return 0;
+}
+
 static int start(struct sandbox *s, const struct request_start *r, int *fds, struct error *err)
 {
 	const struct engine_events ev = {.started = on_started, .ended = on_ended, .arg = s};
@@ -132,10 +151,13 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 				    .mem_bytes = r->memory,
 				    .vcpus = r->vcpus,
 				    .qemu = r->qemu,
+				    .fs_fd = r->fs ? fds[3] : -1,
 				    .devices = devices};
 
 	log_setup(STDERR_FILENO, r->log_json ? LOG_FMT_JSON : LOG_FMT_TEXT, r->log_level,
 		  "husk-vmm");
+	if (r->fs && check_fs(fds[3], err) < 0)
+		return -1;
 	if (control_listen(s->control, steal_fd(&fds[0]), err) < 0 || make_devices(s, r, err) < 0)
 		return -1;
 	devices[0] = s->vsock;
@@ -172,12 +194,13 @@ static void op_start(struct sandbox *s, struct control_call *call, const struct 
 
 /* ---- disks */
 
-static struct virtio_device *find_block(struct sandbox *s, const char *serial)
+/* Index of the slot that has the disk, or -1. */
+static int slot_of(const struct sandbox *s, const char *serial)
 {
 	for (unsigned i = 0; i < s->nblocks; i++)
 		if (blk_attached(s->blocks[i]) && strcmp(blk_serial(s->blocks[i]), serial) == 0)
-			return s->blocks[i];
-	return NULL;
+			return (int)i;
+	return -1;
 }
 
 /* Index of the slot for a disk, or -1. */
@@ -190,18 +213,29 @@ static int free_slot(struct sandbox *s, bool readonly)
 	return -1;
 }
 
-static int attach_block(struct sandbox *s, const struct request *r, int *fd, struct error *err)
+/* The slot that a disk of this kind and serial gets, or -1. */
+static int find_slot(struct sandbox *s, const char *serial, bool readonly, struct error *err)
 {
-	struct block_source *src;
 	int slot;
 
-	if (find_block(s, r->serial))
-		return error_kind(err, ERR_EXISTS, "disk %s: attached already", r->serial);
-	slot = free_slot(s, r->readonly);
+	if (slot_of(s, serial) >= 0)
+		return error_kind(err, ERR_EXISTS, "disk %s: attached already", serial);
+	slot = free_slot(s, readonly);
 	if (slot < 0)
-		return error_set(err, "disk %s: no free %s slot", r->serial,
-				 r->readonly ? "disk" : "writable");
-	src = source_file_new(steal_fd(fd), r->readonly, r->discardable, err);
+		return error_set(err, "disk %s: no free %s slot", serial,
+				 readonly ? "disk" : "writable");
+	return slot;
+}
+
+/* Both take their descriptors; the slot, or -1. */
+static int attach_block(struct sandbox *s, const struct request *r, int *fds, struct error *err)
+{
+	int slot = find_slot(s, r->serial, r->readonly, err);
+	struct block_source *src;
+
+	if (slot < 0)
+		return -1;
+	src = source_file_new(steal_fd(&fds[0]), r->readonly, r->discardable, err);
 	if (!src)
 		return error_wrap(err, "disk %s", r->serial);
 	if (blk_attach(s->blocks[slot], r->serial, src, err) < 0)
@@ -209,12 +243,29 @@ static int attach_block(struct sandbox *s, const struct request *r, int *fd, str
 	return slot;
 }
 
-static void op_attach_block(struct sandbox *s, struct control_call *call, const struct request *r,
-			    int *fds)
+static int attach_tree(struct sandbox *s, const struct request *r, int *fds, struct error *err)
+{
+	int slot = find_slot(s, r->serial, true, err);
+	struct block_source *src;
+
+	if (slot < 0)
+		return -1;
+	src = source_tree_new(steal_fd(&fds[0]), steal_fd(&fds[1]), err);
+	if (!src)
+		return error_wrap(err, "disk %s", r->serial);
+	if (blk_attach(s->blocks[slot], r->serial, src, err) < 0)
+		return error_wrap(err, "disk %s", r->serial);
+	s->trees[slot] = src;
+	return slot;
+}
+
+static void op_attach(struct sandbox *s, struct control_call *call, const struct request *r,
+		      int *fds)
 {
 	struct error e = ERROR_INIT;
 	struct jsonw w;
-	int slot = attach_block(s, r, &fds[0], &e);
+	int slot = r->op == REQUEST_ATTACH_TREE ? attach_tree(s, r, fds, &e)
+						: attach_block(s, r, fds, &e);
 
 	if (slot < 0) {
 		control_fail(call, &e);
@@ -226,17 +277,43 @@ static void op_attach_block(struct sandbox *s, struct control_call *call, const 
 	control_answer(call, &w, -1);
 }
 
-static void op_detach(struct sandbox *s, struct control_call *call, const struct request *r)
+static int hold(struct sandbox *s, const struct request *r, struct error *err)
 {
-	struct virtio_device *d = find_block(s, r->serial);
+	int slot = slot_of(s, r->serial);
+
+	if (slot < 0)
+		return error_kind(err, ERR_NOT_FOUND, "disk %s: not attached", r->serial);
+	if (!s->trees[slot])
+		return error_kind(err, ERR_INVALID, "disk %s: not made of a tree: holds no files",
+				  r->serial);
+	/* Opens one file: short enough for the loop. */
+	if (source_tree_hold(s->trees[slot], r->path, err) < 0)
+		return error_wrap(err, "disk %s", r->serial);
+	return 0;
+}
+
+static void op_hold(struct sandbox *s, struct control_call *call, const struct request *r)
+{
 	struct error e = ERROR_INIT;
 
-	if (!d) {
+	if (hold(s, r, &e) < 0)
+		control_fail(call, &e);
+	else
+		control_ok(call);
+}
+
+static void op_detach(struct sandbox *s, struct control_call *call, const struct request *r)
+{
+	struct error e = ERROR_INIT;
+	int slot = slot_of(s, r->serial);
+
+	if (slot < 0) {
 		error_kind(&e, ERR_NOT_FOUND, "disk %s: not attached", r->serial);
 		control_fail(call, &e);
 		return;
 	}
-	blk_detach(d);
+	s->trees[slot] = NULL;
+	blk_detach(s->blocks[slot]);
 	control_ok(call);
 }
 
@@ -365,6 +442,8 @@ static void write_stats(struct sandbox *s, struct jsonw *w)
 		kuint(w, "writes", bs.writes);
 		kuint(w, "read_bytes", bs.read_bytes);
 		kuint(w, "write_bytes", bs.write_bytes);
+		kuint(w, "flushes", bs.flushes);
+		kuint(w, "discards", bs.discards);
 		kuint(w, "errors", bs.errors);
 		jsonw_end_obj(w);
 	}
@@ -411,7 +490,11 @@ static void on_request(void *arg, struct control_call *call, struct request *r, 
 	}
 	switch (r->op) {
 	case REQUEST_ATTACH_BLOCK:
-		op_attach_block(s, call, r, fds);
+	case REQUEST_ATTACH_TREE:
+		op_attach(s, call, r, fds);
+		break;
+	case REQUEST_HOLD:
+		op_hold(s, call, r);
 		break;
 	case REQUEST_DETACH:
 		op_detach(s, call, r);

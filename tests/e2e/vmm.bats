@@ -18,9 +18,12 @@ case_() {
 @test "QEMU runs without privileges, files, mounts and network" { case_ qemu_is_jailed; }
 @test "two sandboxes never share a uid" { case_ two_vms_have_two_uids; }
 @test "disks are attached to the running guest and detached" { case_ disks_come_and_go; }
+@test "what the guest flushes and discards reaches the host" { case_ what_the_guest_flushes_and_discards_reaches_the_host; }
 @test "a disk may be attached before the guest looks for it" { case_ disks_may_come_before_the_guest; }
 @test "the guest has the host's time and timers that fire" { case_ the_guest_knows_the_time; }
 @test "streams to the agent open, carry data, survive a pause and end with the machine" { case_ the_agent_answers; }
+@test "a directory is shared by virtio-fs, both ways" { case_ a_directory_is_shared_by_virtiofs; }
+@test "the end of virtiofsd is told and ends the sandbox" { case_ the_end_of_virtiofsd_is_told; }
 @test "slots are handed out by kind, and a read-only disk may use a writable one" { case_ slots_are_handed_out_by_kind; }
 @test "pause stops the guest and resume lets it go on" { case_ pause_stops_the_guest; }
 @test "a flood on the console keeps its last 8 KiB" { case_ console_is_bounded; }

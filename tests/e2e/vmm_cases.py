@@ -7,6 +7,7 @@ import os
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from vmmctl import ROOT, Client, Refused, Vmm
 
 TIMEOUT = 60
+VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 INIT = """#!/busybox sh
 /busybox mount -t proc proc /proc
 /busybox mount -t sysfs sys /sys
@@ -34,6 +36,24 @@ while :; do
 	last=$line line=
 	/busybox usleep 20000
 done
+"""
+FIND_DISK = """
+find_disk() {
+	disk=
+	until [ "$disk" ]; do
+		for d in /sys/block/vd*; do
+			read -r serial <$d/serial
+			case $serial in $1) disk=/dev/${d##*/} ;; esac
+		done
+		/busybox usleep 20000
+	done
+}
+"""
+MOUNT_FS = """
+/busybox mkdir /mnt
+cat() { /busybox cat "$@"; }
+sync() { /busybox sync; }
+/busybox mount -t virtiofs husk /mnt && echo mounted
 """
 COUNT = """
 i=0
@@ -121,6 +141,31 @@ def attach(client, serial, readonly=False, path=None, **kw):
         os.close(fd)
 
 
+class Virtiofsd:
+    """A virtiofsd on a directory; .sock is connected to it."""
+
+    def __init__(self, directory, *options):
+        path = os.path.join(work, "virtiofsd.sock")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(path)
+        listener.listen(1)
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(path)
+        os.unlink(path)
+        self.process = subprocess.Popen(
+            [VIRTIOFSD, f"--fd={listener.fileno()}", "-f", "-o", f"source={directory}", *options],
+            stdin=subprocess.DEVNULL, stdout=sys.stderr, pass_fds=[listener.fileno()])
+        listener.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
+        self.process.kill()
+        self.process.wait()
+
+
 # ---- cases
 
 
@@ -200,6 +245,32 @@ def disks_come_and_go():
         vm.boot.call("shutdown")
 
 
+def what_the_guest_flushes_and_discards_reaches_the_host():
+    script = FIND_DISK + '''
+        find_disk disk
+        /busybox dd if=/dev/zero of=$disk bs=64k seek=8 count=8 conv=notrunc,fsync 2>/dev/null
+        echo flushed
+        /busybox blkdiscard -o 1048576 -l 1048576 $disk && echo discarded
+    '''
+    path = image("disk", 4)
+    with open(path, "r+b") as f:
+        f.write(b"x" * (4 << 20))
+        os.fsync(f.fileno())
+    before = os.stat(path).st_blocks
+
+    with vmm(script) as vm:
+        vm.start()
+        assert attach(vm.boot, "disk", path=path)["slot"] == 2
+        wait_console(vm, "discarded")
+        stats = vm.boot.call("stats")["blocks"][0]
+        assert stats["flushes"] >= 1 and stats["discards"] >= 1 and stats["errors"] == 0, stats
+        with open(path, "rb") as f:
+            data = f.read()
+        assert data == b"x" * (1 << 19) + bytes(1 << 19) + bytes(1 << 20) + b"x" * (2 << 20)
+        assert os.stat(path).st_blocks <= before - (1 << 20) // 512
+        vm.boot.call("shutdown")
+
+
 def disks_may_come_before_the_guest():
     with vmm(SHOW_DISKS) as vm:
         seq = vm.send_start()
@@ -239,6 +310,45 @@ def the_agent_answers():
         vm.boot.call("shutdown")
         assert s.recv(1) == b""
         assert vm.wait() == 0
+
+
+def a_directory_is_shared_by_virtiofs():
+    shared = os.path.join(work, "shared")
+    os.mkdir(shared)
+    with open(os.path.join(shared, "from-host"), "w") as f:
+        f.write("hello guest")
+    script = MOUNT_FS + '''
+        cat /mnt/from-host; echo; echo -n hello host >/mnt/from-guest; sync; echo written
+        until [ -e /mnt/later ]; do /busybox usleep 20000; done; echo "later: $(cat /mnt/later)"
+    '''
+    with Virtiofsd(shared) as fs, vmm(script) as vm:
+        vm.start(fs=fs.sock)
+        fs.sock.close()
+        wait_console(vm, "hello guest")
+        wait_console(vm, "written")
+        with open(os.path.join(shared, "from-guest")) as f:
+            assert f.read() == "hello host"
+        with open(os.path.join(shared, "later.new"), "w") as f:
+            f.write("also this")
+        os.rename(os.path.join(shared, "later.new"), os.path.join(shared, "later"))
+        wait_console(vm, "later: also this")
+        assert fs.process.poll() is None
+        vm.boot.call("shutdown")
+        assert vm.wait() == 0
+        assert fs.process.wait(TIMEOUT) is not None
+
+
+def the_end_of_virtiofsd_is_told():
+    shared = os.path.join(work, "shared")
+    os.mkdir(shared)
+    with Virtiofsd(shared) as fs, vmm(MOUNT_FS) as vm:
+        vm.start(fs=fs.sock)
+        fs.sock.close()
+        wait_console(vm, "mounted")
+        fs.process.kill()
+        e = vm.boot.event("ended", TIMEOUT)
+        assert e["why"] == "virtiofsd has ended", e
+        assert vm.wait() == 1
 
 
 def slots_are_handed_out_by_kind():

@@ -151,7 +151,8 @@ class Vmm:
             os.close(fd)
         self.boot = Client(ours)
 
-    def send_start(self, **members):
+    def send_start(self, fs=None, **members):
+        """`fs`: a socket that is connected to a virtiofsd."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         if self.control and os.path.exists(self.control):
             os.unlink(self.control)
@@ -160,7 +161,11 @@ class Vmm:
         files = [open(self.kernel, "rb"), open(self.initramfs, "rb")]
         m = {"engine": "qemu", "qemu": QEMU, "memory": 256 << 20, "vcpus": 1, "cmdline": ""}
         m.update(members)
-        seq = self.boot.send("start", [listener.fileno()] + [f.fileno() for f in files], **m)
+        fds = [listener.fileno()] + [f.fileno() for f in files]
+        if fs is not None:
+            m["fs"] = True
+            fds.append(fs.fileno())
+        seq = self.boot.send("start", fds, **m)
         listener.close()
         for f in files:
             f.close()

@@ -15,6 +15,17 @@ struct fuzz {
 	struct control_call *late;
 };
 
+/* Relative, and nothing in it to be resolved. */
+static void require_path(const char *path)
+{
+	size_t len = strlen(path);
+
+	if (len < 1 || len > REQUEST_PATH_MAX || path[0] == '/' || path[len - 1] == '/' ||
+	    strstr(path, "//") || strcmp(path, "..") == 0 || strncmp(path, "../", 3) == 0 ||
+	    strstr(path, "/../") || (len > 2 && strcmp(path + len - 3, "/..") == 0))
+		abort();
+}
+
 static void on_request(void *arg, struct control_call *call, struct request *r, int *fds UNUSED)
 {
 	struct fuzz *f = arg;
@@ -31,6 +42,10 @@ static void on_request(void *arg, struct control_call *call, struct request *r, 
 			abort();
 		error_kind(&e, ERR_NOT_FOUND, "disk %s: not attached", r->serial);
 		control_fail(call, &e);
+		break;
+	case REQUEST_HOLD:
+		require_path(r->path);
+		control_ok(call);
 		break;
 	case REQUEST_VSOCK_CONNECT:
 		if (f->late)
@@ -61,6 +76,8 @@ static void parse_alone(const uint8_t *data, size_t size)
 
 	if (request_parse((const char *)data, size, &r, &err) < 0 && !err.msg[0])
 		abort();
+	if (err.msg[0] == '\0' && r.op == REQUEST_HOLD)
+		require_path(r.path);
 	request_free(&r);
 }
 

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
+#include <sys/stat.h>
 
 #include "lib/log.h"
 #include "tests/unit/ring.h"
@@ -219,6 +220,8 @@ static void reads_and_writes(void **state)
 	assert_int_equal(s.writes, 1);
 	assert_int_equal(s.read_bytes, 512);
 	assert_int_equal(s.write_bytes, 1024);
+	assert_int_equal(s.flushes, 1);
+	assert_int_equal(s.discards, 0);
 	assert_int_equal(s.errors, 0);
 }
 
@@ -370,6 +373,39 @@ static void discards_and_zeroes(void **state)
 	stop(f);
 }
 
+static blkcnt_t blocks(const struct fixture *f)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(f->disk, &st), 0);
+	return st.st_blocks;
+}
+
+static void discarded_blocks_go_back_to_the_host(void **state)
+{
+	struct fixture *f = *state;
+	struct blk_stats s;
+	char full[512];
+	blkcnt_t before;
+
+	memset(full, 'f', sizeof(full));
+	for (unsigned i = 0; i < DISK_SECTORS; i++)
+		assert_int_equal(pwrite(f->disk, full, 512, i * 512), 512);
+	before = blocks(f);
+	assert_int_equal(blk_attach(f->d, "disk-1", image(f, false), NULL), 0);
+	start(f);
+	put_range(f, 0, 8, 16, 0);
+	assert_int_equal(request(f, VIRTIO_BLK_T_DISCARD, 0, 16, false), VIRTIO_BLK_S_OK);
+	assert_int_equal(blocks(f), before - 16);
+	put_range(f, 0, 32, 8, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
+	put_range(f, 1, 40, 8, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
+	assert_int_equal(request(f, VIRTIO_BLK_T_WRITE_ZEROES, 0, 32, false), VIRTIO_BLK_S_OK);
+	assert_int_equal(blocks(f), before - 32);
+	stop(f);
+	blk_stats(f->d, &s);
+	assert_int_equal(s.discards, 3);
+}
+
 static void a_readonly_slot_is_never_written(void **state)
 {
 	struct fixture *f = *state;
@@ -502,6 +538,7 @@ int main(void)
 		T(malformed_requests_come_back),
 		T(the_serial_is_20_bytes),
 		T(discards_and_zeroes),
+		T(discarded_blocks_go_back_to_the_host),
 		cmocka_unit_test_setup_teardown(a_readonly_slot_is_never_written, setup_readonly,
 						teardown),
 		T(a_readonly_source_is_never_written),

@@ -40,7 +40,70 @@ static void parses_start(void **state)
 	assert_int_equal(r.start.memory, 512u << 20);
 	assert_int_equal(r.start.vcpus, 2);
 	assert_int_equal(r.start.log_level, LOG_LVL_DEBUG);
+	assert_false(r.start.fs);
 	request_free(&r);
+	r = parse("{\"seq\":1,\"op\":\"start\",\"engine\":\"qemu\",\"qemu\":\"/q\","
+		  "\"memory\":536870912,\"vcpus\":2,\"fs\":true}");
+	assert_true(r.start.fs);
+	assert_int_equal(r.nfds, 4);
+	request_free(&r);
+}
+
+static void parses_paths(void **state)
+{
+	static const struct {
+		const char *text, *path;
+	} cases[] = {
+		{"a", "a"},
+		{"etc/passwd", "etc/passwd"},
+		{"..a/.b/...", "..a/.b/..."},
+		{"%25", "%"},
+		{"a%2fb", "a/b"},
+		{"new%0Aline/%ff%FE", "new\nline/\xff\xfe"},
+		{"%252e", "%2e"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char text[128];
+		struct request r;
+
+		snprintf(text, sizeof(text),
+			 "{\"seq\":1,\"op\":\"hold\",\"serial\":\"root\",\"path\":\"%s\"}",
+			 cases[i].text);
+		r = parse(text);
+		assert_int_equal(r.op, REQUEST_HOLD);
+		assert_int_equal(r.nfds, 0);
+		assert_string_equal(r.serial, "root");
+		assert_string_equal(r.path, cases[i].path);
+		request_free(&r);
+	}
+}
+
+/* A request to hold a path of `len` times 'a'. */
+static int parse_long_path(size_t len, struct error *err)
+{
+	cleanup_free char *text = xcalloc(1, len + 128);
+	struct request r;
+	size_t n;
+	int ret;
+
+	n = (size_t)sprintf(text, "{\"seq\":1,\"op\":\"hold\",\"serial\":\"root\",\"path\":\"");
+	memset(text + n, 'a', len);
+	strcpy(text + n + len, "\"}");
+	ret = request_parse(text, strlen(text), &r, err);
+	request_free(&r);
+	return ret;
+}
+
+static void paths_have_a_limit(void **state)
+{
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	assert_int_equal(parse_long_path(REQUEST_PATH_MAX, &err), 0);
+	assert_int_equal(parse_long_path(REQUEST_PATH_MAX + 1, &err), -1);
+	assert_string_equal(err.msg, "path: not 1 to 4095 bytes");
 }
 
 static void parses_the_others(void **state)
@@ -59,10 +122,16 @@ static void parses_the_others(void **state)
 	assert_int_equal(r.timeout_us, 1500000);
 	assert_int_equal(parse("{\"seq\":1,\"op\":\"detach\",\"serial\":\"x\"}").op,
 			 REQUEST_DETACH);
+	r = parse("{\"seq\":1,\"op\":\"attach-tree\",\"serial\":\"root\"}");
+	assert_int_equal(r.op, REQUEST_ATTACH_TREE);
+	assert_int_equal(r.nfds, 2);
+	assert_string_equal(r.serial, "root");
 	assert_int_equal(parse("{\"seq\":1,\"op\":\"shutdown\"}").op, REQUEST_SHUTDOWN);
 }
 
 #define START "\"op\":\"start\",\"engine\":\"qemu\",\"qemu\":\"/q\","
+
+#define HOLD "{\"seq\":1,\"op\":\"hold\",\"serial\":\"a\",\"path\":"
 
 static void names_what_is_wrong(void **state)
 {
@@ -84,6 +153,25 @@ static void names_what_is_wrong(void **state)
 		 "serial: ", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"attach-block\",\"serial\":\"a\",\"readonly\":1}",
 		 "readonly: not a boolean", ERR_INVALID},
+		{"{\"seq\":1,\"op\":\"attach-tree\"}", "serial: missing", ERR_INVALID},
+		{"{\"seq\":1,\"op\":\"hold\",\"serial\":\"a\"}", "path: missing", ERR_INVALID},
+		{HOLD "1}", "path: not a string", ERR_INVALID},
+		{HOLD "\"\"}", "path: not 1 to 4095", ERR_INVALID},
+		{HOLD "\"/etc\"}", "path: not relative", ERR_INVALID},
+		{HOLD "\"a//b\"}", "path: not relative", ERR_INVALID},
+		{HOLD "\"a/\"}", "path: not relative", ERR_INVALID},
+		{HOLD "\".\"}", "path: not relative", ERR_INVALID},
+		{HOLD "\"a/../b\"}", "path: not relative", ERR_INVALID},
+		{HOLD "\"a/%2e%2E\"}", "path: not relative", ERR_INVALID},
+		{HOLD "\"%2fa\"}", "path: not relative", ERR_INVALID},
+		{HOLD "\"a%\"}", "path: '%'", ERR_INVALID},
+		{HOLD "\"a%4\"}", "path: '%'", ERR_INVALID},
+		{HOLD "\"a%g0\"}", "path: '%'", ERR_INVALID},
+		{HOLD "\"a%00b\"}", "path: has a NUL", ERR_INVALID},
+		{HOLD "\"\xc3\xa4\"}", "path: a byte", ERR_INVALID},
+		{HOLD "\"a\\n\"}", "path: a byte", ERR_INVALID},
+		{"{\"seq\":1," START "\"memory\":67108864,\"vcpus\":1,\"fs\":1}",
+		 "fs: not a boolean", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"vsock-connect\"}", "port: missing", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"vsock-connect\",\"port\":4294967295}", "port: ", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"vsock-connect\",\"port\":-1}", "port: ", ERR_INVALID},
@@ -362,6 +450,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parses_start),
 		cmocka_unit_test(parses_the_others),
+		cmocka_unit_test(parses_paths),
+		cmocka_unit_test(paths_have_a_limit),
 		cmocka_unit_test(names_what_is_wrong),
 		cmocka_unit_test(tells_seq_of_a_bad_request),
 		SOCKET_TEST(answers_by_seq),

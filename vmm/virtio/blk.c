@@ -146,6 +146,7 @@ static uint8_t do_flush(struct blk *b)
 {
 	if (!b->src)
 		return VIRTIO_BLK_S_IOERR;
+	count(&b->stats.flushes, 1);
 	return writable(b) ? status_of(b->src->ops->flush(b->src)) : VIRTIO_BLK_S_OK;
 }
 
@@ -222,6 +223,7 @@ static uint8_t do_ranges(struct blk *b, const struct vq_chain *c, const struct r
 
 		if (status != VIRTIO_BLK_S_OK)
 			return status;
+		count(&b->stats.discards, 1);
 	}
 	return VIRTIO_BLK_S_OK;
 }
@@ -617,5 +619,7 @@ void blk_stats(const struct virtio_device *d, struct blk_stats *s)
 	s->writes = __atomic_load_n(&b->stats.writes, __ATOMIC_RELAXED);
 	s->read_bytes = __atomic_load_n(&b->stats.read_bytes, __ATOMIC_RELAXED);
 	s->write_bytes = __atomic_load_n(&b->stats.write_bytes, __ATOMIC_RELAXED);
+	s->flushes = __atomic_load_n(&b->stats.flushes, __ATOMIC_RELAXED);
+	s->discards = __atomic_load_n(&b->stats.discards, __ATOMIC_RELAXED);
 	s->errors = __atomic_load_n(&b->stats.errors, __ATOMIC_RELAXED);
 }

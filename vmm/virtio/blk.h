@@ -8,7 +8,9 @@
 
 struct blk_stats {
 	uint64_t reads, writes, read_bytes, write_bytes; /* successful IN and OUT requests */
-	uint64_t errors;				 /* requests not answered with OK */
+	uint64_t flushes;				 /* FLUSH requests that a source got */
+	uint64_t discards; /* ranges of successful DISCARD and WRITE_ZEROES requests */
+	uint64_t errors;   /* requests not answered with OK */
 };
 
 /* What the slot did since its source was attached. Any thread may ask. */
