@@ -276,7 +276,7 @@ int vmm_hold(struct vmm_client *c, const char *serial, const char *path, struct 
 	jsonw_kstr(&w, "serial", serial);
 	jsonw_kstr(&w, "path", escaped);
 	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
-	return v ? 0 : error_wrap(err, "hold %s", path);
+	return v ? 0 : -1; /* the answer names disk and path */
 }
 
 int vmm_vsock_connect(struct vmm_client *c, uint32_t port, unsigned timeout_ms, struct error *err)

@@ -22,6 +22,8 @@ case_() {
 @test "a disk may be attached before the guest looks for it" { case_ disks_may_come_before_the_guest; }
 @test "the guest has the host's time and timers that fire" { case_ the_guest_knows_the_time; }
 @test "streams to the agent open, carry data, survive a pause and end with the machine" { case_ the_agent_answers; }
+@test "a tree is a disk whose held files stay readable" { case_ a_tree_is_a_disk; }
+@test "a tree that is none is refused" { case_ a_tree_that_is_none_is_refused; }
 @test "a directory is shared by virtio-fs, both ways" { case_ a_directory_is_shared_by_virtiofs; }
 @test "the end of virtiofsd is told and ends the sandbox" { case_ the_end_of_virtiofsd_is_told; }
 @test "slots are handed out by kind, and a read-only disk may use a writable one" { case_ slots_are_handed_out_by_kind; }

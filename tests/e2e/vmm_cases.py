@@ -3,6 +3,7 @@
     vmm_cases.py CASE DIRECTORY     (an empty directory for sockets, images and the initramfs)
 """
 
+import hashlib
 import os
 import re
 import select
@@ -166,6 +167,29 @@ class Virtiofsd:
         self.process.wait()
 
 
+def make_tree(directory):
+    path = os.path.join(work, "tree")
+    subprocess.run([os.path.join(ROOT, "build/tests/flatten"), "--tree", path, directory],
+                   stdout=subprocess.DEVNULL, check=True)
+    return path
+
+
+def attach_tree(client, serial, tree, directory):
+    fds = [os.open(tree, os.O_RDONLY), os.open(directory, os.O_RDONLY | os.O_DIRECTORY)]
+    try:
+        return client.call("attach-tree", fds, serial=serial)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def write(path, text):
+    """As an editor does: another file takes the name."""
+    with open(path + ".new", "w") as f:
+        f.write(text)
+    os.rename(path + ".new", path)
+
+
 # ---- cases
 
 
@@ -310,6 +334,72 @@ def the_agent_answers():
         vm.boot.call("shutdown")
         assert s.recv(1) == b""
         assert vm.wait() == 0
+
+
+def a_tree_is_a_disk():
+    source = os.path.join(work, "source")
+    os.makedirs(os.path.join(source, "dir"))
+    for name in ("plain", "held", "replaced", "dir/100% \n \xe4"):
+        write(os.path.join(source, name), f"first {name.encode()}")
+    with open(os.path.join(source, "large"), "wb") as f:
+        f.write(os.urandom(3 << 20))
+    with open(os.path.join(source, "large"), "rb") as f:
+        digest = hashlib.md5(f.read()).hexdigest()
+    script = FIND_DISK + '''
+        /busybox mkdir /mnt
+        find_disk root
+        /busybox mount -t erofs -o ro $disk /mnt && echo mounted
+        echo "plain: $(/busybox cat /mnt/plain)"
+        find_disk go
+        echo "held: $(/busybox cat /mnt/held /mnt/dir/*)"
+        echo "large: $(/busybox md5sum /mnt/large)"
+        /busybox cat /mnt/replaced || echo "replaced: unreadable"
+        echo end
+    '''
+    with vmm(script) as vm:
+        vm.start()
+        assert attach_tree(vm.boot, "root", make_tree(source), source)["slot"] == 0
+        assert vm.boot.call("status")["slots"][0] == {"serial": "root", "readonly": True}
+        wait_console(vm, "plain: first b'plain'")
+        hold = lambda path, serial="root": vm.boot.call("hold", serial=serial, path=path)
+        hold("held")
+        hold("held")
+        hold("dir/100%25 %0a %c3%A4")
+        for path in ("dir", "not/there", "held/not/a/dir"):
+            hold(path)
+        for name in ("held", "replaced", "dir/100% \n \xe4"):
+            write(os.path.join(source, name), "second")
+        attach(vm.boot, "go")
+        wait_console(vm, r"held: first b'held'first b'dir/100% \\n \\xc3\\xa4'")
+        wait_console(vm, f"large: {digest}")
+        wait_console(vm, "replaced: unreadable")
+        expect_refused("invalid", "disk go: not made of a tree", hold, "held", serial="go")
+        expect_refused("not_found", "disk other: not attached", hold, "held", serial="other")
+        expect_refused("invalid", "path: ", hold, "../held")
+        expect_refused("exists", "disk root", attach_tree, vm.boot, "root", source, source)
+        vm.boot.call("detach", serial="root")
+        expect_refused("not_found", "disk root: not attached", hold, "held")
+        vm.boot.call("shutdown")
+
+
+def a_tree_that_is_none_is_refused():
+    source = os.path.join(work, "source")
+    os.mkdir(source)
+    tree = make_tree(source)
+    with open(tree, "rb") as f:
+        good = f.read()
+    with vmm() as vm:
+        vm.start()
+        call = lambda *a: attach_tree(vm.boot, "root", *a)
+        expect_refused("invalid|other", "disk root: ", call, source, source)
+        expect_refused("invalid|other", "disk root: ", call, "/dev/null", source)
+        for bad in (b"", good[:-1], b"\0" * len(good), good[:5000]):
+            with open(os.path.join(work, "bad"), "wb") as f:
+                f.write(bad)
+            expect_refused("invalid", "disk root: ", call, os.path.join(work, "bad"), source)
+        expect_refused("invalid", "0 descriptors", vm.boot.call, "attach-tree", serial="root")
+        assert call(tree, source)["slot"] == 0
+        vm.boot.call("shutdown")
 
 
 def a_directory_is_shared_by_virtiofs():
