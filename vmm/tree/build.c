@@ -23,6 +23,9 @@
  * Small things go into one block until something does not fit; the end of a block that is left
  * so takes inodes that come later.
  *
+ * It runs in a thread of its own with a working directory of its own, which is the directory at
+ * hand: xattr.h says why.
+ *
  * Only descriptors of directories are used to get on, and single names: nothing that is renamed
  * meanwhile leads outside. Members that vanish before they were looked at are not there.
  */
@@ -30,6 +33,9 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -171,6 +177,10 @@ static int enter(struct builder *b, int fd, struct error *err)
 		.st = st,
 	};
 	l->next = l->first;
+	if (fchdir(l->fd) < 0) {
+		error_errno(err, "fchdir");
+		return builder_wrap(b, NULL, err);
+	}
 	if (pseudo)
 		memset(&l->st.stx_mtime, 0, sizeof(l->st.stx_mtime));
 	if (b->depth == 1 && dir_reserve_root(b, err) < 0)
@@ -207,6 +217,10 @@ static int descend(struct builder *b, uint32_t i, struct error *err)
 	if (fd < 0 && (errno == ENOTDIR || errno == ELOOP)) { /* replaced since */
 		m->type = 0;
 		m->dir = NONE;
+		if (fchdir(l->fd) < 0) {
+			error_errno(err, "fchdir");
+			return builder_wrap(b, NULL, err);
+		}
 		if (member_read(b, i, err) < 0)
 			return -1;
 		if (member_at(b, i)->type != EROFS_DIR)
@@ -311,22 +325,60 @@ static void builder_free(struct builder *b)
 	free(b->dents);
 }
 
+static int build(struct builder *b, int dirfd, int out, struct error *err)
+{
+	b->level = calloc(TREE_DEPTH_MAX + 2, sizeof(*b->level));
+	b->dents = malloc(DENTS_BYTES);
+	if (!b->level || !b->dents)
+		return builder_oom(err);
+	if (unshare(CLONE_FS) < 0)
+		return error_errno(err, "unshare(CLONE_FS)");
+	if (xattrs_init(&b->xattrs, err) < 0 || walk(b, dirfd, err) < 0)
+		return -1;
+	return tree_finish(b, out, err);
+}
+
+/* What the thread gets, and gives back. */
+struct job {
+	struct builder b;
+	int dirfd, out, result;
+	struct error *err;
+};
+
+static void *run(void *arg)
+{
+	struct job *j = arg;
+
+	j->result = build(&j->b, j->dirfd, j->out, j->err);
+	return NULL;
+}
+
 int tree_build(int dirfd, const struct tree_build_options *o, int out, struct tree_stats *st,
 	       struct error *err)
 {
-	struct builder b = {.o = *o, .xattrs = {.upper = o->upper}};
-	int r = -1;
+	struct job j = {
+		.b = {.o = *o, .xattrs = {.upper = o->upper}},
+		.dirfd = dirfd,
+		.out = out,
+		.result = -1,
+		.err = err,
+	};
+	sigset_t all, old;
+	pthread_t thread;
+	int r;
 
-	if (access("/proc/self/fd", X_OK) < 0)
-		return error_errno(err, "/proc/self/fd (xattrs are read by way of it)");
-	b.level = calloc(TREE_DEPTH_MAX + 2, sizeof(*b.level));
-	b.dents = malloc(DENTS_BYTES);
-	if (!b.level || !b.dents)
-		builder_oom(err);
-	else if (xattrs_init(&b.xattrs, err) == 0 && walk(&b, dirfd, err) == 0)
-		r = tree_finish(&b, out, err);
-	if (r == 0 && st)
-		*st = b.stats;
-	builder_free(&b);
-	return r;
+	/* signals are the caller's, not the thread's */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = pthread_create(&thread, NULL, run, &j);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (r) {
+		errno = r;
+		return error_errno(err, "thread that reads the root directory");
+	}
+	pthread_join(thread, NULL);
+	if (j.result == 0 && st)
+		*st = j.b.stats;
+	builder_free(&j.b);
+	return j.result;
 }

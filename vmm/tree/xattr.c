@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/xattr.h>
@@ -10,6 +9,7 @@
 #include "vmm/tree/format.h"
 #include "vmm/tree/xattr.h"
 
+#define LIST_FIRST 256u
 #define LIST_MAX 65536u /* XATTR_LIST_MAX of the kernel */
 #define BODY_MAX (TREE_XATTR_MAX + sizeof(struct erofs_xattr_head))
 
@@ -46,21 +46,25 @@ void xattrs_free(struct xattrs *x)
 	free(x->list);
 }
 
-/* Whether the kernel knows listxattrat() would save the walk over /proc; it came with 6.13, and the
- * walk is measured in fractions of a microsecond. */
-static ssize_t list_names(struct xattrs *x, int dirfd, const char *name)
+/* Most files have none or few: the kernel need not find a large buffer for each. */
+static ssize_t list_names(const struct xattrs *x, int dirfd, const char *name)
 {
-	if (!name)
-		return flistxattr(dirfd, x->list, LIST_MAX);
-	return llistxattr(x->path, x->list, LIST_MAX);
+	static const size_t room[] = {LIST_FIRST, LIST_MAX};
+	ssize_t r = -1;
+
+	for (size_t i = 0; i < ARRAY_LEN(room); i++) {
+		r = name ? llistxattr(name, x->list, room[i]) : flistxattr(dirfd, x->list, room[i]);
+		if (r >= 0 || errno != ERANGE)
+			break;
+	}
+	return r;
 }
 
-static ssize_t get_value(const struct xattrs *x, int dirfd, const char *name, const char *attr,
-			 void *buf, size_t room)
+static ssize_t get_value(int dirfd, const char *name, const char *attr, void *buf, size_t room)
 {
 	if (!name)
 		return fgetxattr(dirfd, attr, buf, room);
-	return lgetxattr(x->path, attr, buf, room);
+	return lgetxattr(name, attr, buf, room);
 }
 
 static int by_name(const void *va, const void *vb)
@@ -148,9 +152,9 @@ static int add(struct xattrs *x, int dirfd, const char *name, const struct item 
 
 	if (name_len > UINT8_MAX || head > BODY_MAX - x->len)
 		return too_much(err);
-	r = get_value(x, dirfd, name, it->full, p + head, BODY_MAX - x->len - head);
+	r = get_value(dirfd, name, it->full, p + head, BODY_MAX - x->len - head);
 	if (r == 0 && BODY_MAX - x->len == head) /* no room: only the size was asked for */
-		r = get_value(x, dirfd, name, it->full, NULL, 0);
+		r = get_value(dirfd, name, it->full, NULL, 0);
 	if (r < 0 && (errno == ENODATA || errno == ENOENT))
 		return 0;
 	if (r < 0 && errno != ERANGE && errno != E2BIG)
@@ -177,8 +181,6 @@ int xattrs_read(struct xattrs *x, int dirfd, const char *name, struct error *err
 	ssize_t r;
 
 	x->len = 0;
-	if (name)
-		snprintf(x->path, sizeof(x->path), "/proc/self/fd/%d/%s", dirfd, name);
 	r = list_names(x, dirfd, name);
 	if (r == 0 || (r < 0 && (errno == EOPNOTSUPP || errno == ENOENT)))
 		return 0;
