@@ -14,9 +14,11 @@
 #include "lib/changeset/changeset.h"
 #include "lib/error.h"
 
-/* Names of lower files that have several links, by inode number in the tree. */
+/* Names of lower files that have several links, by inode number in the tree. `fs` tells trees
+ * apart: the first eight bytes of the UUID (little-endian). With 0 (not known) a group counts only
+ * for an entry that has one of its names. */
 struct cs_link_group {
-	uint64_t ino;
+	uint64_t ino, fs;
 	char **paths; /* relative to the root */
 	size_t n;
 };
@@ -28,7 +30,8 @@ struct cs_apply_options {
 	bool in_place; /* regular files directly in the root directory keep their inode */
 	const struct cs_link_group *links;
 	size_t n_links;
-	/* Before a regular file that is there is replaced or removed. An error ends the apply. */
+	/* Before a regular file that is there is replaced or removed (also beneath a directory that
+	 * is), not before one is written in place. An error ends the apply. */
 	int (*before_replace)(void *arg, const char *path, struct error *err);
 	/* After something was changed: `st` is what is there now, NULL: nothing. */
 	void (*changed)(void *arg, const char *path, const struct stat *st);

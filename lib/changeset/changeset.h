@@ -5,7 +5,7 @@
  * or after a crash) and host to guest (what an engine wrote, projected files). The sender is
  * collect.h, the receiver apply.h; reader.h is the parser below it. The sender may be hostile, so
  * that the format has nothing to resolve: directories are entered and left, a name is one
- *component.
+ * component.
  *
  * Theory of the format (all numbers little-endian):
  *
@@ -13,15 +13,23 @@
  *
  *	DIR, FILE, SYMLINK, FIFO, SOCKET, CHAR, BLOCK	an entry: fixed part, name, target, xattrs
  *	DATA		u64 offset, bytes: of the FILE entry before; ascending; what is not sent is
- *a hole LEAVE		back to the parent directory
+ *			a hole
+ *	LEAVE		back to the parent directory
  *	LINK		u64 id, name: one more name of the entry with that id
  *	WHITEOUT	name: not there (any more)
  *	END		u64 number of records before it, u32 status (0: complete), text of an error
  *
+ *	fixed part	u32 mode, uid, gid, nanoseconds; s64 seconds; u32 major, minor;
+ *			u64 size, id, origin, origin_fs; u16 length of name, of target; u32 xattrs
+ *	xattr		u16 length of its name, u16 zero, u32 length of its value, name, value
+ *
+ * Names and targets end with a NUL that their length counts. Ids are given in order: 1, 2, 3, ...
+ *
+ * A DIR named "." is the top directory itself: it comes first if at all, and has no LEAVE.
  * A DIR without CS_ATTRS only leads to what is beneath it: made if missing, otherwise as it is.
  * CS_OPAQUE: what the stream does not name in this directory is not there. In a directory the
- *sender sends links after everything else (a config map's ..data goes to a directory that is
- *there). A stream without END is not whole, whatever was in it.
+ * sender sends symbolic links after everything else (a config map's ..data goes to a directory that
+ * is there). A stream without END is not whole, whatever was in it.
  */
 #ifndef HUSK_LIB_CHANGESET_CHANGESET_H
 #define HUSK_LIB_CHANGESET_CHANGESET_H
@@ -39,7 +47,11 @@
 #define CS_XATTRS_MAX 256		/* of one entry */
 #define CS_XATTR_BYTES_MAX (128u << 10) /* names and values of one entry */
 #define CS_DATA_MAX (256u << 10)	/* bytes of one DATA record */
+#define CS_ERROR_MAX 1024		/* text in END */
 #define CS_ENTRIES_MAX (16u << 20)	/* of a stream; a receiver may set less */
+
+/* The one temporary name that a receiver uses in a directory: never sent, never accepted. */
+#define CS_TEMPORARY ".husk-7013425618"
 
 enum cs_type {
 	CS_DIR = 1,
@@ -65,7 +77,7 @@ struct cs_xattr {
 	size_t len;
 };
 
-/* One entry; pointers belong to the reader or the sender and live until its next call. */
+/* One entry; pointers belong to the reader (until its next cs_next) or to the sender. */
 struct cs_entry {
 	enum cs_type type;
 	unsigned flags;
@@ -77,7 +89,9 @@ struct cs_entry {
 	uint32_t major, minor; /* CHAR, BLOCK */
 	uint64_t size;	       /* FILE: bytes */
 	uint64_t id;	       /* other than 0: LINK records may follow; LINK: the id meant */
-	uint64_t origin;    /* inode number in the tree of a lower file with several links, or 0 */
+	/* Inode number in its tree of the lower file that this is a copy of, or 0; and which tree:
+	 * the first eight bytes of its UUID (little-endian), or 0. */
+	uint64_t origin, origin_fs;
 	const char *target; /* SYMLINK */
 	const struct cs_xattr *xattrs;
 	size_t n_xattrs;
