@@ -98,6 +98,7 @@ char *journal_text(const struct record *r, size_t *len, struct error *err)
 	jsonw_kbool(&w, "mounted", r->rootfs.mounted);
 	jsonw_kbool(&w, "mknod", r->mknod);
 	jsonw_kbool(&w, "block", r->block);
+	jsonw_kstr(&w, "held", r->held);
 	jsonw_end_obj(&w);
 	text = jsonw_finish(&w, len, err);
 	return text ? xstrdup(text) : NULL;
@@ -124,7 +125,7 @@ static int parse_rootfs(yajl_val v, struct rootfs_id *id, struct error *err)
 int journal_parse(const char *text, size_t len, struct record *r, struct error *err)
 {
 	cleanup_json yajl_val v = json_parse(text, len, err);
-	const char *container;
+	const char *container, *held;
 
 	if (!v)
 		return -1;
@@ -133,10 +134,15 @@ int journal_parse(const char *text, size_t len, struct record *r, struct error *
 	container = json_str(v, "container");
 	if (!container || !container[0] || strlen(container) > CONTAINER_MAX)
 		return error_kind(err, ERR_INVALID, "container: missing, or not an id");
+	held = json_str(v, "held");
+	if (held && (strlen(held) >= sizeof(r->held) ||
+		     strspn(held, "abcdefghijklmnopqrstuvwxyz") != strlen(held)))
+		return error_kind(err, ERR_INVALID, "held: not the serial of a disk");
 	if (parse_rootfs(v, &r->rootfs, err) < 0) {
 		rootfs_id_free(&r->rootfs);
 		return -1;
 	}
+	snprintf(r->held, sizeof(r->held), "%s", held ? held : "");
 	r->container = xstrdup(container);
 	r->mknod = json_bool(v, "mknod", false);
 	r->block = json_bool(v, "block", false);

@@ -11,7 +11,7 @@
 
 /* The text of journal.json, malloc'ed. */
 char *journal_text(const struct record *r, size_t *len, struct error *err);
-/* Fills container, rootfs, mknod and block of an empty record. ERR_INVALID. */
+/* Fills container, rootfs, mknod, block and held of an empty record. ERR_INVALID. */
 int journal_parse(const char *text, size_t len, struct record *r, struct error *err);
 
 /* The list: for each name the inode number in decimal, NUL, path, NUL; sorted by inode number as

@@ -10,8 +10,7 @@
  *	5	the container's directory
  *	6	the connected console socket (with a detached terminal only)
  *	7	the log
- *	8	the scratch disk of the container's record of changes (init with a writable root
- *only)
+ *	8	the scratch disk of the record of changes (init with a writable root only)
  *
  * Being exec'ed anew keeps it small and free of the maker's memory. It enters its network
  * namespace before the exec, so that a proxy that exists is where callers look for it. Then: maker

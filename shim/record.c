@@ -3,9 +3,10 @@
  *
  *	scratch		the disk; its lock says that somebody works on it
  *	links		names of hard-linked lower files, if there are any
- *	journal.json	whose rootfs it is; written last, once: a directory without it is no record
+ *	journal.json	whose rootfs it is: a directory without it is no record
  *	applied		the changes are in the rootfs; holds the host's boot id, and whether
  *			something had to be written
+ *	written		a sync of the running container wrote something to the rootfs
  *
  * A directory without journal.json is a record that was being made or removed: whoever makes the
  * next one removes it, if it is older than a minute and not locked.
@@ -36,6 +37,7 @@
 #define JOURNAL "journal.json"
 #define LINKS "links"
 #define APPLIED "applied"
+#define WRITTEN "written"
 
 #define NAME_ID_MAX 64 /* bytes of the container's id in a record's name */
 #define LINKS_MAX (256u << 20)
@@ -69,7 +71,7 @@ static char *record_path(const char *data, const char *name)
 /* Removes the directory `dirfd`, the journal first: from then on it is no record. */
 static int remove_dir(int dirfd, const char *path, struct error *err)
 {
-	static const char *const files[] = {JOURNAL, APPLIED, LINKS, SCRATCH};
+	static const char *const files[] = {JOURNAL, APPLIED, WRITTEN, LINKS, SCRATCH};
 	int copy = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	cleanup_dir DIR *dir = copy < 0 ? NULL : fdopendir(copy);
 
@@ -141,14 +143,12 @@ static int put_link(void *arg, uint64_t ino, const char *path)
 	return fprintf(arg, "%llu%c%s%c", (unsigned long long)ino, 0, path, 0) < 0 ? -1 : 0;
 }
 
-int record_keep_links(struct record *r, const struct rootfs *rootfs, struct error *err)
+static int save_links(struct record *r, const struct rootfs *rootfs, struct error *err)
 {
 	int copy, fd, bad;
 	struct tree *tree;
 	FILE *f;
 
-	if (!rootfs->index)
-		return 0;
 	copy = fcntl(rootfs->disks[0].tree, F_DUPFD_CLOEXEC, 3);
 	if (copy < 0)
 		return error_errno(err, "dup");
@@ -164,15 +164,24 @@ int record_keep_links(struct record *r, const struct rootfs *rootfs, struct erro
 	return bad ? error_errno(err, "write the list of hard links") : 0;
 }
 
-static int fill(struct record *r, const char *data, uint64_t bytes, int intr_fd, struct error *err)
+static int save_journal(const struct record *r, struct error *err)
 {
 	cleanup_free char *text = NULL;
 	size_t len;
 
-	if (make_scratch(r, data, bytes, intr_fd, err) < 0)
-		return -1;
 	text = journal_text(r, &len, err);
 	return text ? file_write_atomic(r->dirfd, JOURNAL, text, len, 0600, err) : -1;
+}
+
+int record_keep_rootfs(struct record *r, const struct rootfs *rootfs, struct error *err)
+{
+	r->held[0] = '\0';
+	for (unsigned i = 0; i < rootfs->n_disks; i++)
+		if (!rootfs->disks[i].stable)
+			memcpy(r->held, rootfs->disks[i].serial, sizeof(r->held));
+	if ((rootfs->index && save_links(r, rootfs, err) < 0) || save_journal(r, err) < 0)
+		return error_wrap(err, "record of changes %s", r->name);
+	return 0;
 }
 
 int record_make(const char *data, const char *name, const char *container,
@@ -191,7 +200,7 @@ int record_make(const char *data, const char *name, const char *container,
 	r->rootfs = rootfs->id;
 	r->rootfs.path = xstrdup(rootfs->id.path);
 	r->rootfs.upper = rootfs->id.upper ? xstrdup(rootfs->id.upper) : NULL;
-	if (fill(r, data, bytes, intr_fd, err) == 0)
+	if (make_scratch(r, data, bytes, intr_fd, err) == 0 && save_journal(r, err) == 0)
 		return 0;
 	remove_dir(r->dirfd, path, NULL);
 	record_close(r);
@@ -231,7 +240,8 @@ static void load_applied(struct record *r)
 	if (n == 0 || len < n || memcmp(text, boot, n) != 0)
 		return;
 	r->state = RECORD_APPLIED;
-	r->unchanged = strcmp(text + n, "unchanged\n") == 0;
+	r->unchanged =
+		faccessat(r->dirfd, WRITTEN, F_OK, 0) < 0 && strcmp(text + n, "unchanged\n") == 0;
 }
 
 static int load(struct record *r, struct error *err)
@@ -321,12 +331,20 @@ int record_set_state(struct record *r, enum record_state state, struct error *er
 	} else {
 		if (file_read(AT_FDCWD, BOOT_ID, 128, &boot, &n, err) < 0)
 			return -1;
+		if (faccessat(r->dirfd, WRITTEN, F_OK, 0) == 0)
+			r->unchanged = false;
 		text = xasprintf("%s%s", boot, r->unchanged ? "unchanged\n" : "changed\n");
 		if (file_write_atomic(r->dirfd, APPLIED, text, strlen(text), 0600, err) < 0)
 			return error_wrap(err, "record %s", r->name);
 	}
 	r->state = state;
 	return 0;
+}
+
+int record_note_written(struct record *r, struct error *err)
+{
+	r->unchanged = false;
+	return file_write_atomic(r->dirfd, WRITTEN, "", 0, 0600, err);
 }
 
 /* To the disk with what was applied. If the rootfs is not there any more it was unmounted, and
@@ -343,6 +361,19 @@ static int sync_rootfs(const struct record *r, struct error *err)
 		return error_errno(err, "sync the file system of %s", path);
 	log_elapsed("sync of the rootfs's file system", t);
 	return 0;
+}
+
+int record_discard(const char *data, const char *name, struct error *err)
+{
+	cleanup_free char *path = record_path(data, name);
+	cleanup_close int fd = -1;
+
+	if (!good_name(name))
+		return error_kind(err, ERR_INVALID, "\"%s\" is no name of a record", name);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : error_errno(err, "open %s", path);
+	return remove_dir(fd, path, err);
 }
 
 int record_remove(const char *data, struct record *r, struct error *err)

@@ -27,6 +27,8 @@ struct record {
 	bool unchanged; /* with RECORD_APPLIED: nothing had to be written to the rootfs */
 	bool mknod;	/* the container was allowed to make device nodes */
 	bool block;	/* the rootfs is a block device: changes come at the end only */
+	char held[21];	/* serial of the disk that shows files which an apply may replace; "": none
+			 */
 	struct cs_link_group *links;
 	size_t n_links;
 };
@@ -39,8 +41,9 @@ char *record_name(const char *container);
 int record_make(const char *data, const char *name, const char *container,
 		const struct rootfs *rootfs, uint64_t bytes, bool mknod, int intr_fd,
 		struct record *r, struct error *err);
-/* Remembers the hard links of a rootfs that is built now; before anything runs. */
-int record_keep_links(struct record *r, const struct rootfs *rootfs, struct error *err);
+/* Remembers what is known of a rootfs when it is built: `held` and `links`; before anything runs.
+ */
+int record_keep_rootfs(struct record *r, const struct rootfs *rootfs, struct error *err);
 /* Brings what the record consists of to the disk: takes milliseconds, so that it is for later than
  * `create`. */
 int record_sync(const struct record *r, struct error *err);
@@ -51,6 +54,10 @@ int record_open(const char *data, const char *name, bool locked, unsigned wait_m
 /* With RECORD_APPLIED, r->unchanged is kept, too. That a record is applied is true until the host
  * starts again: what was applied may have got lost with the power, and is applied once more. */
 int record_set_state(struct record *r, enum record_state state, struct error *err);
+/* Something was applied while the container ran: r->unchanged is false from now on. */
+int record_note_written(struct record *r, struct error *err);
+/* Removes one that nothing ever ran on, whole or not; nothing happens if there is none. */
+int record_discard(const char *data, const char *name, struct error *err);
 /* Removes it and its scratch; before that, what was applied to the rootfs is brought to its disk.
  */
 int record_remove(const char *data, struct record *r, struct error *err);

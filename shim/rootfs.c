@@ -183,13 +183,22 @@ static int look_at_mount(struct rootfs *r, const struct statx *sx, struct error 
 	return 0;
 }
 
+bool rootfs_upper_is_bare(const struct rootfs *r)
+{
+	struct stat upper, below;
+
+	return empty_dir(r->layers.upper) && stat(r->layers.upper, &upper) == 0 &&
+	       stat(r->layers.lowers[0], &below) == 0 && upper.st_mode == below.st_mode &&
+	       upper.st_uid == below.st_uid && upper.st_gid == below.st_gid;
+}
+
 static void count_disks(struct rootfs *r, bool may_change)
 {
 	r->n_disks = 1;
 	if (r->kind != ROOTFS_OVERLAY)
 		return;
 	r->n_disks += r->n_init;
-	if (may_change || !empty_dir(r->layers.upper))
+	if (may_change || !rootfs_upper_is_bare(r))
 		r->n_disks++;
 }
 

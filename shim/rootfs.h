@@ -60,6 +60,9 @@ int rootfs_build(struct rootfs *r, const char *data, struct error *err);
 void rootfs_free(struct rootfs *r);
 #define cleanup_rootfs __attribute__((cleanup(rootfs_free)))
 
+/* An upper layer that adds nothing: empty, with owner and mode of the layer below. */
+bool rootfs_upper_is_bare(const struct rootfs *r);
+
 /* True if `path` is, now, the rootfs that `id` was taken of. */
 bool rootfs_is(const struct rootfs_id *id);
 /* False if what it was taken of is gone for good: its directory does not exist any more. */
