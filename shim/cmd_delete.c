@@ -55,5 +55,5 @@ int cmd_delete(const struct globals *g, int argc, char **argv, struct error *err
 			"cannot delete container \"%s\" that is not stopped: %s: kill it first, "
 			"or use --force",
 			d.id, oci_status_name(st.status));
-	return lifecycle_destroy(&d, &st, err);
+	return lifecycle_destroy(&d, &st, force, err);
 }

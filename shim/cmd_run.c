@@ -70,13 +70,13 @@ static int await_proxy(pid_t pid, bool shared_terminal, struct error *err)
 /* Takes the container away again, and keeps the first error. */
 static int give_up(struct lifecycle *s)
 {
-	struct container_state *st = &s->state;
+	struct error why = ERROR_INIT;
 
+	if (lifecycle_destroy(&s->dir, &s->state, true, &why) < 0)
+		log_warn("%s", why.msg);
 	kill(s->proxy.pid, SIGKILL);
 	while (waitpid(s->proxy.pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	st->pid = 0;
-	lifecycle_destroy(&s->dir, st, NULL);
 	return -1;
 }
 
@@ -135,7 +135,8 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 	s.state.pid = 0;
 	t = now_us();
 	/* Somebody else may have deleted it meanwhile. */
-	if (dir_lock(&s.dir, 10000, &later) == 0 && lifecycle_destroy(&s.dir, &s.state, &later) < 0)
+	if (dir_lock(&s.dir, 10000, &later) == 0 &&
+	    lifecycle_destroy(&s.dir, &s.state, false, &later) < 0)
 		log_warn("%s", later.msg);
 	log_elapsed("delete", t);
 	return status;

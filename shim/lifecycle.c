@@ -1,13 +1,15 @@
 /*
  * How a container is made, started and taken away.
  *
- * create has three things going at once: husk-vmm boots the guest, mkfs.erofs turns the root file
- * system into an image, and the proxy enters its network namespace. They meet when the disks are
- * attached and the agent is told to set the container up. Nothing needs undoing by hand when
+ * create has several things going at once: husk-vmm boots the guest, the proxy enters its network
+ * namespace, and we read the root file system. They meet when the disks are attached and the agent
+ * is told to set the container up. Nothing needs undoing by hand when
  * something fails, or when this process is killed: the VM ends when the last write end of its
- * lifeline closes (ours and the proxy's), the proxy ends when its link closes before the commit,
- * and the disks are files without names. What is left is the container's directory, which a
- * failed create removes and `delete` can remove at any time.
+ * lifeline closes (ours and the proxy's), and the proxy ends when its link closes before the
+ * commit. What is left is the container's directory and the record of its changes (record.h), which
+ * a failed create removes and `delete` can remove at any time: the record's name is in the state
+ * before there is a record, and until the state says that the container was started nothing of
+ * value can be in it.
  */
 #include "shim/lifecycle.h"
 #include "lib/cleanup.h"
@@ -18,8 +20,9 @@
 #include "oci/validate.h"
 #include "shim/console.h"
 #include "shim/hooks.h"
-#include "shim/image.h"
 #include "shim/paths.h"
+#include "shim/root_disks.h"
+#include "shim/scratch.h"
 #include "shim/spawn.h"
 
 #include <fcntl.h>
@@ -36,19 +39,15 @@
 #define MEM_OVERHEAD (128 * MIB) /* guest kernel and agent, on top of a container's limit */
 #define VCPUS_MAX 64
 #define BOOT_TIMEOUT_S 60
-#define GONE_MS 10000 /* how long processes that were told to end may take */
-
-/* The disks of a root, as the agent's `create` takes them. */
-#define ROOT_LOWER "\"lower\":[{\"serial\":\"root\",\"type\":\"erofs\"}]"
-#define ROOT_READONLY "{" ROOT_LOWER ",\"upper\":null}"
-#define ROOT_WRITABLE "{" ROOT_LOWER ",\"upper\":\"scratch\"}"
+#define ANSWER_MS 3000 /* for a guest that runs to answer */
+#define GONE_MS 10000  /* how long processes that were told to end may take */
 
 /* ---- a container's configuration */
 
 struct plan {
 	char *bundle, *config, *rootfs, *data;
 	struct oci_spec *spec; /* belongs to the sandbox */
-	uint64_t mem_bytes;
+	uint64_t mem_bytes, scratch_bytes;
 	unsigned vcpus;
 };
 
@@ -122,6 +121,8 @@ static int load_plan(const struct create_options *o, struct plan *p, struct erro
 		return -1;
 	if (oci_spec_parse(p->config, len, &p->spec, err) < 0 ||
 	    oci_spec_validate(p->spec, err) < 0 || oci_spec_supported(p->spec, err) < 0 ||
+	    scratch_size(oci_spec_annotation(p->spec, SCRATCH_ANNOTATION), &p->scratch_bytes, err) <
+		    0 ||
 	    find_rootfs(p, err) < 0)
 		return error_wrap(err, "%s", path);
 	oci_spec_warn(p->spec);
@@ -162,7 +163,7 @@ struct making {
 	pid_t vmm_pid;
 	struct vmm_client vmm;
 	struct agent_client agent;
-	struct root_image image;
+	struct root_disks root;
 	int streams[STREAMS];
 	uint64_t t_vmm; /* when husk-vmm was started */
 	bool pid_file_written;
@@ -175,8 +176,8 @@ static int start_vmm(struct making *m, struct error *err)
 	struct vmm_config cfg = {.engine = "qemu",
 				 .mem_bytes = m->plan.mem_bytes,
 				 .vcpus = m->plan.vcpus,
-				 .readonly_disks = 1,
-				 .writable_disks = m->plan.spec->root_readonly ? 0 : 1,
+				 .readonly_disks = m->root.rootfs.n_disks,
+				 .writable_disks = m->root.writable ? 1 : 0,
 				 .debug = m->g->debug,
 				 .listen_sock = listen_sock,
 				 .log_fd = m->g->log_fd,
@@ -214,7 +215,7 @@ static int start_proxy(struct making *m, struct error *err)
 				 .lifeline = m->lifeline,
 				 .dirfd = m->s->dir.fd,
 				 .console_sock = -1,
-				 .scratch = -1,
+				 .scratch = m->root.record.scratch,
 				 .log_fd = m->g->log_fd,
 				 .own_session = true};
 
@@ -266,26 +267,13 @@ static unsigned boot_timeout_s(void)
 
 static int attach_disks(struct making *m, struct error *err)
 {
-	cleanup_close int root = -1, scratch = -1;
-	uint64_t t = now_us();
+	uint64_t t;
 
-	if (!m->plan.spec->root_readonly) {
-		scratch = scratch_make(m->plan.data, m->intr_fd, err);
-		if (scratch < 0)
-			return -1;
-		t = log_elapsed("scratch disk", t);
-	}
-	root = root_image_finish(&m->image, m->plan.rootfs, m->plan.data, m->intr_fd, err);
-	if (root < 0)
-		return -1;
-	t = log_elapsed("root image (wait)", t);
 	if (vmm_wait_started(&m->vmm, now_us() + boot_timeout_s() * 1000000ull, err) < 0)
 		return -1;
 	log_elapsed("VMM start (since its exec)", m->t_vmm);
 	t = now_us();
-	if (vmm_attach_block(&m->vmm, "root", root, true, false, err) < 0)
-		return -1;
-	if (scratch >= 0 && vmm_attach_block(&m->vmm, "scratch", scratch, false, true, err) < 0)
+	if (root_disks_attach(&m->root, &m->vmm, err) < 0)
 		return -1;
 	log_elapsed("attach disks", t);
 	return 0;
@@ -365,14 +353,14 @@ static int start_in_guest(struct making *m, struct error *err)
 static int create_in_guest(struct making *m, struct error *err)
 {
 	const struct oci_process *p = m->plan.spec->process;
+	cleanup_free char *root = root_disks_text(&m->root, err);
 	struct agent_msg made;
 	struct proxy_job job;
 	uint64_t t = now_us();
 	int r;
 
-	if (agent_create(&m->agent, m->s->dir.id, m->plan.config,
-			 m->plan.spec->root_readonly ? ROOT_READONLY : ROOT_WRITABLE, NULL, &made,
-			 err) < 0)
+	if (!root ||
+	    agent_create(&m->agent, m->s->dir.id, m->plan.config, root, NULL, &made, err) < 0)
 		return -1;
 	log_elapsed("create in the guest", t);
 	r = m->o->start ? start_in_guest(m, err) : 0;
@@ -397,6 +385,20 @@ static int create_in_guest(struct making *m, struct error *err)
 	return r;
 }
 
+/* The record's name is in the state before the record is there, so that `delete` finds it. */
+static int make_record(struct making *m, struct error *err)
+{
+	struct container_state *st = &m->s->state;
+
+	if (!m->root.writable)
+		return 0;
+	st->record = record_name(st->id);
+	if (state_save(&m->s->dir, st, err) < 0)
+		return -1;
+	return root_disks_make_record(&m->root, st->record, st->id, m->plan.spec,
+				      m->plan.scratch_bytes, err);
+}
+
 static int make(struct making *m, struct error *err)
 {
 	const struct oci_spec *spec = m->plan.spec;
@@ -404,22 +406,28 @@ static int make(struct making *m, struct error *err)
 	bool hooks = hooks_any(spec, OCI_HOOK_PRESTART) ||
 		     hooks_any(spec, OCI_HOOK_CREATE_RUNTIME) ||
 		     hooks_any(spec, OCI_HOOK_CREATE_CONTAINER);
-	uint64_t t = now_us();
+	uint64_t t;
 
+	m->root.data = m->plan.data;
+	m->root.writable = !spec->root_readonly;
+	if (root_disks_open(&m->root, m->plan.rootfs, hooks, err) < 0)
+		return -1;
+	t = now_us();
 	if (start_vmm(m, err) < 0)
 		return -1;
 	t = log_elapsed("fork husk-vmm", t);
-	/* Hooks may change the root file system: then the image has to wait for them. */
-	if (!hooks && root_image_begin(m->plan.rootfs, m->plan.data, &m->image, err) < 0)
+	st->status = OCI_STATUS_CREATING;
+	if (make_record(m, err) < 0)
 		return -1;
+	t = now_us();
 	if (start_proxy(m, err) < 0)
 		return -1;
 	log_elapsed("proxy and network namespace", t);
-	st->status = OCI_STATUS_CREATING;
+	st->started = m->o->start;
 	if (state_save(&m->s->dir, st, err) < 0)
 		return -1;
-	if (hooks && (run_create_hooks(m, err) < 0 ||
-		      root_image_begin(m->plan.rootfs, m->plan.data, &m->image, err) < 0))
+	/* Hooks may change the root file system: it is read when they have run. */
+	if ((hooks && run_create_hooks(m, err) < 0) || root_disks_build(&m->root, err) < 0)
 		return -1;
 	if (attach_disks(m, err) < 0 || meet_agent(m, err) < 0 || create_in_guest(m, err) < 0)
 		return -1;
@@ -435,13 +443,14 @@ static int make(struct making *m, struct error *err)
 /* Everything that `make` opened and the sandbox does not need any more. */
 static void release(struct making *m)
 {
-	root_image_free(&m->image);
+	root_disks_free(&m->root);
 	vmm_close(&m->vmm);
 	agent_close(&m->agent);
 	for (unsigned i = 0; i < STREAMS; i++)
 		close_fd(&m->streams[i]);
 	close_fd(&m->lifeline);
 	free_plan(&m->plan);
+	m->root.data = NULL;
 }
 
 /* Waits until a process has gone, our child or not; kills it when it takes too long. */
@@ -468,6 +477,7 @@ static void undo(struct making *m)
 		await_gone(st->vmm_pid, st->vmm_start);
 		waitpid(m->vmm_pid, NULL, 0);
 	}
+	root_changes_settle(st->record, st->id, false, true, -1, NULL);
 	dir_remove(&m->s->dir, NULL);
 }
 
@@ -481,7 +491,9 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 			   .lifeline = -1,
 			   .vmm = {.sock = -1},
 			   .agent = {.sock = -1},
-			   .image = {.fd = -1, .log_fd = -1},
+			   .root = {.intr_fd = intr_fd,
+				    .rootfs = {.dirfd = -1, .device = -1},
+				    .record = {.dirfd = -1, .scratch = -1}},
 			   .streams = {-1, -1, -1, -1}};
 	uint64_t t = now_us();
 
@@ -549,7 +561,9 @@ int lifecycle_start(const struct container_dir *d, struct container_state *st,
 	if (check_network(st->pid, err) < 0 || container_agent(d, st, &vmm, &a, err) < 0)
 		return -1;
 	a.intr_fd = intr_fd;
-	if (agent_start(&a, d->id, err) < 0)
+	/* Before it can write anything. */
+	st->started = true;
+	if (state_save(d, st, err) < 0 || agent_start(&a, d->id, err) < 0)
 		return -1;
 	st->status = OCI_STATUS_RUNNING;
 	if (state_save(d, st, err) < 0)
@@ -563,11 +577,53 @@ int lifecycle_start(const struct container_dir *d, struct container_state *st,
 
 /* ---- end */
 
-int lifecycle_destroy(struct container_dir *d, struct container_state *st, struct error *err)
+/* Processor time that a process has used, in clock ticks; 0 if that cannot be told. */
+static uint64_t cpu_ticks(pid_t pid)
+{
+	cleanup_free char *path = xasprintf("/proc/%d/stat", (int)pid);
+	cleanup_free char *text = NULL;
+	unsigned long long user = 0, sys = 0;
+	char *p;
+
+	if (file_read(AT_FDCWD, path, 65536, &text, NULL, NULL) < 0)
+		return 0;
+	/* The command name may hold anything; the last ')' ends it. */
+	p = strrchr(text, ')');
+	if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
+			 &sys) != 2)
+		return 0;
+	return user + sys;
+}
+
+/* Kills what runs in the guest, so that the proxy brings the changes to the rootfs and ends by
+ * itself; waits as long as it gets on with that. */
+static void end_in_guest(const struct container_dir *d, const struct container_state *st)
+{
+	cleanup_vmm struct vmm_client vmm = {.sock = -1};
+	cleanup_agent struct agent_client a = {.sock = -1};
+	uint64_t used = 0, since = now_us();
+
+	if (vmm_connect(d->fd, &vmm, NULL) < 0 || agent_connect(&vmm, ANSWER_MS, &a, NULL) < 0 ||
+	    agent_kill(&a, d->id, "", SIGKILL, true, NULL) < 0)
+		return;
+	while (process_alive(st->pid, st->pid_start) && now_us() - since < GONE_MS * 1000ull) {
+		uint64_t ticks = cpu_ticks(st->pid);
+
+		if (ticks != used)
+			since = now_us();
+		used = ticks;
+		poll(NULL, 0, 2);
+	}
+}
+
+int lifecycle_destroy(struct container_dir *d, struct container_state *st, bool force,
+		      struct error *err)
 {
 	cleanup_oci_spec struct oci_spec *spec = NULL;
 	struct error hook_err = ERROR_INIT;
 
+	if (st->record && process_alive(st->pid, st->pid_start))
+		end_in_guest(d, st);
 	if (process_alive(st->pid, st->pid_start)) {
 		kill(st->pid, SIGKILL);
 		await_gone(st->pid, st->pid_start);
@@ -576,7 +632,8 @@ int lifecycle_destroy(struct container_dir *d, struct container_state *st, struc
 	await_gone(st->vmm_pid, st->vmm_start);
 	st->status = OCI_STATUS_STOPPED;
 	st->pid = 0;
-	if (dir_remove(d, err) < 0)
+	if (root_changes_settle(st->record, d->id, st->started, force, -1, err) < 0 ||
+	    dir_remove(d, err) < 0)
 		return -1;
 	if (!st->config || container_spec(st, &spec, &hook_err) < 0)
 		return 0;

@@ -236,7 +236,7 @@ int rootfs_open(const char *path, bool may_change, struct rootfs *r, struct erro
 
 void rootfs_free(struct rootfs *r)
 {
-	for (unsigned i = 0; i < ROOTFS_DISKS_MAX; i++) {
+	for (unsigned i = 0; i < r->n_disks; i++) {
 		close_fd(&r->disks[i].tree);
 		close_fd(&r->disks[i].dir);
 		close_fd(&r->disks[i].device);

@@ -1,0 +1,157 @@
+#include "shim/root_disks.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "shim/paths.h"
+#include "shim/writeback.h"
+
+#include <linux/capability.h>
+#include <string.h>
+
+#define SCRATCH_SERIAL "scratch"
+#define LOCK_MS 10000 /* for the VM that had the scratch to end */
+
+int root_disks_open(struct root_disks *d, const char *path, bool hooks, struct error *err)
+{
+	uint64_t t = now_us();
+
+	d->record = (struct record){.dirfd = -1, .scratch = -1};
+	if (rootfs_open(path, hooks, &d->rootfs, err) < 0)
+		return error_wrap(err, "root.path");
+	log_elapsed("look at the rootfs", t);
+	return writeback_recover_rootfs(d->data, &d->rootfs.id, d->intr_fd, err);
+}
+
+/* Whether its processes could make device nodes in the rootfs directly, were they on the host. */
+static bool may_mknod(const struct oci_spec *spec)
+{
+	const struct oci_capabilities *caps = spec->process->capabilities;
+
+	return caps && (caps->bounding & (UINT64_C(1) << CAP_MKNOD));
+}
+
+int root_disks_make_record(struct root_disks *d, const char *name, const char *container,
+			   const struct oci_spec *spec, uint64_t bytes, struct error *err)
+{
+	uint64_t t = now_us();
+
+	if (!d->writable)
+		return 0;
+	if (record_make(d->data, name, container, &d->rootfs, bytes, may_mknod(spec), d->intr_fd,
+			&d->record, err) < 0)
+		return -1;
+	log_elapsed("scratch disk and record", t);
+	return 0;
+}
+
+int root_disks_build(struct root_disks *d, struct error *err)
+{
+	uint64_t t = now_us();
+
+	if (rootfs_build(&d->rootfs, d->data, err) < 0)
+		return error_wrap(err, "root.path");
+	if (d->writable && record_keep_rootfs(&d->record, &d->rootfs, err) < 0)
+		return -1;
+	log_elapsed("rootfs as disks", t);
+	return 0;
+}
+
+int root_disks_attach(const struct root_disks *d, struct vmm_client *vmm, struct error *err)
+{
+	for (unsigned i = 0; i < d->rootfs.n_disks; i++) {
+		const struct rootfs_disk *disk = &d->rootfs.disks[i];
+		int r = disk->device >= 0
+				? vmm_attach_block(vmm, disk->serial, disk->device, true, false,
+						   err)
+				: vmm_attach_tree(vmm, disk->serial, disk->tree, disk->dir, err);
+
+		if (r < 0)
+			return -1;
+	}
+	if (!d->writable)
+		return 0;
+	return vmm_attach_block(vmm, SCRATCH_SERIAL, d->record.scratch, false, false, err);
+}
+
+char *root_disks_text(const struct root_disks *d, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	const char *text;
+	size_t len;
+
+	if (jsonw_init(&w, false, err) < 0)
+		return NULL;
+	jsonw_obj(&w);
+	jsonw_key(&w, "lower");
+	jsonw_arr(&w);
+	for (unsigned i = 0; i < d->rootfs.n_disks; i++) {
+		jsonw_obj(&w);
+		jsonw_kstr(&w, "serial", d->rootfs.disks[i].serial);
+		jsonw_kstr(&w, "type", d->rootfs.disks[i].type);
+		jsonw_end_obj(&w);
+	}
+	jsonw_end_arr(&w);
+	jsonw_kstr(&w, "upper", d->writable ? SCRATCH_SERIAL : NULL);
+	jsonw_kbool(&w, "index", d->rootfs.index);
+	jsonw_end_obj(&w);
+	text = jsonw_finish(&w, &len, err);
+	return text ? xstrdup(text) : NULL;
+}
+
+void root_disks_free(struct root_disks *d)
+{
+	rootfs_free(&d->rootfs);
+	record_close(&d->record);
+}
+
+/* ---- the end */
+
+static int settle(const char *data, const char *name, bool started, int intr_fd, struct error *err)
+{
+	cleanup_record struct record r = {.dirfd = -1, .scratch = -1};
+	struct error why = ERROR_INIT;
+
+	if (!started)
+		return record_discard(data, name, err);
+	if (record_open(data, name, true, LOCK_MS, &r, &why) < 0) {
+		if (why.kind == ERR_NOT_FOUND)
+			return record_discard(data, name, err);
+		if (err)
+			*err = why;
+		return -1;
+	}
+	if (r.state != RECORD_APPLIED && writeback_recover(&r, intr_fd, err) < 0)
+		return -1;
+	return record_remove(data, &r, err);
+}
+
+int root_changes_settle(const char *record, const char *container, bool started, bool force,
+			int intr_fd, struct error *err)
+{
+	cleanup_free char *data = record ? path_data(err) : NULL;
+	struct error why = ERROR_INIT;
+	uint64_t t = now_us();
+
+	if (!record)
+		return 0;
+	if (!data)
+		return -1;
+	if (settle(data, record, started, intr_fd, &why) == 0) {
+		log_elapsed("record of changes", t);
+		return 0;
+	}
+	if (force) {
+		log_warn("container \"%s\": %s: its changes are kept in %s/changes/%s, and go to "
+			 "its rootfs when the next container is made on it",
+			 container, why.msg, data, record);
+		return 0;
+	}
+	if (err)
+		*err = why;
+	return error_wrap(
+		err,
+		"container \"%s\": what it changed cannot be brought to its rootfs ('husk "
+		"delete --force' keeps that in %s/changes/%s and goes on)",
+		container, data, record);
+}
