@@ -22,10 +22,10 @@ COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 # ---- the one list of packages that the build, the demo and every test need (Debian 12)
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libseccomp-dev libyajl-dev libcap-dev libmnl-dev \
 	linux-source-6.12 flex bison bc libelf-dev xz-utils patch perl cpio git
-PACKAGES_RUN := qemu-system-x86 erofs-utils e2fsprogs busybox-static
+PACKAGES_RUN := qemu-system-x86 e2fsprogs busybox-static
 PACKAGES_TEST := libcmocka-dev bats clang libclang-rt-dev llvm clang-format clang-tidy cppcheck \
 	shellcheck jq tmux debootstrap runc crun containerd umoci skopeo python3 procps util-linux \
-	iproute2 ca-certificates docker.io iptables xfsprogs squashfs-tools attr acl
+	iproute2 ca-certificates docker.io iptables xfsprogs squashfs-tools attr acl erofs-utils
 PACKAGES := $(PACKAGES_BUILD) $(PACKAGES_RUN) $(PACKAGES_TEST)
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wformat=2 \

@@ -35,26 +35,9 @@ static void path_row(const char *what, char *(*find)(struct error *), bool neede
 	row(what, path != NULL, needed, path ? path : "not found", err.msg);
 }
 
-static char *find_mkfs_erofs(struct error *err)
-{
-	return path_program("mkfs.erofs", "erofs-utils", err);
-}
-
 static char *find_mkfs_ext4(struct error *err)
 {
 	return path_program("mkfs.ext4", "e2fsprogs", err);
-}
-
-static char *find_virtiofsd(struct error *err)
-{
-	static const char *const places[] = {"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"};
-
-	for (size_t i = 0; i < ARRAY_LEN(places); i++)
-		if (access(places[i], X_OK) == 0)
-			return xstrdup(places[i]);
-	error_set(err, "not used yet; later for shared directories: apt-get install "
-		       "qemu-system-common");
-	return NULL;
 }
 
 static void cpu_row(void)
@@ -126,11 +109,10 @@ int cmd_check(const struct globals *g UNUSED, int argc, char **argv, struct erro
 	path_row("husk-vmm", path_vmm, true);
 	path_row("kernel", path_kernel, true);
 	path_row("initramfs", path_initramfs, true);
-	path_row("mkfs.erofs", find_mkfs_erofs, true);
 	path_row("mkfs.ext4", find_mkfs_ext4, true);
 	path_row("data directory", path_data, true);
 	tun_row();
-	path_row("virtiofsd", find_virtiofsd, false);
+	path_row("virtiofsd", path_virtiofsd, false);
 	printf("%-18s %-4s %s\n", "cgroups", "", cgroup_version());
 	printf("\n%s\n", missing ? "husk cannot run containers here: see the lines marked 'needed'."
 				 : "husk can run containers here.");

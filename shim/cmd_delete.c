@@ -1,13 +1,16 @@
 #include "lib/cleanup.h"
 #include "shim/lifecycle.h"
+#include "shim/root_disks.h"
 
 #define WAIT_MS 10000 /* for a command that holds the container */
 
 /* A directory without a state (its create was killed before it had one), or with one that cannot be
- * read: a VM that answers is all that can be found of it. */
+ * read: a VM that answers and records of changes under its name are all that can be found of it. */
 static int delete_unknown(struct container_dir *d, struct error *err)
 {
 	vmm_end(d->fd);
+	if (root_changes_settle_unknown(d->id, -1, err) < 0)
+		return -1;
 	return dir_remove(d, err);
 }
 

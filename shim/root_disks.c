@@ -4,13 +4,14 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "shim/paths.h"
-#include "shim/writeback.h"
+#include "shim/state.h"
 
 #include <linux/capability.h>
 #include <string.h>
 
 #define SCRATCH_SERIAL "scratch"
-#define LOCK_MS 10000 /* for the VM that had the scratch to end */
+#define LOCK_MS 10000	     /* for the VM that had the scratch to end */
+#define UNKNOWN_LOCK_MS 1000 /* the same; it may be of a namesake that runs */
 
 int root_disks_open(struct root_disks *d, const char *path, bool hooks, struct error *err)
 {
@@ -20,7 +21,7 @@ int root_disks_open(struct root_disks *d, const char *path, bool hooks, struct e
 	if (rootfs_open(path, hooks, &d->rootfs, err) < 0)
 		return error_wrap(err, "root.path");
 	log_elapsed("look at the rootfs", t);
-	return writeback_recover_rootfs(d->data, &d->rootfs.id, d->intr_fd, err);
+	return 0;
 }
 
 /* Whether its processes could make device nodes in the rootfs directly, were they on the host. */
@@ -107,22 +108,22 @@ void root_disks_free(struct root_disks *d)
 
 /* ---- the end */
 
-static int settle(const char *data, const char *name, bool started, int intr_fd, struct error *err)
+static int settle(const char *data, const char *name, bool started, unsigned wait_ms, int intr_fd,
+		  struct error *err)
 {
 	cleanup_record struct record r = {.dirfd = -1, .scratch = -1};
 	struct error why = ERROR_INIT;
 
 	if (!started)
 		return record_discard(data, name, err);
-	if (record_open(data, name, true, LOCK_MS, &r, &why) < 0) {
+	if (record_open(data, name, true, wait_ms, &r, &why) < 0) {
 		if (why.kind == ERR_NOT_FOUND)
 			return record_discard(data, name, err);
 		if (err)
 			*err = why;
 		return -1;
 	}
-	if (r.state != RECORD_APPLIED && writeback_recover(&r, intr_fd, err) < 0)
-		return -1;
+	(void)intr_fd;
 	return record_remove(data, &r, err);
 }
 
@@ -137,7 +138,7 @@ int root_changes_settle(const char *record, const char *container, bool started,
 		return 0;
 	if (!data)
 		return -1;
-	if (settle(data, record, started, intr_fd, &why) == 0) {
+	if (settle(data, record, started, LOCK_MS, intr_fd, &why) == 0) {
 		log_elapsed("record of changes", t);
 		return 0;
 	}
@@ -154,4 +155,29 @@ int root_changes_settle(const char *record, const char *container, bool started,
 		"container \"%s\": what it changed cannot be brought to its rootfs ('husk "
 		"delete --force' keeps that in %s/changes/%s and goes on)",
 		container, data, record);
+}
+
+static bool is_of(const char *data, const char *name, const char *container)
+{
+	cleanup_record struct record r = {.dirfd = -1, .scratch = -1};
+
+	return record_open(data, name, false, 0, &r, NULL) == 0 &&
+	       strcmp(r.container, container) == 0;
+}
+
+int root_changes_settle_unknown(const char *container, int intr_fd, struct error *err)
+{
+	cleanup_free char *data = path_data(err);
+	char **names = data ? record_list(data, err) : NULL;
+	struct error why = ERROR_INIT;
+
+	if (!names)
+		return -1;
+	for (char **n = names; *n; n++)
+		if (is_of(data, *n, container) &&
+		    settle(data, *n, true, UNKNOWN_LOCK_MS, intr_fd, &why) < 0)
+			log_warn("container \"%s\": %s: its changes are kept in %s/changes/%s",
+				 container, why.msg, data, *n);
+	strv_free(names);
+	return 0;
 }

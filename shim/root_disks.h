@@ -36,5 +36,8 @@ void root_disks_free(struct root_disks *d);
  * it. `force`: what cannot be brought there is kept, with a warning, and that is no error. */
 int root_changes_settle(const char *record, const char *container, bool started, bool force,
 			int intr_fd, struct error *err);
+/* The same, with force, for a container whose state is lost: for all records of that name which
+ * nobody holds. */
+int root_changes_settle_unknown(const char *container, int intr_fd, struct error *err);
 
 #endif

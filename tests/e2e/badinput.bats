@@ -207,17 +207,26 @@ fake_initramfs() {
 	is 1 "$(grep -c . <<<"$stderr")"
 }
 
-@test "the disk is full while the image is made" {
-	bundle c '.root.readonly = true' true
-	head -c 20M /dev/urandom >"$B/rootfs/big"
+@test "the disk is full: no scratch disk; a read-only root needs none" {
+	bundle c . true
 	mkdir "$T/small"
-	mount -t tmpfs -o size=8m husk-test "$T/small"
+	mount -t tmpfs -o size=32k husk-test "$T/small"
 	HUSK_DATA=$T/small run --separate-stderr husk run -b "$B" c </dev/null
 	status_is 1
 	is 1 "$(grep -c . <<<"$stderr")"
-	has "root.path: make the image of $B/rootfs in $T/small: mkfs.erofs: " "$stderr"
-	has "No space left on device" "$stderr"
-	is "" "$(ls -A "$T/small")"
+	has "make the scratch template in $T/small: mkfs.ext4: " "$stderr"
+	is "" "$(find "$T/small" -type f)"
+	bundle r '.root.readonly = true' true
+	HUSK_DATA=$T/small husk run -b "$B" r </dev/null
+	is "" "$(find "$T/small" -type f)"
+}
+
+@test "a size of the scratch disk that is none" {
+	for size in 0 1M 2T x -1 10GB "" 1.5G 99999999999999999999; do
+		bundle c ".annotations[\"io.husk.scratch-size\"] = \"$size\"" true
+		run --separate-stderr husk run -b "$B" c </dev/null
+		one_error "$B/config.json: annotations[\"io.husk.scratch-size\"]: \"$size\": give a size from 16M to 1T, such as 500M or 10G"
+	done
 }
 
 @test "a data directory that cannot be made" {

@@ -118,7 +118,8 @@ check_nothing_left() {
 	for d in "$ROOT"/*/; do
 		[[ -d $d ]] && husk delete --force "$(basename "$d")"
 	done
-	left=$(find "$HUSK_DATA" -mindepth 1 ! -name 'scratch-*.ext4' 2>/dev/null)
+	left=$(find "$HUSK_DATA" -mindepth 1 ! -name 'scratch-*.ext4' ! -path "$HUSK_DATA/changes" \
+		! -path "$HUSK_DATA/trees" 2>/dev/null)
 	[[ -z $left ]] || { echo "left in the data directory: $left" && status=1; }
 	return $status
 }
