@@ -19,6 +19,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "agent/volumes.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -498,8 +499,11 @@ static void proc_reaped(struct proc *p, int wstatus)
 	log_debug("container %s: process \"%s\" ended with %d", ctr->c->id, p->name, p->status);
 	if (takes_all_along(p))
 		container_kill_all(ctr->c, SIGKILL, NULL);
-	if (p == ctr->init)
+	if (p == ctr->init) {
 		ctr->c->init = 0;
+		if (!ctr->deleting)
+			volumes_settle(ctr->c);
+	}
 	close_sync(p);
 	p->reaped = true;
 	end_streams(p);

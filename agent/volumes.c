@@ -21,6 +21,9 @@
  * But for that PID 1 does not look at what is in the virtio-fs, not even at its root directory: a
  * host end that does not answer blocks whoever asks, and that should be a container's process.
  *
+ * When a container's init has ended the machine may be gone a moment later, without any unmount:
+ *its disks are made read-only then, which leaves file system and journal as an unmount would.
+ *
  * A journal is replayed when a disk is mounted, which takes writing. A read-only mount of a
  * writable disk does that, too; on a read-only disk it is impossible, and ext4 and xfs refuse
  * (EROFS) unless they are told to look at the disk as it is.
@@ -42,6 +45,7 @@
 #include <sys/mount.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #define UNUSED_WAIT_US 3000000
 
@@ -155,7 +159,8 @@ static int make_disk(const struct oci_mount *om, const char *type, const struct 
 
 	options = without_loop(om, &n);
 	mount_options_parse(options, n, &o);
-	f.readonly = (o.flags & MS_RDONLY) || (o.rec_set & MOUNT_ATTR_RDONLY);
+	f.readonly = (o.flags & MS_RDONLY) || (o.rec_set & MOUNT_ATTR_RDONLY) ||
+		     strcmp(type, "erofs") == 0 || strcmp(type, "squashfs") == 0;
 	fd = filesystem_make(&f, err);
 	return fd < 0 ? explain(&f, d, err) : fd;
 }
@@ -206,6 +211,57 @@ static int unmount_disk(const struct container *c, const struct proto_mount *m, 
 	if (disk_wait_unused(&d, UNUSED_WAIT_US, err) < 0)
 		return error_wrap(err, "disk \"%s\"", m->serial);
 	return 0;
+}
+
+/* True if the agent has the disk of `path` mounted elsewhere, for another container. */
+static bool is_shared(const struct container *c, const char *path)
+{
+	cleanup_file FILE *f = fopen("/proc/self/mountinfo", "re");
+	cleanup_free char *own = xasprintf("%s/", c->dir);
+	cleanup_free char *line = NULL;
+	size_t size = 0;
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return true;
+	while (f && getline(&line, &size, f) > 0) {
+		unsigned major, minor;
+		int at = 0;
+
+		if (sscanf(line, "%*d %*d %u:%u %*s %n", &major, &minor, &at) == 2 && at > 0 &&
+		    makedev(major, minor) == st.st_dev && strncmp(line + at, own, strlen(own)) != 0)
+			return true;
+	}
+	return false;
+}
+
+static int make_readonly(const char *path, struct error *err)
+{
+	cleanup_close int fs = fspick(AT_FDCWD, path, FSPICK_CLOEXEC | FSPICK_SYMLINK_NOFOLLOW);
+
+	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
+		return error_errno(err, "make %s read-only", path);
+	return 0;
+}
+
+/* Somebody may still write: to a disk that is shared, or a process that has outlived the init. */
+static void settle_disk(const struct container *c, const struct proto_mount *m)
+{
+	cleanup_free char *path = original(c, m);
+	struct error err = ERROR_INIT;
+	cleanup_close int fd = -1;
+
+	if (!is_mount_point(path))
+		return;
+	if (!is_shared(c, path)) {
+		if (make_readonly(path, &err) == 0)
+			return;
+		log_debug("%s", err.msg);
+	}
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || syncfs(fd) < 0)
+		log_warn("container %s: disk \"%s\": sync: %s", c->id, m->serial, strerror(errno));
 }
 
 /* ---- copies for user namespaces */
@@ -286,6 +342,13 @@ int volumes_prepare(const struct container *c, struct error *err)
 					  c->spec->mounts[m->index].destination);
 	}
 	return 0;
+}
+
+void volumes_settle(const struct container *c)
+{
+	for (size_t i = 0; i < c->n_mounts; i++)
+		if (c->mounts[i].from == PROTO_MOUNT_DISK)
+			settle_disk(c, &c->mounts[i]);
 }
 
 int volumes_release(const struct container *c, struct error *err)

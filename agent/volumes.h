@@ -15,6 +15,9 @@
  * container without such mounts. */
 int volumes_prepare(const struct container *c, struct error *err);
 
+/* The container's init has ended: what was written to its disks is on them when this returns. */
+void volumes_settle(const struct container *c);
+
 /* Undoes what volumes_prepare() did for this container alone, whatever part of it was done, and
  * waits until its disks are free. Before c->dir is removed. */
 int volumes_release(const struct container *c, struct error *err);
