@@ -170,6 +170,11 @@ int container_kill_all(struct container *c, int signal, struct error *err)
 	return 0;
 }
 
+int container_await_empty(const struct container *c, struct error *err)
+{
+	return c->cgroup_fd < 0 ? 0 : wait_event(c, "populated", 0, EMPTY_WAIT_US, err);
+}
+
 int container_freeze(struct container *c, bool frozen, struct error *err)
 {
 	if (file_put(c->cgroup_fd, "cgroup.freeze", frozen ? "1" : "0", err) < 0)

@@ -13,7 +13,8 @@
  *   both     limits, no_new_privs; the seccomp filter if it needs CAP_SYS_ADMIN (no no_new_privs);
  *            bounding set, user, working directory, capabilities, umask; the command is looked up
  *            as that user; the filter if no_new_privs lets it be loaded this late
- *   both     ready; the init waits for SYNC_START and runs startContainer hooks
+ *   init     ready; waits for SYNC_START and runs startContainer hooks
+ *   both     says that execve comes
  *   both     execve
  *
  * Until execve this process has the agent's memory. It is not dumpable (as the agent is not), so
@@ -244,10 +245,11 @@ static int become_process(const struct child *ch, struct error *err)
 		return -1;
 	if (filter && p->no_new_privileges && seccomp_prog_load(filter, err) < 0)
 		return -1;
-	if (sync_ready(ch->sync, err) < 0)
-		return -1;
 	if (ch->is_init &&
-	    (sync_await(ch->sync, SYNC_START, err) < 0 || hooks_start_container(ch->c, err) < 0))
+	    (sync_ready(ch->sync, err) < 0 || sync_await(ch->sync, SYNC_START, err) < 0 ||
+	     hooks_start_container(ch->c, err) < 0))
+		return -1;
+	if (sync_exec(ch->sync, err) < 0)
 		return -1;
 	return exec_now(path, p->args, env, err);
 }

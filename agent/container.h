@@ -6,12 +6,13 @@
  *	the child reports on it; whenever it is readable the server calls child_report();
  *	after CHILD_READY, container_start() lets the init go on to execve.
  *
- * Who sees what: every child reports CHILD_READY (all is done up to the point before execve; an
- * exec'd process then goes on by itself), and after it CHILD_STARTED (execve succeeded: the sync
- * fd closed by CLOEXEC with nothing more said) or CHILD_FAILED (with the error of the step that
- * failed, kind included: an unknown command is ERR_CMD_NOT_FOUND in runc's words). A child that
- * dies before it is ready is CHILD_FAILED, too. After STARTED and FAILED the server closes the fd;
- * the pid is to be reaped in any case.
+ * Who sees what: an init reports CHILD_READY (all is done up to the point before execve), and a
+ * second time when it is about to execve, as an exec'd process does once; after it CHILD_STARTED
+ * (execve succeeded: the sync fd closed by CLOEXEC with nothing more said) or CHILD_FAILED (with
+ * the error of the step that failed, kind included: an unknown command is ERR_CMD_NOT_FOUND in
+ * runc's words). A child that dies before that is CHILD_FAILED, too: also one that is killed in a
+ * startContainer hook. After STARTED and FAILED the server closes the fd; the pid is to be reaped
+ * in any case.
  *
  * What PID 1 has to be for this to work: single-threaded; /proc, /sys, /dev (devtmpfs),
  * /sys/fs/cgroup (cgroup2, its controllers enabled for children) and /run mounted; its root a mount
@@ -60,6 +61,9 @@ struct child_io {
 
 enum child_state { CHILD_READY, CHILD_STARTED, CHILD_FAILED };
 
+/* What a child has said so far: begins as STAGE_SETUP, belongs to the sync fd. */
+enum child_stage { STAGE_SETUP, STAGE_READY, STAGE_EXEC };
+
 /* Prepares what outlives the child: finds the disks by serial (bounded wait), mounts the root below
  * c->dir in the agent's own mount namespace, makes the cgroup with its limits and device filter,
  * compiles linux.seccomp. `spec` and `mounts` are taken over, also on failure. */
@@ -82,12 +86,13 @@ int container_start(struct container *c, int sync_fd, struct error *err);
 int container_exec(struct container *c, const struct oci_process *p, const struct child_io *io,
 		   pid_t *pid, struct error *err);
 
-/* Reads one report from a readable sync fd. `*ready` is false at first and belongs to the sync fd:
- * CHILD_READY sets it. CHILD_FAILED fills *err. */
-enum child_state child_report(int sync_fd, bool *ready, struct error *err);
+/* Reads one report from a readable sync fd. CHILD_FAILED fills *err. */
+enum child_state child_report(int sync_fd, enum child_stage *stage, struct error *err);
 
 /* Signals every process of the container (cgroup.kill for SIGKILL). */
 int container_kill_all(struct container *c, int signal, struct error *err);
+/* Waits (bounded) until no process of the container is left. */
+int container_await_empty(const struct container *c, struct error *err);
 /* Stops or continues every process of the container; returns when they have stopped. */
 int container_freeze(struct container *c, bool frozen, struct error *err);
 /* Sets the limits of `r` that are given, and with a non-empty list r->devices the device filter. */

@@ -16,6 +16,8 @@
  * killed, by pid: it cannot have been reused, since only this table reaps.
  */
 #include "agent/process.h"
+#include "agent/projects.h"
+#include "agent/tools.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -33,20 +35,21 @@ static void proc_check_leave(struct proc *p);
 
 /* ---- waiters */
 
-bool waiter_add(struct procs *set, struct waiter **list, void *client, int64_t seq)
+int waiter_add(struct procs *set, struct waiter **list, void *client, int64_t seq,
+	       struct error *err)
 {
 	struct waiter *w;
 
 	if (set->n_waiters >= WAITERS_MAX)
-		return false;
+		return error_set(err, "too many requests wait for an answer (%d)", WAITERS_MAX);
 	w = xcalloc(1, sizeof(*w));
 	*w = (struct waiter){.next = *list, .client = client, .seq = seq};
 	*list = w;
 	set->n_waiters++;
-	return true;
+	return 0;
 }
 
-static void waiters_forget(struct procs *set, struct waiter **list, const void *client)
+void waiters_forget(struct procs *set, struct waiter **list, const void *client)
 {
 	while (*list) {
 		struct waiter *w = *list;
@@ -252,6 +255,8 @@ static void proc_check_leave(struct proc *p)
 
 static bool ctr_all_reaped(const struct ctr *ctr)
 {
+	if (tools_running(ctr->set, ctr))
+		return false;
 	for (const struct proc *p = ctr->procs; p; p = p->next)
 		if (!p->reaped)
 			return false;
@@ -265,6 +270,8 @@ static void ctr_finish_delete(struct ctr *ctr)
 	struct error err = ERROR_INIT;
 	struct proto_reply ok = {.type = REPLY_OK};
 	struct waiter *creator = NULL;
+	cleanup_free char *id = xstrdup(ctr->c->id);
+	bool failed;
 
 	if (ctr->failure && ctr->init) {
 		creator = ctr->init->asker;
@@ -280,7 +287,9 @@ static void ctr_finish_delete(struct ctr *ctr)
 	set->n_ctrs--;
 	loop_remove(ctr->oom_src);
 	close_fd(&ctr->oom_fd);
-	if (container_delete(ctr->c, &err) < 0) {
+	failed = container_delete(ctr->c, &err) < 0;
+	projects_release(set->projects, id);
+	if (failed) {
 		log_error("delete: %s", err.msg);
 		waiters_fail(set, &ctr->deleters, &err);
 	} else {
@@ -288,6 +297,8 @@ static void ctr_finish_delete(struct ctr *ctr)
 	}
 	if (creator)
 		waiters_fail(set, &creator, ctr->failure);
+	while (ctr->watchers)
+		waiters_forget(set, &ctr->watchers, ctr->watchers->client);
 	free(ctr->failure);
 	free(ctr);
 	procs_check_down(set);
@@ -300,6 +311,7 @@ void ctr_delete(struct ctr *ctr)
 
 	ctr->deleting = true;
 	if (!idle) {
+		tools_kill(ctr->set, ctr);
 		if (container_kill_all(ctr->c, SIGKILL, &err) < 0)
 			log_error("container %s: %s", ctr->c->id, err.msg);
 		/* Also those that are not in the cgroup yet, or in none. */
@@ -431,7 +443,7 @@ static void on_sync(void *arg, uint32_t events UNUSED)
 {
 	struct proc *p = arg;
 	struct error err = ERROR_INIT;
-	enum child_state state = child_report(p->sync_fd, &p->ready, &err);
+	enum child_state state = child_report(p->sync_fd, &p->stage, &err);
 
 	on_report(p, state, &err);
 }
@@ -472,6 +484,15 @@ static void last_report(struct proc *p)
 		waiters_fail(p->ctr->set, &p->asker, &died);
 }
 
+void proc_limit_output(struct proc *p)
+{
+	struct stream *outputs[] = {p->out, p->err, p->console};
+
+	for (size_t i = 0; i < ARRAY_LEN(outputs); i++)
+		if (outputs[i])
+			stream_limit(outputs[i], STREAM_KILLED_US);
+}
+
 /* Tells the streams that the process has ended, or that nobody will fetch any more. May free `p`.
  */
 static void end_streams(struct proc *p)
@@ -485,6 +506,8 @@ static void end_streams(struct proc *p)
 	for (size_t i = 0; i < ARRAY_LEN(outputs); i++)
 		if (outputs[i])
 			stream_process_ended(outputs[i], p->owner ? STREAM_GRACE_US : 0);
+	if (p->killed)
+		proc_limit_output(p);
 	on_output_over(p);
 }
 
@@ -515,6 +538,7 @@ static void on_sigchld(void *arg, uint32_t events UNUSED)
 {
 	struct procs *set = arg;
 	struct signalfd_siginfo info;
+	struct ctr *ctr;
 	struct proc *p;
 	int wstatus;
 	pid_t pid;
@@ -524,9 +548,26 @@ static void on_sigchld(void *arg, uint32_t events UNUSED)
 		return;
 	while ((pid = waitpid(-1, &wstatus, WNOHANG)) > 0) {
 		p = find_pid(set, pid);
-		if (p)
+		if (p) {
 			proc_reaped(p, wstatus);
+			continue;
+		}
+		ctr = tools_reaped(set, pid);
+		if (ctr && ctr->deleting && ctr_all_reaped(ctr))
+			ctr_finish_delete(ctr);
+		procs_check_down(set);
 	}
+}
+
+/* ---- projects */
+
+static void on_project_changed(void *arg, const char *container, const char *name)
+{
+	struct procs *set = arg;
+	struct ctr *ctr = ctr_find(set, container);
+
+	for (struct waiter *w = ctr ? ctr->watchers : NULL; w; w = w->next)
+		set->ops->event(w->client, "changed", container, name);
 }
 
 /* ---- the table */
@@ -553,6 +594,7 @@ struct procs *procs_new(struct loop *loop, struct streams *streams, const struct
 		free(set);
 		return NULL;
 	}
+	set->projects = projects_new(loop, on_project_changed, set);
 	return set;
 }
 
@@ -560,6 +602,7 @@ void procs_free(struct procs *set)
 {
 	if (!set)
 		return;
+	tools_free(set);
 	while (set->ctrs) {
 		for (struct proc *p = set->ctrs->procs; p; p = p->next)
 			if (!p->reaped && p->pid > 0) {
@@ -569,6 +612,7 @@ void procs_free(struct procs *set)
 		ctr_finish_delete(set->ctrs);
 	}
 	waiters_forget(set, &set->downers, NULL);
+	projects_free(set->projects);
 	loop_remove(set->sigchld_src);
 	close(set->sigchld);
 	free(set);
@@ -579,11 +623,13 @@ void procs_client_gone(struct procs *set, void *client)
 	struct ctr *next_ctr;
 
 	waiters_forget(set, &set->downers, client);
+	tools_client_gone(set, client);
 	for (struct ctr *ctr = set->ctrs; ctr; ctr = next_ctr) {
 		struct proc *next;
 
 		next_ctr = ctr->next;
 		waiters_forget(set, &ctr->deleters, client);
+		waiters_forget(set, &ctr->watchers, client);
 		for (struct proc *p = ctr->procs; p; p = next) {
 			next = p->next;
 			waiters_forget(set, &p->asker, client);
@@ -602,7 +648,7 @@ void procs_check_down(struct procs *set)
 {
 	struct proto_reply ok = {.type = REPLY_OK};
 
-	if (!set->down || set->ctrs || !set->downers)
+	if (!set->down || set->ctrs || tools_running(set, NULL) || !set->downers)
 		return;
 	sync();
 	waiters_reply(set, &set->downers, &ok);

@@ -58,7 +58,7 @@ struct proc {
 	bool oom;
 	unsigned long oom_base; /* the container's oom_kill counter when it was made */
 	int sync_fd;
-	bool ready;		      /* for child_report() */
+	enum child_stage stage;	      /* for child_report() */
 	struct loop_source *sync_src; /* NULL while no report is awaited */
 	int console_sock;	      /* where the pty's master comes from; -1: no terminal */
 	struct stream *in, *out, *err, *console;
@@ -77,7 +77,8 @@ struct ctr {
 	bool deleting;	       /* as soon as all its processes are reaped */
 	struct error *failure; /* of a `create` that failed */
 	struct waiter *deleters;
-	int oom_fd; /* memory.events, or -1 */
+	struct waiter *watchers; /* connections that asked for "changed"; no answer is owed */
+	int oom_fd;		 /* memory.events, or -1 */
 	struct loop_source *oom_src;
 	unsigned long oom_seen;
 };
@@ -87,7 +88,9 @@ struct procs {
 	struct streams *streams;
 	const struct proc_ops *ops;
 	struct ctr *ctrs;
-	unsigned n_ctrs, n_procs, n_waiters;
+	unsigned n_ctrs, n_procs, n_waiters, n_tools;
+	struct tool *tools;
+	struct projects *projects;
 	int sigchld;
 	struct loop_source *sigchld_src;
 	bool down; /* shutdown has begun: nothing new is made */
@@ -123,11 +126,17 @@ void proc_drop(struct proc *p);
 void ctr_delete(struct ctr *ctr);
 /* Sends SIGKILL to a process, and to all that depend on it. */
 void proc_kill(struct proc *p);
+/* It is gone, and the host wants it over: a reader that does not read cannot delay that for ever.
+ */
+void proc_limit_output(struct proc *p);
 /* Goes on with a shutdown: answers it when no container is left. */
 void procs_check_down(struct procs *set);
 
-/* Remembers a request; false (and nothing remembered) when there are too many. */
-bool waiter_add(struct procs *set, struct waiter **list, void *client, int64_t seq);
+/* Remembers a request. An error, and nothing remembered, when there are too many. */
+int waiter_add(struct procs *set, struct waiter **list, void *client, int64_t seq,
+	       struct error *err);
+/* Forgets a client's requests of a list. */
+void waiters_forget(struct procs *set, struct waiter **list, const void *client);
 /* Answers and forgets all requests of a list. */
 void waiters_reply(struct procs *set, struct waiter **list, struct proto_reply *r);
 void waiters_fail(struct procs *set, struct waiter **list, const struct error *err);

@@ -1,5 +1,7 @@
 #include "agent/process.h"
+#include "agent/projects.h"
 #include "agent/ps.h"
+#include "agent/tools.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -23,11 +25,6 @@ static void reply_error(struct procs *set, void *client, int64_t seq, const stru
 	struct proto_reply r = {.type = REPLY_ERROR, .seq = seq, .error = err};
 
 	set->ops->reply(client, &r);
-}
-
-static int too_many_waiters(struct error *err)
-{
-	return error_set(err, "too many requests wait for an answer (%d)", WAITERS_MAX);
 }
 
 static struct ctr *need_ctr(struct procs *set, const struct proto_request *r, struct error *err)
@@ -128,7 +125,7 @@ static int await_report(struct proc *p, void *client, int64_t seq, struct error 
 {
 	if (proc_watch_sync(p, err) < 0)
 		return -1;
-	return waiter_add(p->ctr->set, &p->asker, client, seq) ? 0 : too_many_waiters(err);
+	return waiter_add(p->ctr->set, &p->asker, client, seq, err);
 }
 
 static int fork_init(struct ctr *ctr, void *client, const struct proto_request *r,
@@ -148,6 +145,22 @@ static int fork_init(struct ctr *ctr, void *client, const struct proto_request *
 	return await_report(p, client, r->seq, err);
 }
 
+/* They were pushed before. */
+static int use_projects(struct procs *set, const struct proto_request *r, struct error *err)
+{
+	for (size_t i = 0; i < r->n_mounts; i++) {
+		const struct proto_mount *m = &r->mounts[i];
+
+		if (m->from != PROTO_MOUNT_PROJECT)
+			continue;
+		if (projects_use(set->projects, r->container, m->name, m->writable, err) < 0) {
+			projects_release(set->projects, r->container);
+			return error_wrap(err, "mounts[%zu]", m->index);
+		}
+	}
+	return 0;
+}
+
 static int do_create(struct procs *set, void *client, struct proto_request *r, struct error *err)
 {
 	struct container *c;
@@ -159,10 +172,14 @@ static int do_create(struct procs *set, void *client, struct proto_request *r, s
 		return error_kind(err, ERR_EXISTS, "container %s exists", r->container);
 	if (set->n_ctrs >= CTRS_MAX)
 		return error_set(err, "too many containers (%u)", set->n_ctrs);
+	if (use_projects(set, r, err) < 0)
+		return -1;
 	c = container_new(r->container, steal_ptr(&r->config), &r->root, steal_ptr(&r->mounts),
 			  r->n_mounts, err);
-	if (!c)
+	if (!c) {
+		projects_release(set->projects, r->container);
 		return -1;
+	}
 	ctr = ctr_add(set, c);
 	if (fork_init(ctr, client, r, err) < 0) {
 		ctr_delete(ctr);
@@ -212,8 +229,8 @@ static int do_start(struct procs *set, void *client, struct proto_request *r, st
 				  "cannot start a container that has stopped");
 	if (p->state != PROC_CREATED)
 		return error_kind(err, ERR_INVALID, "cannot start an already running container");
-	if (!waiter_add(set, &p->asker, client, r->seq))
-		return too_many_waiters(err);
+	if (waiter_add(set, &p->asker, client, r->seq, err) < 0)
+		return -1;
 	if (proc_watch_sync(p, err) < 0 || container_start(ctr->c, p->sync_fd, err) < 0) {
 		waiters_fail(set, &p->asker, err);
 		proc_kill(p);
@@ -243,8 +260,13 @@ static int do_kill(struct procs *set, void *client, struct proto_request *r, str
 
 	if (!p)
 		return -1;
-	if (p->reaped)
-		return not_running(p, err);
+	if (p->reaped) {
+		if (signal != SIGKILL || proc_over(p))
+			return not_running(p, err);
+		proc_limit_output(p);
+		reply_ok(set, client, r->seq);
+		return 0;
+	}
 	if (p->state <= PROC_CREATED && ends_created(signal))
 		signal = SIGKILL;
 	if (signal == SIGKILL)
@@ -287,7 +309,7 @@ static int do_wait(struct procs *set, void *client, struct proto_request *r, str
 	if (!p)
 		return -1;
 	if (!proc_over(p))
-		return waiter_add(set, &p->waiters, client, r->seq) ? 0 : too_many_waiters(err);
+		return waiter_add(set, &p->waiters, client, r->seq, err);
 	proc_reply_wait(p, &reply);
 	reply.seq = r->seq;
 	set->ops->reply(client, &reply);
@@ -347,14 +369,88 @@ static int do_ps(struct procs *set, void *client, struct proto_request *r, struc
 	return 0;
 }
 
+/* ---- changes, push, watch */
+
+static struct ctr *need_scratch(struct procs *set, const struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_ctr(set, r, err);
+
+	if (!ctr)
+		return NULL;
+	if (ctr->deleting)
+		error_kind(err, ERR_NOT_RUNNING, "container %s is being deleted", r->container);
+	else if (!ctr->c->root.upper[0])
+		error_kind(err, ERR_INVALID, "container %s has a read-only root", r->container);
+	else
+		return ctr;
+	return NULL;
+}
+
+static int do_changes(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct tool_job job = {.op = r->op, .what = r->what, .serial = r->serial, .projects = -1};
+	struct ctr *ctr = NULL;
+	char **names;
+	int *fds;
+
+	if (r->what == PROTO_WHAT_ROOT) {
+		ctr = need_scratch(set, r, err);
+		if (!ctr)
+			return -1;
+		job.c = ctr->c;
+		job.ended = !init_lives(ctr);
+		if (job.ended)
+			container_kill_all(ctr->c, SIGKILL, NULL);
+	} else if (r->what == PROTO_WHAT_PROJECTS) {
+		ctr = need_ctr(set, r, err);
+		if (!ctr)
+			return -1;
+		job.n = projects_writable(set->projects, r->container, &names, &fds);
+		job.names = names;
+		job.fds = fds;
+	}
+	return tool_start(set, ctr, client, r->seq, &job, err);
+}
+
+static int do_push(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct tool_job job = {.op = r->op, .what = r->what, .projects = -1};
+	struct ctr *ctr = NULL;
+
+	if (r->what == PROTO_WHAT_ROOT) {
+		ctr = need_scratch(set, r, err);
+		if (!ctr)
+			return -1;
+		job.c = ctr->c;
+	} else {
+		job.projects = projects_dir(set->projects, err);
+		if (job.projects < 0)
+			return -1;
+	}
+	return tool_start(set, ctr, client, r->seq, &job, err);
+}
+
+static int do_watch(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_ctr(set, r, err);
+
+	if (!ctr)
+		return -1;
+	waiters_forget(set, &ctr->watchers, client); /* twice is once */
+	if (waiter_add(set, &ctr->watchers, client, r->seq, err) < 0)
+		return -1;
+	reply_ok(set, client, r->seq);
+	return 0;
+}
+
 static int do_delete(struct procs *set, void *client, struct proto_request *r, struct error *err)
 {
 	struct ctr *ctr = need_ctr(set, r, err);
 
 	if (!ctr)
 		return -1;
-	if (!waiter_add(set, &ctr->deleters, client, r->seq))
-		return too_many_waiters(err);
+	if (waiter_add(set, &ctr->deleters, client, r->seq, err) < 0)
+		return -1;
 	ctr_delete(ctr);
 	return 0;
 }
@@ -363,9 +459,10 @@ static int do_shutdown(struct procs *set, void *client, struct proto_request *r,
 {
 	struct ctr *next;
 
-	if (!waiter_add(set, &set->downers, client, r->seq))
-		return too_many_waiters(err);
+	if (waiter_add(set, &set->downers, client, r->seq, err) < 0)
+		return -1;
 	set->down = true;
+	tools_kill(set, NULL);
 	for (struct ctr *ctr = set->ctrs; ctr; ctr = next) {
 		next = ctr->next;
 		ctr_delete(ctr);
@@ -378,18 +475,14 @@ void procs_request(struct procs *set, void *client, struct proto_request *r)
 {
 	static int (*const ops[])(struct procs *, void *, struct proto_request *,
 				  struct error *) = {
-		[OP_CREATE] = do_create, [OP_START] = do_start,	  [OP_EXEC] = do_exec,
-		[OP_WAIT] = do_wait,	 [OP_KILL] = do_kill,	  [OP_RESIZE] = do_resize,
-		[OP_PAUSE] = do_freeze,	 [OP_RESUME] = do_freeze, [OP_UPDATE] = do_update,
-		[OP_PS] = do_ps,	 [OP_DELETE] = do_delete, [OP_SHUTDOWN] = do_shutdown,
+		[OP_CREATE] = do_create,   [OP_START] = do_start,   [OP_EXEC] = do_exec,
+		[OP_WAIT] = do_wait,	   [OP_KILL] = do_kill,	    [OP_RESIZE] = do_resize,
+		[OP_PAUSE] = do_freeze,	   [OP_RESUME] = do_freeze, [OP_UPDATE] = do_update,
+		[OP_CHANGES] = do_changes, [OP_PUSH] = do_push,	    [OP_WATCH] = do_watch,
+		[OP_PS] = do_ps,	   [OP_DELETE] = do_delete, [OP_SHUTDOWN] = do_shutdown,
 	};
 	struct error err = ERROR_INIT;
 
-	if (!ops[r->op]) {
-		error_kind(&err, ERR_UNSUPPORTED, "op: this agent cannot do that");
-		reply_error(set, client, r->seq, &err);
-		return;
-	}
 	/* -1: nobody has answered and nobody will. */
 	if (ops[r->op](set, client, r, &err) < 0)
 		reply_error(set, client, r->seq, &err);

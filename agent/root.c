@@ -233,6 +233,64 @@ int root_unmount(struct container *c, struct error *err)
 	return r;
 }
 
+/* ---- for those who read or write it from outside */
+
+static int open_dir(const struct container *c, const char *name, struct error *err)
+{
+	cleanup_free char *path = sub(c, name);
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? error_errno(err, "open %s", path) : fd;
+}
+
+int root_open_upper(const struct container *c, struct error *err)
+{
+	return open_dir(c, "scratch/upper", err);
+}
+
+int root_open_merged(const struct container *c, struct error *err)
+{
+	return open_dir(c, "root", err);
+}
+
+int root_open_dir(const struct container *c, struct error *err)
+{
+	return open_dir(c, ".", err);
+}
+
+/* A mount without a mount point. Read-only: ext4 replays its journal all the same, if the disk can
+ * be written. */
+static int mount_scratch(const struct disk *d, struct error *err)
+{
+	cleanup_close int fs = fsopen("ext4", FSOPEN_CLOEXEC);
+	int fd;
+
+	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "source", d->node, 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return error_errno(err, "mount %s as ext4", d->node);
+	fd = fsmount(fs, FSMOUNT_CLOEXEC,
+		     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+	return fd < 0 ? error_errno(err, "mount %s", d->node) : fd;
+}
+
+int root_open_scratch(const char *serial, struct error *err)
+{
+	cleanup_close int top = -1;
+	struct disk d;
+	int fd;
+
+	if (disk_find(serial, &d, err) < 0)
+		return -1;
+	if (disk_is_mounted(&d))
+		return error_set(err, "disk \"%s\" is a container's", serial);
+	top = mount_scratch(&d, err);
+	if (top < 0)
+		return error_wrap(err, "disk \"%s\"", serial);
+	fd = openat(top, "upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? error_errno(err, "disk \"%s\": open upper", serial) : fd;
+}
+
 int root_enter(int root_fd, struct error *err)
 {
 	if (fchdir(root_fd) < 0)

@@ -15,6 +15,15 @@ int root_mount(struct container *c, struct error *err);
 /* Undoes root_mount(), whatever part of it was done, and waits until the disks are free. */
 int root_unmount(struct container *c, struct error *err);
 
+/* Descriptors of a container's directories: its upper layer, its merged root, and the directory
+ * that holds the mount points, which no container can reach. */
+int root_open_upper(const struct container *c, struct error *err);
+int root_open_merged(const struct container *c, struct error *err);
+int root_open_dir(const struct container *c, struct error *err);
+/* The upper layer on a scratch disk that nothing has mounted. What a crash has left in its journal
+ * is brought in place; nothing else is written. Unmounted when the descriptor is closed. */
+int root_open_scratch(const char *serial, struct error *err);
+
 /* In the child, in its new mount namespace: makes root_fd's mount the root and removes the old one.
  */
 int root_enter(int root_fd, struct error *err);

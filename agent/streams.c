@@ -19,7 +19,8 @@
  * The end. A pipe ends at the end of file, when its last writer is gone. When the process itself
  * ends, others may still hold the pipe (an exec'd process may leave a child behind): what is
  * in the pipe then is what the process could have written, FIONREAD counts it, and the stream
- * is over when that much was sent. Only this relay reads the pipe, so the count holds. For a
+ * is over when that much was sent. Only this relay reads the pipe, so the count holds. A host that
+ * does not read may keep a process "running" in that way, but not one that it has killed. For a
  * pid namespace's init the same count is the rest of all there is. A pty is read until it is
  * empty, at most TTY_REST bytes.
  *
@@ -66,7 +67,7 @@ struct stream {
 	uint64_t left; /* ... so many bytes are still to be sent */
 	int fd;
 	int conn;
-	struct loop_source *fd_src, *conn_src, *grace;
+	struct loop_source *fd_src, *conn_src, *grace, *limit;
 	struct console *console;
 	stream_done_fn done;
 	void *arg;
@@ -96,7 +97,8 @@ static void stop(struct stream *s)
 	loop_remove(s->fd_src);
 	loop_remove(s->conn_src);
 	loop_remove(s->grace);
-	s->fd_src = s->conn_src = s->grace = NULL;
+	loop_remove(s->limit);
+	s->fd_src = s->conn_src = s->grace = s->limit = NULL;
 	close_fd(&s->fd);
 	close_fd(&s->conn);
 	free(s->console);
@@ -118,6 +120,15 @@ static void on_grace(void *arg, uint32_t events UNUSED)
 
 	s->grace = NULL;
 	log_debug("stream: output that nobody fetched is dropped");
+	finish(s);
+}
+
+static void on_limit(void *arg, uint32_t events UNUSED)
+{
+	struct stream *s = arg;
+
+	s->limit = NULL;
+	log_debug("stream: output of a killed process that nobody took is dropped");
 	finish(s);
 }
 
@@ -579,6 +590,12 @@ void stream_process_ended(struct stream *s, uint64_t grace_us)
 		s->grace = loop_timer(s->set->loop, grace_us, on_grace, s, NULL);
 	if (!s->grace)
 		finish(s);
+}
+
+void stream_limit(struct stream *s, uint64_t us)
+{
+	if (!s->over && !s->limit)
+		s->limit = loop_timer(s->set->loop, us, on_limit, s, NULL);
 }
 
 void stream_free(struct stream *s)

@@ -17,6 +17,7 @@
 #define STREAM_OPENERS_MAX 256	 /* connections that have not sent their token yet */
 #define STREAM_TOKEN_US 10000000 /* ... and how long they may take */
 #define STREAM_GRACE_US 10000000 /* how long output of an ended process waits to be fetched */
+#define STREAM_KILLED_US 2000000 /* ... and how long that of a killed one may take altogether */
 
 enum stream_kind {
 	STREAM_IN,	/* host to process: the write end of a pipe */
@@ -51,6 +52,8 @@ int stream_resize(struct stream *s, uint16_t width, uint16_t height, struct erro
  * by now has been sent; if the host has never opened the stream it has `grace_us` to do so, after
  * which the output is dropped; a second call with 0 ends that wait. */
 void stream_process_ended(struct stream *s, uint64_t grace_us);
+/* Output is over `us` from now at the latest: what has not been taken by then is dropped. */
+void stream_limit(struct stream *s, uint64_t us);
 /* Ends a stream, whatever is left in it, and frees it. NULL is allowed. */
 void stream_free(struct stream *s);
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum report_type { REPORT_READY = 'R', REPORT_FAILED = 'F' };
+enum report_type { REPORT_READY = 'R', REPORT_EXEC = 'X', REPORT_FAILED = 'F' };
 
 struct report {
 	int type;
@@ -50,13 +50,23 @@ int sync_await(int sock, enum sync_order order, struct error *err)
 
 /* The child may be under its seccomp filter by now: plain write(2), which every filter allows that
  * leaves a program any use. The agent reads what comes, so that EPIPE cannot be. */
-int sync_ready(int sock, struct error *err)
+static int report(int sock, enum report_type type, struct error *err)
 {
-	struct report r = {.type = REPORT_READY};
+	struct report r = {.type = (int)type};
 
 	if (write(sock, &r, offsetof(struct report, msg)) < 0)
 		return error_errno(err, "report to the agent");
 	return 0;
+}
+
+int sync_ready(int sock, struct error *err)
+{
+	return report(sock, REPORT_READY, err);
+}
+
+int sync_exec(int sock, struct error *err)
+{
+	return report(sock, REPORT_EXEC, err);
 }
 
 void sync_failed(int sock, const struct error *why)
@@ -69,7 +79,7 @@ void sync_failed(int sock, const struct error *why)
 		return; /* the agent is gone, and the guest with it */
 }
 
-enum child_state child_report(int sync_fd, bool *ready, struct error *err)
+enum child_state child_report(int sync_fd, enum child_stage *stage, struct error *err)
 {
 	struct report r = {0};
 	ssize_t n;
@@ -77,10 +87,11 @@ enum child_state child_report(int sync_fd, bool *ready, struct error *err)
 	do
 		n = recv(sync_fd, &r, sizeof(r), 0);
 	while (n < 0 && errno == EINTR);
-	if (n == 0 && *ready)
+	if (n == 0 && *stage == STAGE_EXEC)
 		return CHILD_STARTED;
-	if (n >= (ssize_t)offsetof(struct report, msg) && r.type == REPORT_READY) {
-		*ready = true;
+	if (n >= (ssize_t)offsetof(struct report, msg) &&
+	    (r.type == REPORT_READY || r.type == REPORT_EXEC)) {
+		*stage = r.type == REPORT_READY ? STAGE_READY : STAGE_EXEC;
 		return CHILD_READY;
 	}
 	if (n > (ssize_t)offsetof(struct report, msg) && r.type == REPORT_FAILED) {
@@ -90,6 +101,7 @@ enum child_state child_report(int sync_fd, bool *ready, struct error *err)
 			err->errnum = r.errnum;
 		return CHILD_FAILED;
 	}
-	error_set(err, "the process died while it was being set up");
+	error_set(err, *stage == STAGE_READY ? "the process died before its command was executed"
+					     : "the process died while it was being set up");
 	return CHILD_FAILED;
 }

@@ -17,6 +17,9 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+/* Where the next container has its root and its upper layer. */
+static const char *stub_dir;
+
 struct container *container_new(const char *id, struct oci_spec *spec,
 				const struct proto_root *root, struct proto_mount *mounts,
 				size_t n_mounts, struct error *err UNUSED)
@@ -28,6 +31,7 @@ struct container *container_new(const char *id, struct oci_spec *spec,
 	c->root = *root;
 	c->mounts = mounts;
 	c->n_mounts = n_mounts;
+	c->dir = stub_dir ? xstrdup(stub_dir) : NULL;
 	c->cgroup_fd = -1;
 	return c;
 }
@@ -87,9 +91,13 @@ child(const struct oci_process *p, const struct child_io *io, int sync, bool wai
 		sync_failed(keep, &err);
 		_exit(127);
 	}
-	sync_ready(keep, NULL);
+	if (wait)
+		sync_ready(keep, NULL);
 	if (wait && sync_await(keep, SYNC_START, NULL) < 0)
 		_exit(1);
+	if (strcmp(p->args[0], "/killed-in-a-hook") == 0)
+		raise(SIGKILL);
+	sync_exec(keep, NULL);
 	execvp(p->args[0], p->args);
 	_exit(127);
 }
@@ -128,6 +136,11 @@ int container_kill_all(struct container *c, int signal, struct error *err UNUSED
 	return c->init > 0 ? kill(c->init, signal) : 0;
 }
 
+int container_await_empty(const struct container *c UNUSED, struct error *err UNUSED)
+{
+	return 0;
+}
+
 int container_freeze(struct container *c, bool frozen, struct error *err UNUSED)
 {
 	return kill(c->init, frozen ? SIGSTOP : SIGCONT);
@@ -149,6 +162,7 @@ int container_delete(struct container *c, struct error *err UNUSED)
 	oci_spec_free(c->spec);
 	free(c->id);
 	free(c->mounts);
+	free(c->dir);
 	free(c);
 	return 0;
 }

@@ -174,33 +174,51 @@ static void test_reports(void **state UNUSED)
 {
 	const struct error why = {.kind = ERR_CMD_NOT_FOUND, .errnum = ENOENT, .msg = "exec: no"};
 	struct error err = ERROR_INIT;
-	bool ready = false;
+	enum child_stage stage = STAGE_SETUP;
 	int ours, theirs;
 
 	assert_int_equal(sync_pair(&ours, &theirs, &err), 0);
 	assert_int_equal(sync_ready(theirs, &err), 0);
+	assert_int_equal(sync_exec(theirs, &err), 0);
 	sync_failed(theirs, &why);
-	assert_int_equal(child_report(ours, &ready, &err), CHILD_READY);
-	assert_true(ready);
-	assert_int_equal(child_report(ours, &ready, &err), CHILD_FAILED);
+	assert_int_equal(child_report(ours, &stage, &err), CHILD_READY);
+	assert_int_equal(stage, STAGE_READY);
+	assert_int_equal(child_report(ours, &stage, &err), CHILD_READY);
+	assert_int_equal(stage, STAGE_EXEC);
+	assert_int_equal(child_report(ours, &stage, &err), CHILD_FAILED);
 	assert_string_equal(err.msg, "exec: no");
 	assert_int_equal(err.kind, ERR_CMD_NOT_FOUND);
 	assert_int_equal(err.errnum, ENOENT);
 	close(theirs);
-	assert_int_equal(child_report(ours, &ready, &err), CHILD_STARTED);
+	assert_int_equal(child_report(ours, &stage, &err), CHILD_STARTED);
 	close(ours);
 }
 
 static void test_early_death_is_a_failure(void **state UNUSED)
 {
 	struct error err = ERROR_INIT;
-	bool ready = false;
+	enum child_stage stage = STAGE_SETUP;
 	int ours, theirs;
 
 	assert_int_equal(sync_pair(&ours, &theirs, &err), 0);
 	close(theirs);
-	assert_int_equal(child_report(ours, &ready, &err), CHILD_FAILED);
+	assert_int_equal(child_report(ours, &stage, &err), CHILD_FAILED);
 	assert_true(err.msg[0] != '\0');
+	close(ours);
+}
+
+static void test_a_death_between_ready_and_execve_is_a_failure(void **state UNUSED)
+{
+	struct error err = ERROR_INIT;
+	enum child_stage stage = STAGE_SETUP;
+	int ours, theirs;
+
+	assert_int_equal(sync_pair(&ours, &theirs, &err), 0);
+	assert_int_equal(sync_ready(theirs, &err), 0);
+	close(theirs);
+	assert_int_equal(child_report(ours, &stage, &err), CHILD_READY);
+	assert_int_equal(child_report(ours, &stage, &err), CHILD_FAILED);
+	assert_string_equal(err.msg, "the process died before its command was executed");
 	close(ours);
 }
 
@@ -230,6 +248,7 @@ int main(void)
 		cmocka_unit_test(test_home_is_kept_or_filled),
 		cmocka_unit_test(test_home),
 		cmocka_unit_test(test_reports),
+		cmocka_unit_test(test_a_death_between_ready_and_execve_is_a_failure),
 		cmocka_unit_test(test_early_death_is_a_failure),
 		cmocka_unit_test(test_orders),
 	};

@@ -3,12 +3,15 @@
  * and containers are those of agent_stub.h.
  */
 #include "agent/server.h"
+#include "lib/changeset/apply.h"
+#include "lib/changeset/collect.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/frame.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "tests/unit/agent_stub.h"
+#include "tests/unit/tmpdir.h"
 
 #include <poll.h>
 #include <setjmp.h>
@@ -30,6 +33,8 @@ struct fixture {
 	int stop;
 	struct sockaddr_un control, stream;
 	socklen_t len;
+	struct tmpdir *tmp; /* of the tests that have files */
+	const char *dir;
 };
 
 static void on_stop(void *arg, uint32_t events UNUSED)
@@ -98,6 +103,35 @@ static int teardown(void **state)
 	waitpid(f->server, &status, 0);
 	free(f);
 	return status == 0 ? 0 : -1;
+}
+
+/* A container's directory, as root.c makes it, and one that stands for the host's. */
+static int setup_dir(void **state)
+{
+	static const char *const names[] = {"scratch", "scratch/upper", "root", "host"};
+	void *dir = NULL;
+	struct fixture *f;
+
+	assert_int_equal(tmpdir_make(&dir), 0);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		assert_int_equal(mkdirat(((struct tmpdir *)dir)->fd, names[i], 0755), 0);
+	stub_dir = ((struct tmpdir *)dir)->path;
+	setup(state);
+	f = *state;
+	f->tmp = dir;
+	f->dir = stub_dir;
+	stub_dir = NULL;
+	return 0;
+}
+
+static int teardown_dir(void **state)
+{
+	struct fixture *f = *state;
+	void *dir = f->tmp;
+	int r = teardown(state);
+
+	tmpdir_remove(&dir);
+	return r;
 }
 
 static int dial(const struct fixture *f, const struct sockaddr_un *addr)
@@ -235,6 +269,13 @@ static void io_close(struct io *io)
 	"\"serial\":\"l\",\"type\":\"erofs\"}]},"                                             \
 	"\"config\":{\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"rootfs\"},\"linux\":{"     \
 	"\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"mount\"}]},\"process\":" process "}}"
+#define CREATE_WRITABLE(seq, id, process)                                                     \
+	"{\"seq\":" #seq ",\"op\":\"create\",\"container\":\"" id "\",\"root\":{\"lower\":[{" \
+	"\"serial\":\"l\",\"type\":\"erofs\"}],\"upper\":\"s\"},"                             \
+	"\"config\":{\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"rootfs\"},\"linux\":{"     \
+	"\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"mount\"}]},\"process\":" process "}}"
+#define WHAT(seq, op, id, what) \
+	"{\"seq\":" #seq ",\"op\":\"" op "\",\"container\":\"" id "\",\"what\":\"" what "\"}"
 #define EXEC(seq, id, process) \
 	"{\"seq\":" #seq ",\"op\":\"exec\",\"container\":\"" id "\",\"spec\":" process "}"
 #define OP(seq, op, id) "{\"seq\":" #seq ",\"op\":\"" op "\",\"container\":\"" id "\"}"
@@ -686,6 +727,252 @@ static void test_pause_and_resume(void **state)
 	close(fd);
 }
 
+static void test_sigkill_ends_a_process_whose_output_nobody_reads(void **state)
+{
+	int fd = dial_control(*state);
+	struct io io = run(*state, fd, CREATE(1, "c", PROCESS("", "exec yes")), "c");
+	char c;
+
+	assert_int_equal(recv(io.out, &c, 1, 0), 1);
+	ask(fd, OP(3, "wait", "c"));
+	ask(fd, OP(4, "kill\",\"signal\":9,\"x\":\"", "c"));
+	hear_ok(fd, 4);
+	hear_status(fd, 3, 137, 9);
+	io_close(&io);
+	close(fd);
+}
+
+static void test_a_death_in_a_start_hook_is_a_failed_start(void **state)
+{
+	int fd = dial_control(*state);
+	struct io io = create(*state, fd,
+			      CREATE(1, "c",
+				     "{\"cwd\":\"/\",\"user\":{\"uid\":0,\"gid\":0},\"args\":["
+				     "\"/killed-in-a-hook\"]}"));
+
+	ask(fd, OP(2, "start", "c"));
+	hear_error(fd, 2, "other", "died before its command was executed");
+	ask(fd, OP(3, "wait", "c"));
+	hear_status(fd, 3, 137, 9);
+	io_close(&io);
+	close(fd);
+}
+
+/* ---- changes and pushes */
+
+/* Takes the answer of `changes`, applies the stream to the directory `to`. */
+static int take_changes(const struct fixture *f, int fd, int seq, const char *to)
+{
+	cleanup_json yajl_val v = hear(fd);
+	cleanup_close int dir = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct cs_apply_options o = {0};
+	struct cs_counts n = {0};
+	struct error err = ERROR_INIT;
+	int stream, r;
+
+	assert_int_equal(json_int(v, "seq", -1), seq);
+	if (!json_bool(v, "ok", false))
+		fail_msg("%s", json_str(json_get(v, "error"), "message"));
+	stream = dial_stream(f, json_str(v, "stream"));
+	r = cs_apply(stream, dir, &o, &n, &err);
+	if (r == 0)
+		hear_closed(stream);
+	close(stream);
+	return r;
+}
+
+/* Opens the two streams of a push. */
+static int hear_push(const struct fixture *f, int fd, int seq, int *result)
+{
+	cleanup_json yajl_val v = hear(fd);
+
+	assert_int_equal(json_int(v, "seq", -1), seq);
+	if (!json_bool(v, "ok", false))
+		fail_msg("%s", json_str(json_get(v, "error"), "message"));
+	*result = dial_stream(f, json_str(v, "result"));
+	return dial_stream(f, json_str(v, "stream"));
+}
+
+static void put_file(const char *dir, const char *name, const char *text)
+{
+	cleanup_free char *path = xasprintf("%s/%s", dir, name);
+	cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	assert_int_equal(write_all(fd, text, strlen(text), NULL), 0);
+}
+
+static void expect_file(const char *dir, const char *name, const char *text)
+{
+	cleanup_free char *path = xasprintf("%s/%s", dir, name);
+	cleanup_free char *got = NULL;
+	struct error err = ERROR_INIT;
+
+	if (file_read(AT_FDCWD, path, 1 << 20, &got, NULL, &err) < 0)
+		fail_msg("%s", err.msg);
+	assert_string_equal(got, text);
+}
+
+static void test_changes_of_a_running_and_of_an_ended_container(void **state)
+{
+	const struct fixture *f = *state;
+	int fd = dial_control(f);
+	cleanup_free char *upper = xasprintf("%s/scratch/upper", f->dir);
+	cleanup_free char *to = xasprintf("%s/host", f->dir);
+	struct io io = run(f, fd, CREATE_WRITABLE(1, "c", PROCESS("", "read a")), "c");
+
+	put_file(upper, "one", "1");
+	ask(fd, WHAT(3, "changes", "c", "root"));
+	assert_int_equal(take_changes(f, fd, 3, to), 0);
+	expect_file(to, "one", "1");
+	put_file(upper, "two", "2");
+	close_fd(&io.in);
+	ask(fd, OP(4, "wait", "c"));
+	hear_status(fd, 4, 1, 0);
+	ask(fd, WHAT(5, "changes", "c", "root"));
+	assert_int_equal(take_changes(f, fd, 5, to), 0);
+	expect_file(to, "two", "2");
+	ask(fd, OP(6, "delete", "c"));
+	hear_ok(fd, 6);
+	io_close(&io);
+	close(fd);
+}
+
+static void test_a_push_to_the_root(void **state)
+{
+	const struct fixture *f = *state;
+	int fd = dial_control(f), stream, result, dir;
+	cleanup_free char *root = xasprintf("%s/root", f->dir);
+	cleanup_free char *from = xasprintf("%s/host", f->dir);
+	struct io io = run(f, fd, CREATE_WRITABLE(1, "c", PROCESS("", "read a")), "c");
+	struct cs_counts n = {0};
+
+	put_file(from, "pushed", "text");
+	ask(fd, WHAT(3, "push", "c", "root"));
+	stream = hear_push(f, fd, 3, &result);
+	dir = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(cs_collect_paths(dir, (char *[]){(char *)"pushed"}, 1, stream, &n, NULL),
+			 0);
+	expect_output(result, "ok\n");
+	expect_file(root, "pushed", "text");
+	close(dir);
+	close(stream);
+	close(result);
+	io_close(&io);
+	close(fd);
+}
+
+static void test_a_bad_push_says_why(void **state)
+{
+	const struct fixture *f = *state;
+	int fd = dial_control(f), stream, result;
+	struct io io = run(f, fd, CREATE_WRITABLE(1, "c", PROCESS("", "read a")), "c");
+	cleanup_free char *said = NULL;
+
+	ask(fd, WHAT(3, "push", "c", "root"));
+	stream = hear_push(f, fd, 3, &result);
+	assert_int_equal(write(stream, "HUSKCS01", 8), 8);
+	shutdown(stream, SHUT_WR);
+	said = slurp(result, NULL);
+	assert_memory_equal(said, "error: ", 7);
+	assert_string_equal(strchr(said, '\n'), "\n");
+	close(stream);
+	close(result);
+	io_close(&io);
+	close(fd);
+}
+
+static void test_a_delete_ends_a_push_that_waits(void **state)
+{
+	const struct fixture *f = *state;
+	int fd = dial_control(f), stream, result;
+	struct io io = run(f, fd, CREATE_WRITABLE(1, "c", PROCESS("", "read a")), "c");
+
+	ask(fd, WHAT(3, "push", "c", "root"));
+	stream = hear_push(f, fd, 3, &result);
+	ask(fd, OP(4, "delete", "c"));
+	hear_ok(fd, 4);
+	expect_output(result, "");
+	close(stream);
+	close(result);
+	io_close(&io);
+	close(fd);
+}
+
+static void test_a_client_that_goes_takes_its_push_along(void **state)
+{
+	const struct fixture *f = *state;
+	int fd = dial_control(f), other = dial_control(f), stream, result;
+	struct io io = run(f, fd, CREATE_WRITABLE(1, "c", PROCESS("", "read a")), "c");
+
+	ask(other, WHAT(3, "push", "c", "root"));
+	stream = hear_push(f, other, 3, &result);
+	close(other);
+	expect_output(result, "");
+	close(stream);
+	close(result);
+	io_close(&io);
+	close(fd);
+}
+
+static void test_changes_that_cannot_be(void **state)
+{
+	const struct fixture *f = *state;
+	int fd = dial_control(f);
+	cleanup_free char *upper = xasprintf("%s/scratch/upper", f->dir);
+	struct io ro = run(f, fd, CREATE(1, "ro", PROCESS("", "read a")), "ro");
+	struct io io = run(f, fd, CREATE_WRITABLE(1, "c", PROCESS("", "read a")), "c");
+
+	ask(fd, WHAT(2, "changes", "none", "root"));
+	hear_error(fd, 2, "not_found", "none");
+	ask(fd, WHAT(3, "changes", "ro", "root"));
+	hear_error(fd, 3, "invalid", "read-only root");
+	ask(fd, WHAT(4, "push", "ro", "root"));
+	hear_error(fd, 4, "invalid", "read-only root");
+	rmdir(upper);
+	ask(fd, WHAT(5, "changes", "c", "root"));
+	hear_error(fd, 5, "other", "upper");
+	io_close(&ro);
+	io_close(&io);
+	close(fd);
+}
+
+static void test_no_more_changes_at_one_time_than_allowed(void **state)
+{
+	const struct fixture *f = *state;
+	int fd = dial_control(f), extra = dial_control(f);
+	struct io io = run(f, fd, CREATE_WRITABLE(1, "c", PROCESS("", "read a")), "c");
+
+	/* Those that nobody feeds wait, and are many. */
+	for (int i = 0; i < 64; i++) {
+		ask(extra, WHAT(3, "push", "c", "root"));
+		yajl_tree_free(hear(extra));
+	}
+	ask(fd, WHAT(4, "changes", "c", "root"));
+	hear_error(fd, 4, "other", "too many changesets");
+	close(extra);
+	ask(fd, "{\"seq\":5,\"op\":\"shutdown\"}");
+	hear_ok(fd, 5);
+	io_close(&io);
+	close(fd);
+}
+
+static void test_watch(void **state)
+{
+	int fd = dial_control(*state);
+	struct io io = run(*state, fd, CREATE(1, "c", PROCESS("", "read a")), "c");
+
+	ask(fd, OP(3, "watch", "c"));
+	hear_ok(fd, 3);
+	ask(fd, OP(4, "watch", "c"));
+	hear_ok(fd, 4);
+	ask(fd, OP(5, "watch", "none"));
+	hear_error(fd, 5, "not_found", "none");
+	ask(fd, OP(6, "delete", "c"));
+	hear_ok(fd, 6);
+	io_close(&io);
+	close(fd);
+}
+
 static void test_bad_requests(void **state)
 {
 	static const char *const no_answer[] = {"", "{}", "[1]", "{\"op\":\"hello\"}", "nonsense"};
@@ -740,6 +1027,7 @@ static void test_hundreds_of_connections(void **state)
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define DIR_TEST(f) cmocka_unit_test_setup_teardown(f, setup_dir, teardown_dir)
 
 int main(void)
 {
@@ -766,6 +1054,16 @@ int main(void)
 		TEST(test_shutdown_ends_everything),
 		TEST(test_delete_kills),
 		TEST(test_pause_and_resume),
+		TEST(test_sigkill_ends_a_process_whose_output_nobody_reads),
+		TEST(test_a_death_in_a_start_hook_is_a_failed_start),
+		DIR_TEST(test_changes_of_a_running_and_of_an_ended_container),
+		DIR_TEST(test_a_push_to_the_root),
+		DIR_TEST(test_a_bad_push_says_why),
+		DIR_TEST(test_a_delete_ends_a_push_that_waits),
+		DIR_TEST(test_a_client_that_goes_takes_its_push_along),
+		DIR_TEST(test_changes_that_cannot_be),
+		DIR_TEST(test_no_more_changes_at_one_time_than_allowed),
+		TEST(test_watch),
 		TEST(test_bad_requests),
 		TEST(test_hundreds_of_connections),
 	};

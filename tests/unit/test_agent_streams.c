@@ -226,6 +226,29 @@ static void test_a_grace_can_be_ended(void **state)
 	assert_int_equal(f->over, 1);
 }
 
+static void test_a_limit_ends_output_that_nobody_takes(void **state)
+{
+	struct fixture *f = *state;
+	char block[4096] = {0};
+
+	make(f, STREAM_OUT);
+	set_nonblock(f->process, true);
+	dial(f);
+	send_token(f);
+	for (int quiet = 0; quiet < 3;)
+		if (write(f->process, block, sizeof(block)) > 0) {
+			quiet = 0;
+		} else {
+			settle(f);
+			quiet++;
+		}
+	stream_process_ended(f->s, BOUND_US);
+	assert_int_equal(f->over, 0);
+	stream_limit(f->s, 30000);
+	stream_limit(f->s, BOUND_US); /* the first one holds */
+	assert_int_equal(run(f, BOUND_US), 1);
+}
+
 static void test_an_unread_connection_fills_the_pipe(void **state)
 {
 	struct fixture *f = *state;
@@ -283,6 +306,7 @@ int main(void)
 		TEST(test_unfetched_output_is_dropped_after_its_grace),
 		TEST(test_no_output_needs_no_grace),
 		TEST(test_a_grace_can_be_ended),
+		TEST(test_a_limit_ends_output_that_nobody_takes),
 		TEST(test_an_unread_connection_fills_the_pipe),
 		TEST(test_stdin_closes_when_the_process_has_closed_it),
 	};
