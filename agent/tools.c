@@ -43,6 +43,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#define RESULT_MAX 1000 /* bytes of an error in a result */
+
 struct tool {
 	struct tool *next;
 	struct procs *set;
@@ -84,9 +86,10 @@ static int keep_only(int **fds, size_t n, struct error *err)
 	return 0;
 }
 
-/* The tool's own copy of a job, with descriptors that are its own, too. */
+/* A job and the tool's own descriptors for it. */
 struct work {
 	const struct tool_job *job;
+	struct container c; /* a copy of *job->c */
 	struct ends e;
 	int projects;
 	int *fds;
@@ -95,7 +98,7 @@ struct work {
 static int become_tool(struct work *w, struct error *err)
 {
 	const struct tool_job *job = w->job;
-	int **keep = xcalloc(job->n + 4, sizeof(*keep));
+	int **keep = xcalloc(job->n + 5, sizeof(*keep));
 	size_t n = 0;
 	sigset_t none;
 	int r;
@@ -108,6 +111,10 @@ static int become_tool(struct work *w, struct error *err)
 		keep[n++] = &w->e.result;
 	if (w->projects >= 0)
 		keep[n++] = &w->projects;
+	if (job->c)
+		w->c = *job->c;
+	if (job->c && w->c.cgroup_fd >= 0)
+		keep[n++] = &w->c.cgroup_fd;
 	for (size_t i = 0; i < job->n; i++) {
 		w->fds[i] = job->fds[i];
 		keep[n++] = &w->fds[i];
@@ -134,7 +141,7 @@ static int changes(struct work *w, struct error *err)
 	struct cs_counts n = {0};
 
 	if (job->what == PROTO_WHAT_ROOT) {
-		if (job->ended && container_await_empty(job->c, err) < 0)
+		if (job->ended && container_await_empty(&w->c, err) < 0)
 			return -1;
 		from = root_open_upper(job->c, err);
 	} else if (job->what == PROTO_WHAT_DISK) {
@@ -165,7 +172,8 @@ static int apply(struct work *w, int to, int lock, struct error *err)
 
 static void tell_result(int fd, const struct error *why)
 {
-	cleanup_free char *text = why ? xasprintf("error: %s\n", why->msg) : xstrdup("ok\n");
+	cleanup_free char *text =
+		why ? xasprintf("error: %.*s\n", RESULT_MAX, why->msg) : xstrdup("ok\n");
 
 	write_all(fd, text, strlen(text), NULL);
 }
