@@ -128,7 +128,7 @@ static int make_devices(struct sandbox *s, const struct request_start *r, struct
 
 static int check_fs(int fd, struct error *err)
 {
-	struct sockaddr_un a;
+	struct sockaddr_un a = {0};
 	socklen_t len = sizeof(a);
 	int type = 0;
 	socklen_t type_len = sizeof(type);

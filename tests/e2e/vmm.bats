@@ -25,6 +25,7 @@ case_() {
 @test "a tree is a disk whose held files stay readable" { case_ a_tree_is_a_disk; }
 @test "a tree that is none is refused" { case_ a_tree_that_is_none_is_refused; }
 @test "a directory is shared by virtio-fs, both ways" { case_ a_directory_is_shared_by_virtiofs; }
+@test "a socket that goes nowhere is refused as virtiofsd's" { case_ a_socket_that_goes_nowhere_is_no_virtiofsd; }
 @test "the end of virtiofsd is told and ends the sandbox" { case_ the_end_of_virtiofsd_is_told; }
 @test "slots are handed out by kind, and a read-only disk may use a writable one" { case_ slots_are_handed_out_by_kind; }
 @test "pause stops the guest and resume lets it go on" { case_ pause_stops_the_guest; }

@@ -428,6 +428,14 @@ def a_directory_is_shared_by_virtiofs():
         assert fs.process.wait(TIMEOUT) is not None
 
 
+def a_socket_that_goes_nowhere_is_no_virtiofsd():
+    for sock in (socket.socket(socket.AF_UNIX), socket.socket(socket.AF_INET)):
+        with sock, vmm() as vm:
+            expect_refused("invalid", "fourth descriptor is no connected Unix stream socket",
+                           vm.start, fs=sock)
+            assert vm.wait() == 1
+
+
 def the_end_of_virtiofsd_is_told():
     shared = os.path.join(work, "shared")
     os.mkdir(shared)
