@@ -26,4 +26,14 @@ int volumes_release(const struct container *c, struct error *err);
  * and in copies of it. malloc'ed. */
 char *volumes_path(const struct container *c, const struct proto_mount *m);
 
+/* ---- between volumes.c and volume_disks.c */
+
+char *volume_disk_path(const struct container *c, const struct proto_mount *m);
+int volume_disk_mount(const struct container *c, const struct proto_mount *m, struct error *err);
+int volume_disk_unmount(const struct container *c, const struct proto_mount *m, struct error *err);
+/* True if something is mounted at `path`; asks no file system. */
+bool volume_is_mounted(const char *path);
+/* Unmounts what is mounted at `path`, if it is, and removes the mount point. */
+int volume_unmount(const char *path, struct error *err);
+
 #endif
