@@ -25,6 +25,7 @@ static const struct verb verbs[] = {
 	{"spec", cmd_spec, "", "write a config.json to start from"},
 	{"start", cmd_start, "ID", "start the process of a created container"},
 	{"state", cmd_state, "ID", "print the state of a container, as JSON"},
+	{"sync", cmd_sync, "ID", "bring what a container has changed to its rootfs directory"},
 };
 
 int verb_options(int argc, char **argv, const struct option_def *defs, const char *verb,

@@ -7,14 +7,25 @@
  * At the end the output relays are joined, so that everything the process wrote has been handed on
  * before the status is known to anybody. If the end came any other way than by the agent's answer,
  * nobody would end the streams: then they are shut down, and what has come is handed on.
+ *
+ * The proxy of the init is also the one that brings the container's changes to its rootfs
+ * (writeback.h), as the last thing before the VM ends: when it has gone, engines take the rootfs
+ * for what the container left. Until then all signals but SIGKILL wait; after that one, or when the
+ * VM died, the record of the changes stays active, and `delete`, the next create on the rootfs or
+ * `husk sync` takes them from the scratch disk.
  */
 #include "shim/proxy.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/frame.h"
 #include "lib/log.h"
+#include "shim/mirror.h"
+#include "shim/paths.h"
 #include "shim/relay.h"
+#include "shim/state.h"
+#include "shim/writeback.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -23,6 +34,7 @@
 #include <sys/socket.h>
 
 #define STATUS_VM_GONE (128 + SIGKILL)
+#define CONNECT_MS 10000
 
 /* Signals that mean something else to this process than to the guest's. */
 static bool forwarded(int sig)
@@ -191,6 +203,63 @@ static void abandon(struct agent_client *a, const struct proxy_job *job)
 			shutdown(job->streams[i], SHUT_RDWR);
 }
 
+static int write_back(const struct proxy_job *job, struct vmm_client *vmm, struct agent_client *a,
+		      struct error *err)
+{
+	struct container_dir d = {
+		.fd = job->dirfd, .id = (char *)job->container, .path = (char *)job->container};
+	cleanup_state struct container_state st = {0};
+	cleanup_record struct record r = {.dirfd = -1, .scratch = -1};
+	cleanup_free char *data = path_data(err);
+	struct cs_counts n = {0};
+	uint64_t t = now_us();
+
+	if (!data || state_load(&d, &st, err) < 0)
+		return -1;
+	if (!st.record)
+		return 0;
+	if (record_open(data, st.record, false, 0, &r, err) < 0 ||
+	    writeback_live(vmm, a, &r, NULL, &n, err) < 0)
+		return -1;
+	r.unchanged = n.changed == 0;
+	log_debug("write-back: %llu entries, %llu changed, %llu bytes",
+		  (unsigned long long)n.entries, (unsigned long long)n.changed,
+		  (unsigned long long)n.data_bytes);
+	log_elapsed("write-back", t);
+	return record_set_state(&r, RECORD_APPLIED, err);
+}
+
+/* The init has ended: what the container changed goes to the host. */
+static void settle(const struct proxy_job *job, struct mirror *mirror)
+{
+	cleanup_vmm struct vmm_client vmm = {.sock = -1, .intr_fd = -1};
+	cleanup_agent struct agent_client a = {.sock = -1, .intr_fd = -1};
+	bool mounts = faccessat(job->dirfd, "mounts.json", F_OK, 0) == 0;
+	struct error err = ERROR_INIT;
+	int r;
+
+	if (job->scratch < 0 && !mounts) {
+		mirror_stop(mirror, NULL, NULL);
+		return;
+	}
+	r = vmm_connect(job->dirfd, &vmm, &err);
+	if (r == 0)
+		r = agent_connect(&vmm, CONNECT_MS, &a, &err);
+	/* Processes that outlive an init without a pid namespace of its own write no more. */
+	if (r == 0)
+		agent_kill(&a, job->container, "", SIGKILL, true, NULL);
+	mirror_stop(mirror, r == 0 ? &vmm : NULL, r == 0 ? &a : NULL);
+	if (job->scratch < 0)
+		return;
+	if (r == 0)
+		r = write_back(job, &vmm, &a, &err);
+	if (r < 0)
+		log_error(
+			"container \"%s\": its changes are not in its rootfs yet: %s: they are "
+			"kept: 'husk sync %s', 'husk delete %s' or its next start bring them there",
+			job->container, err.msg, job->container, job->container);
+}
+
 int proxy_run(struct proxy_job *job)
 {
 	cleanup_agent struct agent_client a = {.sock = job->agent_sock, .intr_fd = -1};
@@ -198,6 +267,7 @@ int proxy_run(struct proxy_job *job)
 	 */
 	struct relay *in = xcalloc(1, sizeof(*in)), out[2] = {{0}, {0}};
 	struct error err = ERROR_INIT;
+	struct mirror *mirror = NULL;
 	cleanup_close int sfd = -1;
 	int status = STATUS_VM_GONE;
 	uint64_t t = now_us();
@@ -205,6 +275,12 @@ int proxy_run(struct proxy_job *job)
 
 	proxy_hold_signals();
 	sfd = signal_fd();
+	if (job->init) {
+		mirror = mirror_start(job->container, job->dirfd, &err);
+		if (!mirror)
+			log_warn("container \"%s\": not kept alike with the host: %s",
+				 job->container, err.msg);
+	}
 	if (start_relays(job, in, out, &err) < 0)
 		log_error("%s", err.msg);
 	else
@@ -217,6 +293,11 @@ int proxy_run(struct proxy_job *job)
 	relay_join(&out[1]);
 	t = log_elapsed("rest of the output", t);
 	if (job->init) {
+		if (ended)
+			settle(job, mirror);
+		else
+			mirror_stop(mirror, NULL, NULL);
+		t = now_us();
 		vmm_end(job->dirfd);
 		log_elapsed("end of the VM", t);
 	}

@@ -44,6 +44,7 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_spec(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_start(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_state(const struct globals *g, int argc, char **argv, struct error *err);
+int cmd_sync(const struct globals *g, int argc, char **argv, struct error *err);
 
 /* Parses the verb's options and counts its operands: between `min` and `max` (-1: any). Prints the
  * verb's help and exits 0 on --help. Returns the index of the first operand. */

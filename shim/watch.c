@@ -419,11 +419,9 @@ void watch_free(struct watch *w)
 
 void watch_rescan(struct watch *w)
 {
-	struct timespec since = w->since, now;
+	const struct timespec since = w->since;
 
-	clock_gettime(CLOCK_REALTIME, &now);
 	scan(w, "", &since);
-	w->since = earlier(now, SLACK_NS);
 }
 
 bool watch_event(struct watch *w, const struct inotify_event *e)
@@ -507,7 +505,9 @@ char **watch_take(struct watch *w, bool all, size_t *n)
 	cleanup_free struct dirty **due = xcalloc(w->n_dirty + 1, sizeof(struct dirty *));
 	struct taking t = {.w = w, .all = all, .now = now_us(), .v = due};
 	struct strings out = {0};
+	struct timespec start;
 
+	clock_gettime(CLOCK_REALTIME, &start);
 	twalk_r(w->dirty, note_due, &t);
 	for (size_t i = 0; i < t.n; i++) {
 		const char *last = out.n ? out.v[out.n - 1] : NULL;
@@ -518,6 +518,9 @@ char **watch_take(struct watch *w, bool all, size_t *n)
 			push_string(&out, xstrdup(due[i]->path));
 		told(w, due[i], all, t.now);
 	}
+	/* What is older has been told: a look for lost events starts from here. */
+	if (w->n_dirty == 0)
+		w->since = earlier(start, SLACK_NS);
 	*n = out.n;
 	return out.v;
 }
