@@ -24,6 +24,7 @@
 #include "lib/frame.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "shim/journal.h"
 #include "shim/mirror_projects.h"
 #include "shim/paths.h"
 #include "shim/project_push.h"
@@ -52,6 +53,7 @@ struct mirror {
 	char *container;
 	int dirfd, stop, sock, inotify;
 	bool ready;
+	struct timespec since; /* when the guest's view of the host began */
 	struct record record;
 	bool has_record;
 	struct watch *watch;		  /* NULL: no rootfs to watch */
@@ -61,6 +63,7 @@ struct mirror {
 	bool fetch; /* the guest wrote to a project */
 	uint64_t fetched_us;
 	bool failed; /* the last push: said once */
+	bool wrote;  /* a sync changed the rootfs */
 	/* of a sync */
 	struct vmm_client *vmm;
 	const char *held_disk; /* the tree that shows files which may be replaced; NULL: none */
@@ -274,6 +277,8 @@ static int load_record(struct mirror *m, const char *name, struct error *err)
 	if (!data || record_open(data, name, false, 0, &m->record, err) < 0)
 		return -1;
 	m->has_record = true;
+	/* Only for an apply, which loads them for itself. */
+	links_free(&m->record);
 	/* What of the rootfs the guest reads through a tree that may change. */
 	m->held_disk = m->record.rootfs.upper ? "upper" : "root";
 	return 0;
@@ -292,6 +297,7 @@ static void set_up(struct mirror *m)
 	if (state_load(&d, &st, &err) < 0 || (st.record && load_record(m, st.record, &err) < 0))
 		log_warn("container \"%s\": its changes are not mirrored: %s", m->container,
 			 err.msg);
+	m->since = st.created;
 	m->projects = pm_open(m->dirfd, st.created, &err);
 	if (!m->projects && err.msg[0])
 		log_warn("container \"%s\": its mounts are not kept up to date: %s", m->container,
@@ -304,7 +310,7 @@ static void watch_host(struct mirror *m)
 	struct watch_options o = {.overlay = m->record.rootfs.upper != NULL,
 				  .events = m->record.rootfs.upper,
 				  .merged = m->record.rootfs.path,
-				  .since = m->record.since};
+				  .since = m->since};
 	bool rootfs = m->has_record && !m->record.block;
 
 	if (!rootfs && !m->projects)
@@ -358,14 +364,25 @@ static void own_change(void *arg, const char *path, const struct stat *st)
 		read_events(m);
 }
 
+static int open_record(const struct mirror *m, struct record *r, struct error *err)
+{
+	cleanup_free char *data = path_data(err);
+
+	return data ? record_open(data, m->record.name, false, 0, r, err) : -1;
+}
+
 static int sync_frozen(struct mirror *m, struct link *l, struct cs_counts *n, struct error *err)
 {
 	const struct writeback_hooks hooks = {
 		.before_replace = before_replace, .changed = own_change, .arg = m};
+	cleanup_record struct record r = {.dirfd = -1, .scratch = -1};
 	int result;
 
 	m->vmm = &l->vmm;
-	result = writeback_live(&l->vmm, &l->agent, &m->record, &hooks, n, err);
+	result = open_record(m, &r, err);
+	if (result == 0)
+		result = writeback_live(&l->vmm, &l->agent, &r, &hooks, n, err);
+	m->wrote = m->wrote || n->changed > 0 || result < 0;
 	m->vmm = NULL;
 	if (m->watch) {
 		read_events(m);
@@ -522,12 +539,16 @@ static void *mirror_main(void *arg)
 {
 	struct mirror *m = arg;
 	struct pollfd p[2] = {{.fd = m->stop, .events = POLLIN}, {.fd = m->sock, .events = POLLIN}};
+	struct error err = ERROR_INIT;
 
 	while (poll(p, ARRAY_LEN(p), SETTLE_MS) < 0)
 		;
 	if (p[0].revents)
 		return NULL;
 	set_up(m);
+	/* Not at create, since it waits for a disk. */
+	if (m->has_record && record_sync(&m->record, &err) < 0)
+		log_warn("container \"%s\": %s", m->container, err.msg);
 	watch_host(m);
 	watch_guest(m);
 	while (await(m))
@@ -620,15 +641,19 @@ static void finish(struct mirror *m, struct vmm_client *vmm, struct agent_client
 	*a = l.agent;
 }
 
-void mirror_stop(struct mirror *m, struct vmm_client *vmm, struct agent_client *a)
+bool mirror_stop(struct mirror *m, struct vmm_client *vmm, struct agent_client *a)
 {
+	bool wrote;
+
 	if (!m)
-		return;
+		return false;
 	eventfd_write(m->stop, 1);
 	pthread_join(m->thread, NULL);
 	if (vmm && a)
 		finish(m, vmm, a);
+	wrote = m->wrote;
 	free_mirror(m);
+	return wrote;
 }
 
 /* ---- the other end */

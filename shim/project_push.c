@@ -61,26 +61,25 @@ static int await_result(int fd, int intr_fd, struct error *err)
 	return push_result_parse(buf, len, err);
 }
 
-/* cs_collect_members() writes with write(2): a guest that hangs up must not end husk by SIGPIPE. */
-static int send_members(char *const *names, const int *fds, size_t n, int out, struct error *err)
+/* Changesets are written with write(2): a guest that hangs up must not end husk by SIGPIPE. */
+static int send_changeset(push_fn send, void *arg, int out, struct error *err)
 {
 	static const struct timespec now = {0};
-	struct cs_counts counts = {0};
 	sigset_t pipe_set, old;
 	int r;
 
 	sigemptyset(&pipe_set);
 	sigaddset(&pipe_set, SIGPIPE);
 	pthread_sigmask(SIG_BLOCK, &pipe_set, &old);
-	r = cs_collect_members(names, fds, n, out, &counts, err);
+	r = send(arg, out, err);
 	if (!sigismember(&old, SIGPIPE))
 		sigtimedwait(&pipe_set, NULL, &now);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return r;
 }
 
-static int push(struct vmm_client *vmm, struct agent_client *a, char *const *names, const int *fds,
-		size_t n, struct error *err)
+int push_changeset(struct vmm_client *vmm, struct agent_client *a, const char *container,
+		   const char *what, push_fn send, void *arg, struct error *err)
 {
 	char stream[AGENT_TOKEN_LEN + 1], result[AGENT_TOKEN_LEN + 1];
 	cleanup_close int out = -1, in = -1;
@@ -88,14 +87,14 @@ static int push(struct vmm_client *vmm, struct agent_client *a, char *const *nam
 	struct error sent = ERROR_INIT;
 	int r;
 
-	if (agent_push(a, NULL, "projects", stream, result, err) < 0)
+	if (agent_push(a, container, what, stream, result, err) < 0)
 		return -1;
 	out = agent_open_stream(vmm, stream, err);
 	in = out < 0 ? -1 : agent_open_stream(vmm, result, err);
 	if (in < 0)
 		return -1;
 	setsockopt(out, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof(stall));
-	r = send_members(names, fds, n, out, &sent);
+	r = send_changeset(send, arg, out, &sent);
 	shutdown(out, SHUT_WR);
 	/* When the guest gave up, its reason says more than our broken pipe. */
 	if (r < 0 && sent.errnum != EPIPE && sent.errnum != ECONNRESET) {
@@ -106,13 +105,30 @@ static int push(struct vmm_client *vmm, struct agent_client *a, char *const *nam
 	return await_result(in, a->intr_fd, err);
 }
 
+struct members {
+	char *const *names;
+	const int *fds;
+	size_t n;
+};
+
+static int send_members(void *arg, int out, struct error *err)
+{
+	const struct members *m = arg;
+	struct cs_counts counts = {0};
+
+	return cs_collect_members(m->names, m->fds, m->n, out, &counts, err);
+}
+
 int projects_push(struct vmm_client *vmm, struct agent_client *a, char *const *names,
 		  const int *fds, size_t n, struct error *err)
 {
+	struct members m = {.names = names, .fds = fds, .n = n};
+
 	if (n == 0)
 		return 0;
-	return push(vmm, a, names, fds, n, err) < 0 ? error_wrap(err, "push files to the guest")
-						    : 0;
+	if (push_changeset(vmm, a, NULL, "projects", send_members, &m, err) < 0)
+		return error_wrap(err, "push files to the guest");
+	return 0;
 }
 
 int mount_plan_push(const struct mount_plan *p, struct vmm_client *vmm, struct agent_client *a,

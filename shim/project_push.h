@@ -7,6 +7,13 @@
 #include "shim/agent_client.h"
 #include "shim/mount_plan.h"
 
+/* Writes a changeset to `out`. */
+typedef int (*push_fn)(void *arg, int out, struct error *err);
+/* Sends what `send` writes ("root" of the container, or "projects" with NULL). Returns when the
+ * guest has applied all of it, or says why not. */
+int push_changeset(struct vmm_client *vmm, struct agent_client *a, const char *container,
+		   const char *what, push_fn send, void *arg, struct error *err);
+
 /* Sends members names[i] with what fds[i] (O_PATH or open) is now: a file, or a directory with all
  * that is in it; whatever else the guest has under that name goes. Returns when the guest has
  * applied all of it, or says why not. */

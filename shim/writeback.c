@@ -225,7 +225,8 @@ int writeback_recover_counted(struct record *r, int intr_fd, struct cs_counts *n
 		return error_wrap(err, "recover the changes of container \"%s\" to rootfs %s",
 				  r->container, r->rootfs.path);
 	log_elapsed("recovery of changes", t);
-	r->unchanged = n->changed == 0;
+	/* One that was cut short before may have done it all. */
+	r->unchanged = false;
 	return record_set_state(r, RECORD_APPLIED, err);
 }
 
