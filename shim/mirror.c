@@ -15,7 +15,7 @@
  * A sync: the container's processes are frozen, so that what is taken is one moment of it; the
  * changes are applied while the guest goes on reading the very files that are replaced: husk-vmm is
  * told to hold each of them before. Our own writes give events like everybody's, and are told apart
- * by inode number and change time.
+ * by inode number, size and time.
  */
 #include "shim/mirror.h"
 #include "lib/changeset/collect.h"

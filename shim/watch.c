@@ -72,7 +72,8 @@ struct dirty {
 struct own {
 	bool there, dir;
 	ino_t ino;
-	struct timespec ctime;
+	off_t size;
+	struct timespec mtime; /* not the change time: a rename into place comes after */
 	char path[];
 };
 
@@ -548,7 +549,8 @@ void watch_own(struct watch *w, const char *path, const struct stat *st)
 	if (st) {
 		o->dir = S_ISDIR(st->st_mode);
 		o->ino = st->st_ino;
-		o->ctime = st->st_ctim;
+		o->size = st->st_size;
+		o->mtime = st->st_mtim;
 	}
 }
 
@@ -570,7 +572,8 @@ static bool is_own(const struct watch *w, const struct dirty *d)
 		return there == (*o)->there;
 	if (S_ISDIR(st.st_mode))
 		return (*o)->dir && (*o)->ino == st.st_ino;
-	return (*o)->ino == st.st_ino && same_time(&(*o)->ctime, &st.st_ctim);
+	return (*o)->ino == st.st_ino && (*o)->size == st.st_size &&
+	       same_time(&(*o)->mtime, &st.st_mtim);
 }
 
 static void note_own(const void *node, VISIT which, void *arg)

@@ -1,0 +1,226 @@
+#!/usr/bin/env bats
+# What a container writes is in its rootfs afterwards, whatever ended it; and what the host writes is seen inside.
+
+load helpers
+
+setup_file() { make_base; }
+setup() { setup_test; }
+teardown() { check_nothing_left; }
+
+# overlay NAME: $B/rootfs becomes an overlay over the file's rootfs, with $B/upper.
+overlay() {
+	bundle "$1" "${@:2}"
+	rm -rf "$B/rootfs"
+	mkdir "$B"/{rootfs,upper,work}
+	mount -t overlay overlay -o "lowerdir=$ROOTFS,upperdir=$B/upper,workdir=$B/work" "$B/rootfs"
+}
+
+# A container that runs until it is told to end, on the bundle $B.
+start_here() {
+	husk run -d -b "$B" "$1" </dev/null >"$T/$1.out" 2>"$T/$1.err"
+}
+
+content_is() { [[ -e $2 && $(<"$2") == "$1" ]]; }
+inside_is() { [[ $(husk exec "$1" cat "$3" </dev/null 2>/dev/null) == "$2" ]]; }
+inside_gone() { ! husk exec "$1" test -e "$2" </dev/null; }
+
+FOREVER=(sh -c 'trap "exit 0" TERM; sleep 100000 & wait')
+
+# end ID: as an engine does it, and waits.
+end() {
+	local pid
+	pid=$(pid_of "$1")
+	husk kill "$1" TERM
+	wait_until gone "$pid"
+}
+
+writes='echo new >/new; echo changed >/etc/group; rm /etc/passwd; mkdir -p /a/b; ln -s /new /a/link
+	ln /new /a/hard; chmod 600 /new; rm -r /home/user; mkdir /home/user'
+
+check_writes() {
+	is new "$(<"$1/new")" && is 600 "$(stat -c %a "$1/new")"
+	is changed "$(<"$1/etc/group")"
+	[[ ! -e $1/etc/passwd && -d $1/a/b ]]
+	is /new "$(readlink "$1/a/link")"
+	is "$(stat -c %i "$1/new")" "$(stat -c %i "$1/a/hard")"
+	[[ -d $1/home/user ]]
+}
+
+@test "what a container wrote is in its rootfs when it has ended, and in the next container" {
+	bundle one . sh -c "$writes"
+	husk run -b "$B" one </dev/null
+	check_writes "$B/rootfs"
+	edit_spec "$SPEC" "$B/config.json" . sh -c 'cat /new /a/hard && test ! -e /etc/passwd && echo more >>/new'
+	run --separate-stderr husk run -b "$B" two </dev/null
+	status_is 0 && is $'new\nnew' "$output"
+	is $'new\nmore' "$(<"$B/rootfs/new")"
+}
+
+@test "the same with an overlay: changes are in its upper directory, and nothing else is" {
+	overlay one . sh -c "$writes"
+	husk run -b "$B" one </dev/null
+	check_writes "$B/rootfs"
+	edit_spec "$SPEC" "$B/config.json" . true
+	(cd "$B/upper" && find . | sort) >"$T/before"
+	husk run -b "$B" two </dev/null
+	(cd "$B/upper" && find . | sort) | diff "$T/before" -
+	umount "$B/rootfs"
+	content_is changed "$B/upper/etc/group"
+	[[ -c $B/upper/etc/passwd && ! -e $B/upper/bin ]]
+}
+
+@test "a container that changed nothing leaves its rootfs untouched" {
+	bundle one . true
+	find "$B/rootfs" -printf '%p %C@ %T@\n' | sort >"$T/before"
+	husk run -b "$B" one </dev/null
+	find "$B/rootfs" -printf '%p %C@ %T@\n' | sort | diff "$T/before" -
+}
+
+@test "a container that is killed keeps what it wrote, also with husk kill -9" {
+	start_box one . sh -c 'echo 1 >/file; echo up; exec sleep 1000'
+	wait_until grep -q up "$T/one.out"
+	pid=$(pid_of one)
+	husk kill one KILL
+	wait_until gone "$pid"
+	content_is 1 "$B/rootfs/file"
+	husk delete one
+}
+
+@test "the proxy, husk-vmm or QEMU killed: delete, sync or the next container brings what was synced" {
+	for part in proxy vmm qemu; do
+		start_box $part . sh -c 'echo kept >/file; rm /etc/passwd; sync; echo up; exec sleep 1000'
+		wait_until grep -q up "$T/$part.out"
+		vmm=$(vmm_of $part)
+		case $part in
+		proxy) kill -9 "$(pid_of $part)" ;;
+		vmm) kill -9 "$vmm" ;;
+		qemu) kill -9 "$(qemu_of $part)" ;;
+		esac
+		wait_until gone "$vmm"
+		wait_until is_stopped $part
+		[[ ! -e $B/rootfs/file ]]
+		case $part in
+		proxy) husk delete $part ;;
+		vmm)
+			run --separate-stderr husk sync vmm
+			status_is 0 && has "changed in the rootfs" "$output"
+			run --separate-stderr husk sync vmm
+			status_is 0 && is "vmm: nothing to do" "$output"
+			;;
+		qemu)
+			edit_spec "$SPEC" "$B/config.json" . cat /file
+			run --separate-stderr husk run -b "$B" next </dev/null
+			status_is 0 && is kept "$output"
+			;;
+		esac
+		content_is kept "$B/rootfs/file"
+		[[ ! -e $B/rootfs/etc/passwd ]]
+		[[ $part == proxy ]] || husk delete $part
+	done
+}
+
+@test "husk sync of a running container: plain directory and overlay" {
+	for kind in bundle overlay; do
+		$kind $kind . "${FOREVER[@]}"
+		start_here $kind
+		husk exec $kind sh -c "$writes" </dev/null
+		[[ ! -e $B/rootfs/new ]]
+		run --separate-stderr husk sync $kind
+		status_is 0 && has "changed in the rootfs" "$output"
+		check_writes "$B/rootfs"
+		# The guest reads on from files that were replaced on the host.
+		husk exec $kind sh -c 'grep -q changed /etc/group && cat /new && busybox | head -n 1' </dev/null >"$T/out"
+		run --separate-stderr husk sync $kind
+		status_is 0 && has "0 changed in the rootfs" "$output"
+		end $kind
+		husk delete $kind
+	done
+	umount "$B/rootfs"
+}
+
+@test "husk sync holds files that are open inside" {
+	bundle one . sh -c 'head -c 100000 /dev/zero >/dev/null; exec 3</data; echo up; read -r line; cat <&3 | md5sum; cat /data'
+	head -c 300000 /dev/urandom >"$B/rootfs/data"
+	want=$(md5sum <"$B/rootfs/data")
+	mkfifo "$T/in"
+	husk run -b "$B" one <"$T/in" >"$T/out" 3>&- &
+	pid=$!
+	exec {in}>"$T/in"
+	wait_until grep -q up "$T/out"
+	husk exec one sh -c 'echo other >/data' </dev/null
+	husk sync one
+	content_is other "$B/rootfs/data"
+	echo go >&"$in"
+	exec {in}>&-
+	ended $pid 0
+	is "up"$'\n'"$want"$'\nother' "$(<"$T/out")"
+}
+
+@test "husk sync: of a read-only container there is nothing, of an unknown one an error" {
+	bundle one '.root.readonly = true' "${FOREVER[@]}"
+	start_here one
+	run --separate-stderr husk sync one
+	status_is 0 && is "one: nothing to do" "$output"
+	end one
+	husk delete one
+	run --separate-stderr husk sync one
+	one_error 'container "one" does not exist'
+}
+
+@test "what the host writes into the rootfs is seen inside within a second" {
+	for kind in bundle overlay; do
+		$kind $kind . "${FOREVER[@]}"
+		start_here $kind
+		echo 1 >"$B/rootfs/from-host"
+		wait_until inside_is $kind 1 /from-host
+		echo 2 >"$B/rootfs/from-host"
+		wait_until inside_is $kind 2 /from-host
+		echo 3 >"$B/rootfs/new" && mv "$B/rootfs/new" "$B/rootfs/etc/group"
+		wait_until inside_is $kind 3 /etc/group
+		rm "$B/rootfs/etc/passwd"
+		wait_until inside_gone $kind /etc/passwd
+		mkdir -p "$B/rootfs/dir/sub"
+		echo 4 >"$B/rootfs/dir/sub/file"
+		chmod 640 "$B/rootfs/dir/sub/file"
+		wait_until inside_is $kind 4 /dir/sub/file
+		is 640 "$(husk exec $kind stat -c %a /dir/sub/file </dev/null)"
+		# What was written inside stays, on both sides.
+		husk exec $kind sh -c 'echo inside >>/from-host' </dev/null
+		end $kind
+		is $'2\ninside' "$(<"$B/rootfs/from-host")"
+		husk delete $kind
+	done
+	umount "$B/rootfs"
+}
+
+@test "what a container wrote and was synced is not pushed back" {
+	overlay one . "${FOREVER[@]}"
+	start_here one
+	husk exec one sh -c 'echo 1 >/file' </dev/null
+	husk sync one
+	husk exec one sh -c 'echo 2 >/file' </dev/null
+	# A push of something else passes by.
+	echo x >"$B/rootfs/other"
+	wait_until inside_is one x /other
+	inside_is one 2 /file
+	end one
+	is 2 "$(<"$B/rootfs/file")"
+	husk delete one
+	umount "$B/rootfs"
+}
+
+@test "a rootfs that went away: an error that tells, the changes are kept, and come back with it" {
+	overlay one . "${FOREVER[@]}"
+	start_here one
+	husk exec one sh -c 'echo 1 >/file' </dev/null
+	umount "$B/rootfs"
+	end one
+	is stopped "$(state_of one)"
+	run --separate-stderr husk sync one
+	status_is 1 && has "rootfs $B/rootfs: not there" "$stderr"
+	mount -t overlay overlay -o "lowerdir=$ROOTFS,upperdir=$B/upper,workdir=$B/work" "$B/rootfs"
+	husk sync one
+	content_is 1 "$B/rootfs/file"
+	husk delete one
+	umount "$B/rootfs"
+}
