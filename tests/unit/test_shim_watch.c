@@ -86,8 +86,9 @@ static struct timespec next_tick(const struct fixture *f)
 		poll(NULL, 0, 1);
 		put(f, "../tick", "x");
 		st = look(f, "../tick");
-	} while (st.st_ctim.tv_sec == first.st_ctim.tv_sec &&
-		 st.st_ctim.tv_nsec - first.st_ctim.tv_nsec < 30000000);
+	} while ((st.st_ctim.tv_sec - first.st_ctim.tv_sec) * 1000000000 + st.st_ctim.tv_nsec -
+			 first.st_ctim.tv_nsec <
+		 30000000);
 	clock_gettime(CLOCK_REALTIME, &t);
 	return t;
 }
@@ -308,11 +309,19 @@ static void does_not_tell_a_file_while_it_is_written(void **state)
 	watch_now(f);
 	until = now_us() + 4 * WATCH_QUIET_MS * 1000;
 	while (now_us() < until) {
+		uint64_t written = now_us();
+		char **v;
+
 		put(f, "busy", "1");
 		take_events(f);
-		assert_null(watch_take(f->w, false, &n));
+		v = watch_take(f->w, false, &n);
+		/* On a busy machine that took long, and it came to rest. */
+		if (now_us() - written < WATCH_QUIET_MS * 1000)
+			assert_null(v);
+		strv_free(v);
 		poll(NULL, 0, 5);
 	}
+	put(f, "busy", "2");
 	assert_told(f, "busy");
 }
 
