@@ -551,6 +551,8 @@ static void *mirror_main(void *arg)
 		log_warn("container \"%s\": %s", m->container, err.msg);
 	watch_host(m);
 	watch_guest(m);
+	/* What state and plan took while they were read. */
+	malloc_trim(0);
 	while (await(m))
 		step(m);
 	return NULL;
