@@ -35,10 +35,12 @@
 #include "lib/log.h"
 
 #include <fcntl.h>
+#include <linux/limits.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 
 #define SCRATCH_TMPFS "mode=755,size=4m"
 #define UNUSED_WAIT_US 3000000
@@ -103,7 +105,26 @@ static int mount_lower(struct container *c, size_t i, struct error *err)
 	return 0;
 }
 
-/* The merged root directory takes owner and mode from upper/: when that is new, from the topmost
+/* One directory's extended attributes (ACLs, labels) to another that has none. */
+static int copy_dir_xattrs(const char *from, const char *to, struct error *err)
+{
+	cleanup_free char *names = xcalloc(1, XATTR_LIST_MAX);
+	cleanup_free char *value = xcalloc(1, XATTR_SIZE_MAX);
+	ssize_t n = listxattr(from, names, XATTR_LIST_MAX);
+
+	for (ssize_t i = 0; i < n; i += (ssize_t)strlen(names + i) + 1) {
+		ssize_t len;
+
+		if (strncmp(names + i, "trusted.overlay.", 16) == 0)
+			continue;
+		len = getxattr(from, names + i, value, XATTR_SIZE_MAX);
+		if (len < 0 || setxattr(to, names + i, value, (size_t)len, 0) < 0)
+			return error_errno(err, "attribute %s of %s", names + i, to);
+	}
+	return 0;
+}
+
+/* The merged root directory takes its attributes from upper/: when that is new, from the topmost
  * lower. The host's template has it made already, with mode 0 to say that it is new. */
 static int make_upper_dir(const struct container *c, const char *upper, struct error *err)
 {
@@ -114,9 +135,12 @@ static int make_upper_dir(const struct container *c, const char *upper, struct e
 		return error_errno(err, "mkdir %s", upper);
 	if (stat(upper, &st) == 0 && (st.st_mode & 07777) != 0)
 		return 0;
+	if (copy_dir_xattrs(lower, upper, err) < 0)
+		return -1;
 	if (stat(lower, &st) < 0 || chown(upper, st.st_uid, st.st_gid) < 0 ||
-	    chmod(upper, st.st_mode & 07777) < 0)
-		return error_errno(err, "owner and mode of %s", upper);
+	    chmod(upper, st.st_mode & 07777) < 0 ||
+	    utimensat(AT_FDCWD, upper, (struct timespec[]){st.st_atim, st.st_mtim}, 0) < 0)
+		return error_errno(err, "owner, mode and times of %s", upper);
 	return 0;
 }
 

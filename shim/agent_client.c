@@ -175,6 +175,11 @@ static int simple_call(struct agent_client *a, const char *op, const char *conta
 	return begin(a, &w, op, container, err) < 0 ? -1 : call(a, &w, NULL, ANSWER_MS, err);
 }
 
+int agent_shutdown(struct agent_client *a, struct error *err)
+{
+	return simple_call(a, "shutdown", NULL, err);
+}
+
 int agent_pause(struct agent_client *a, const char *container, struct error *err)
 {
 	return simple_call(a, "pause", container, err);

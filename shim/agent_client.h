@@ -40,6 +40,8 @@ int agent_ps(struct agent_client *a, const char *container, struct agent_msg *ou
 /* Every process of the container has stopped, or goes on. */
 int agent_pause(struct agent_client *a, const char *container, struct error *err);
 int agent_resume(struct agent_client *a, const char *container, struct error *err);
+/* Ends what runs in the guest and brings its disks in order; the VM is to be ended then. */
+int agent_shutdown(struct agent_client *a, struct error *err);
 
 /* Asks for a changeset: `what` is "root", "projects", or "disk" with a `serial` (container NULL).
  * It comes on the stream with the token, and ends when this connection does. */

@@ -63,10 +63,8 @@ struct mirror {
 	bool fetch; /* the guest wrote to a project */
 	uint64_t fetched_us;
 	bool failed; /* the last push: said once */
-	bool wrote;  /* a sync changed the rootfs */
 	/* of a sync */
 	struct vmm_client *vmm;
-	const char *held_disk; /* the tree that shows files which may be replaced; NULL: none */
 	unsigned n_own;
 };
 
@@ -279,8 +277,6 @@ static int load_record(struct mirror *m, const char *name, struct error *err)
 	m->has_record = true;
 	/* Only for an apply, which loads them for itself. */
 	links_free(&m->record);
-	/* What of the rootfs the guest reads through a tree that may change. */
-	m->held_disk = m->record.rootfs.upper ? "upper" : "root";
 	return 0;
 }
 
@@ -339,18 +335,10 @@ static void watch_host(struct mirror *m)
 static int before_replace(void *arg, const char *path, struct error *err)
 {
 	struct mirror *m = arg;
-	struct error why = ERROR_INIT;
 
-	if (!m->held_disk || vmm_hold(m->vmm, m->held_disk, path, &why) == 0)
+	if (!m->record.held[0])
 		return 0;
-	if (why.kind == ERR_NOT_FOUND || why.kind == ERR_INVALID) {
-		/* No such tree: an upper directory that was empty has none. */
-		m->held_disk = NULL;
-		return 0;
-	}
-	if (err)
-		*err = why;
-	return error_wrap(err, "hold %s", path);
+	return vmm_hold(m->vmm, m->record.held, path, err);
 }
 
 static void own_change(void *arg, const char *path, const struct stat *st)
@@ -382,7 +370,8 @@ static int sync_frozen(struct mirror *m, struct link *l, struct cs_counts *n, st
 	result = open_record(m, &r, err);
 	if (result == 0)
 		result = writeback_live(&l->vmm, &l->agent, &r, &hooks, n, err);
-	m->wrote = m->wrote || n->changed > 0 || result < 0;
+	if (n->changed > 0 && record_note_written(&r, result < 0 ? NULL : err) < 0)
+		result = -1;
 	m->vmm = NULL;
 	if (m->watch) {
 		read_events(m);
@@ -643,19 +632,15 @@ static void finish(struct mirror *m, struct vmm_client *vmm, struct agent_client
 	*a = l.agent;
 }
 
-bool mirror_stop(struct mirror *m, struct vmm_client *vmm, struct agent_client *a)
+void mirror_stop(struct mirror *m, struct vmm_client *vmm, struct agent_client *a)
 {
-	bool wrote;
-
 	if (!m)
-		return false;
+		return;
 	eventfd_write(m->stop, 1);
 	pthread_join(m->thread, NULL);
 	if (vmm && a)
 		finish(m, vmm, a);
-	wrote = m->wrote;
 	free_mirror(m);
-	return wrote;
 }
 
 /* ---- the other end */

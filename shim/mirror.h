@@ -17,8 +17,8 @@ struct mirror;
 struct mirror *mirror_start(const char *container, int dirfd, struct error *err);
 /* Ends the thread; a push under way is finished, a sync is answered. Then, with the connections of
  * a guest that is still there (the container's processes are not): what changed last goes over.
- * Both NULL: the guest is gone. NULL for `m` is allowed. True if a sync wrote to the rootfs. */
-bool mirror_stop(struct mirror *m, struct vmm_client *vmm, struct agent_client *a);
+ * Both NULL: the guest is gone. NULL for `m` is allowed. */
+void mirror_stop(struct mirror *m, struct vmm_client *vmm, struct agent_client *a);
 
 /* The other end: asks the proxy of a running container for a sync; waits for it.
  * ERR_NOT_RUNNING: nobody is there to ask. */

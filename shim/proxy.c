@@ -203,9 +203,8 @@ static void abandon(struct agent_client *a, const struct proxy_job *job)
 			shutdown(job->streams[i], SHUT_RDWR);
 }
 
-/* `wrote`: an earlier sync did change the rootfs. */
 static int write_back(const struct proxy_job *job, struct vmm_client *vmm, struct agent_client *a,
-		      bool wrote, struct error *err)
+		      struct error *err)
 {
 	struct container_dir d = {
 		.fd = job->dirfd, .id = (char *)job->container, .path = (char *)job->container};
@@ -222,7 +221,7 @@ static int write_back(const struct proxy_job *job, struct vmm_client *vmm, struc
 	if (record_open(data, st.record, false, 0, &r, err) < 0 ||
 	    writeback_live(vmm, a, &r, NULL, &n, err) < 0)
 		return -1;
-	r.unchanged = n.changed == 0 && !wrote;
+	r.unchanged = n.changed == 0;
 	log_debug("write-back: %llu entries, %llu changed, %llu bytes",
 		  (unsigned long long)n.entries, (unsigned long long)n.changed,
 		  (unsigned long long)n.data_bytes);
@@ -237,7 +236,6 @@ static void settle(const struct proxy_job *job, struct mirror *mirror)
 	cleanup_agent struct agent_client a = {.sock = -1, .intr_fd = -1};
 	bool mounts = faccessat(job->dirfd, "mounts.json", F_OK, 0) == 0;
 	struct error err = ERROR_INIT;
-	bool wrote;
 	int r;
 
 	if (job->scratch < 0 && !mounts) {
@@ -250,16 +248,19 @@ static void settle(const struct proxy_job *job, struct mirror *mirror)
 	/* Processes that outlive an init without a pid namespace of its own write no more. */
 	if (r == 0)
 		agent_kill(&a, job->container, "", SIGKILL, true, NULL);
-	wrote = mirror_stop(mirror, r == 0 ? &vmm : NULL, r == 0 ? &a : NULL);
+	mirror_stop(mirror, r == 0 ? &vmm : NULL, r == 0 ? &a : NULL);
 	if (job->scratch < 0)
 		return;
 	if (r == 0)
-		r = write_back(job, &vmm, &a, wrote, &err);
-	if (r < 0)
-		log_error(
-			"container \"%s\": its changes are not in its rootfs yet: %s: they are "
-			"kept: 'husk sync %s', 'husk delete %s' or its next start bring them there",
-			job->container, err.msg, job->container, job->container);
+		r = write_back(job, &vmm, &a, &err);
+	if (r == 0)
+		return;
+	log_error("container \"%s\": its changes are not in its rootfs yet: %s: they are kept: "
+		  "'husk sync %s', 'husk delete %s' or its next start bring them there",
+		  job->container, err.msg, job->container, job->container);
+	/* What is in the guest's memory only has to get to the scratch disk. */
+	if (a.sock >= 0)
+		agent_shutdown(&a, NULL);
 }
 
 int proxy_run(struct proxy_job *job)
