@@ -687,7 +687,7 @@ static void end(struct apply *a)
 	close_fd(&a->link_fd);
 	free(a->group_names);
 	free(a->groups);
-	xattrs_free(&a->there);
+	cs_xattrs_free(&a->there);
 	free(a->path);
 	free(a->buf);
 	cs_reader_free(a->r);

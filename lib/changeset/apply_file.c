@@ -229,7 +229,7 @@ static int keep(struct apply *a, int dirfd, int have, const struct cs_entry *e,
 		bool alike = old->st_uid == e->uid && old->st_gid == e->gid &&
 			     (old->st_mode & 07777) == e->mode;
 
-		if (xattrs_read(&at, &a->there, a->err) < 0)
+		if (cs_xattrs_read(&at, &a->there, a->err) < 0)
 			return -1;
 		if (alike && xattrs_equal(a->there.v, a->there.n, e->xattrs, e->n_xattrs))
 			return 0;

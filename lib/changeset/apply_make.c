@@ -43,7 +43,7 @@ int set_attrs(struct apply *a, const struct xattr_at *at, const struct cs_entry 
 	if (!clean || e->n_xattrs) {
 		if (clean)
 			a->there.n = 0;
-		else if (xattrs_read(at, &a->there, a->err) < 0)
+		else if (cs_xattrs_read(at, &a->there, a->err) < 0)
 			return -1;
 		xattrs = !xattrs_equal(a->there.v, a->there.n, e->xattrs, e->n_xattrs);
 	}
@@ -262,7 +262,7 @@ static int is_alike(struct apply *a, int dirfd, const struct cs_entry *e, const 
 	    st->st_gid != e->gid || !same_time(&st->st_mtim, &e->mtime) ||
 	    (e->type != CS_SYMLINK && (st->st_mode & 07777) != e->mode))
 		return 0;
-	if (xattrs_read(&at, &a->there, a->err) < 0)
+	if (cs_xattrs_read(&at, &a->there, a->err) < 0)
 		return -1;
 	return xattrs_equal(a->there.v, a->there.n, e->xattrs, e->n_xattrs);
 }

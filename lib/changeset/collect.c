@@ -112,7 +112,7 @@ static int take_xattrs(struct walk *k, const struct xattr_at *at, struct cs_entr
 		       struct overlay_says *s)
 {
 	*s = (struct overlay_says){0};
-	if (xattrs_read(at, &k->xattrs, k->err) < 0)
+	if (cs_xattrs_read(at, &k->xattrs, k->err) < 0)
 		return -1;
 	e->xattrs = k->kept;
 	for (size_t i = 0; i < k->xattrs.n; i++) {
@@ -458,7 +458,7 @@ static int walk_end(struct walk *k, int r)
 		cs_put_end(&k->w, k->err->msg, NULL);
 	cs_writer_free(&k->w);
 	dirs_free(&k->dirs);
-	xattrs_free(&k->xattrs);
+	cs_xattrs_free(&k->xattrs);
 	free(k->sent);
 	free(k);
 	return r;

@@ -107,7 +107,7 @@ static int read_value(const struct xattr_at *at, const char *name, struct xattr_
 	return 0;
 }
 
-int xattrs_read(const struct xattr_at *at, struct xattr_list *l, struct error *err)
+int cs_xattrs_read(const struct xattr_at *at, struct xattr_list *l, struct error *err)
 {
 	ssize_t len = read_names(at, l, err);
 	size_t used = 0, names = 0;
@@ -135,7 +135,7 @@ int xattrs_read(const struct xattr_at *at, struct xattr_list *l, struct error *e
 	return 0;
 }
 
-void xattrs_free(struct xattr_list *l)
+void cs_xattrs_free(struct xattr_list *l)
 {
 	free(l->names);
 	free(l->values);

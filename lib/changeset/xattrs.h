@@ -30,8 +30,8 @@ bool xattr_is_carried(const char *name);
 
 /* All that are carried. Longer lists than a changeset takes are an error. A file system without
  * attributes has none. */
-int xattrs_read(const struct xattr_at *at, struct xattr_list *l, struct error *err);
-void xattrs_free(struct xattr_list *l);
+int cs_xattrs_read(const struct xattr_at *at, struct xattr_list *l, struct error *err);
+void cs_xattrs_free(struct xattr_list *l);
 
 /* The same names with the same values, in any order. */
 bool xattrs_equal(const struct cs_xattr *a, size_t n_a, const struct cs_xattr *b, size_t n_b);
