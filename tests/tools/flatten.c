@@ -1,7 +1,7 @@
 /*
- * flatten [--upper] [--tree FILE] DIR [IMAGE]: makes the tree of DIR and writes the whole image
- * that it stands for, as a guest would read it; zeros become holes. Prints numbers and times as
- * JSON.
+ * flatten [--upper] [--unstable] [--tree FILE] DIR [IMAGE]: makes the tree of DIR and writes the
+ * whole image that it stands for, as a guest would read it; zeros become holes. Prints numbers and
+ * times as JSON.
  */
 #include <fcntl.h>
 #include <getopt.h>
@@ -82,16 +82,28 @@ static int image_of(int tree, int dir, const char *path, uint64_t *lost, struct 
 	return r;
 }
 
+static double cpu_ms(const struct rusage *a, const struct rusage *b)
+{
+	return (double)(b->ru_utime.tv_sec - a->ru_utime.tv_sec + b->ru_stime.tv_sec -
+			a->ru_stime.tv_sec) *
+		       1e3 +
+	       (double)(b->ru_utime.tv_usec - a->ru_utime.tv_usec + b->ru_stime.tv_usec -
+			a->ru_stime.tv_usec) /
+		       1e3;
+}
+
 static int usage(void)
 {
-	fputs("usage: flatten [--upper] [--tree FILE] DIR [IMAGE]\n", stderr);
+	fputs("usage: flatten [--upper] [--unstable] [--tree FILE] DIR [IMAGE]\n", stderr);
 	return 2;
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"upper", no_argument, NULL, 'u'}, {"tree", required_argument, NULL, 't'}, {0}};
+	static const struct option options[] = {{"upper", no_argument, NULL, 'u'},
+						{"tree", required_argument, NULL, 't'},
+						{"unstable", no_argument, NULL, 'i'},
+						{0}};
 	struct tree_build_options o = {0};
 	const char *tree_path = NULL;
 	struct error err = ERROR_INIT;
@@ -106,6 +118,8 @@ int main(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
 		if (c == 'u')
 			o.upper = true;
+		else if (c == 'i')
+			o.inodes_unstable = true;
 		else if (c == 't')
 			tree_path = optarg;
 		else
@@ -138,11 +152,12 @@ int main(int argc, char **argv)
 	       ", \"hard_links\": %" PRIu64 ", \"meta_bytes\": %" PRIu64
 	       ", \"name_bytes\": %" PRIu64 ", \"tree_bytes\": %" PRIu64
 	       ", \"image_bytes\": %" PRIu64 ", \"lost_blocks\": %" PRIu64
-	       ", \"build_ms\": %.3f, \"verify_ms\": %.3f, \"image_ms\": %.3f, \"peak_kib\": "
+	       ", \"build_ms\": %.3f, \"build_cpu_ms\": %.3f, \"verify_ms\": %.3f, \"image_ms\": "
+	       "%.3f, \"peak_kib\": "
 	       "%ld}\n",
 	       st.members, st.dirs, st.files, st.hard_links, st.meta_bytes, st.name_bytes,
 	       st.tree_bytes, st.image_bytes, lost, (double)(built - t0) / 1e3,
-	       (double)(opened - built) / 1e3, (double)(done - opened) / 1e3,
+	       cpu_ms(&before, &ru), (double)(opened - built) / 1e3, (double)(done - opened) / 1e3,
 	       ru.ru_maxrss - before.ru_maxrss);
 	return 0;
 }

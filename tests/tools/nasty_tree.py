@@ -161,7 +161,7 @@ def metadata(d):
         os.chmod(d.proc(name), mode)
         os.utime(name, ns=(ns, ns), dir_fd=d.fd)
 
-    put("1901", ns=-2147483648 * NS + 1)
+    put("1901", ns=-2147483640 * NS + 1)
     put("1969", ns=-1)
     put("epoch", ns=0)
     put("2100", ns=4102444800 * NS + 123456789)

@@ -47,7 +47,8 @@
 #include "lib/file.h"
 #include "vmm/tree/builder.h"
 
-#define FDS_MAX 128u /* directories of the way that stay open */
+#define PATH_SHOWN 500u /* of both ends of a path in a message */
+#define FDS_MAX 128u	/* directories of the way that stay open */
 
 /* Not in every linux/magic.h. */
 #define MAGIC_FUSECTL 0x65735543
@@ -83,8 +84,15 @@ char *builder_path(const struct builder *b, const char *name)
 		path = xasprintf("%.*s%s", (int)t.len, t.p ? (char *)t.p : "", name);
 	else
 		path = t.len ? xasprintf("%.*s", (int)t.len - 1, t.p) : xstrdup(".");
-	replace_controls(path, '?');
 	tbuf_free(&t);
+	replace_controls(path, '?');
+	if (strlen(path) > 2 * PATH_SHOWN) { /* leave room for what is said about it */
+		char *cut = xasprintf("%.*s[...]%s", (int)PATH_SHOWN, path,
+				      path + strlen(path) - PATH_SHOWN);
+
+		free(path);
+		return cut;
+	}
 	return path;
 }
 
