@@ -21,8 +21,10 @@
 #include "shim/console.h"
 #include "shim/hooks.h"
 #include "shim/paths.h"
+#include "shim/project_push.h"
 #include "shim/root_disks.h"
 #include "shim/scratch.h"
+#include "shim/share.h"
 #include "shim/spawn.h"
 
 #include <fcntl.h>
@@ -47,6 +49,7 @@
 struct plan {
 	char *bundle, *config, *rootfs, *data;
 	struct oci_spec *spec; /* belongs to the sandbox */
+	struct mount_plan mounts;
 	uint64_t mem_bytes, scratch_bytes;
 	unsigned vcpus;
 };
@@ -57,6 +60,7 @@ static void free_plan(struct plan *p)
 	free(p->config);
 	free(p->rootfs);
 	free(p->data);
+	mount_plan_free(&p->mounts);
 }
 
 static int find_rootfs(struct plan *p, struct error *err)
@@ -123,7 +127,7 @@ static int load_plan(const struct create_options *o, struct plan *p, struct erro
 	    oci_spec_validate(p->spec, err) < 0 || oci_spec_supported(p->spec, err) < 0 ||
 	    scratch_size(oci_spec_annotation(p->spec, SCRATCH_ANNOTATION), &p->scratch_bytes, err) <
 		    0 ||
-	    find_rootfs(p, err) < 0)
+	    find_rootfs(p, err) < 0 || mount_plan_make(p->spec, p->bundle, &p->mounts, err) < 0)
 		return error_wrap(err, "%s", path);
 	oci_spec_warn(p->spec);
 	size_machine(p);
@@ -164,6 +168,7 @@ struct making {
 	struct vmm_client vmm;
 	struct agent_client agent;
 	struct root_disks root;
+	struct share share;
 	int streams[STREAMS];
 	uint64_t t_vmm; /* when husk-vmm was started */
 	bool pid_file_written;
@@ -173,15 +178,16 @@ static int start_vmm(struct making *m, struct error *err)
 {
 	cleanup_close int listen_sock = vmm_listen(m->s->dir.fd, err);
 	cleanup_close int rd = -1;
-	struct vmm_config cfg = {.engine = "qemu",
-				 .mem_bytes = m->plan.mem_bytes,
-				 .vcpus = m->plan.vcpus,
-				 .readonly_disks = m->root.rootfs.n_disks,
-				 .writable_disks = m->root.writable ? 1 : 0,
-				 .debug = m->g->debug,
-				 .listen_sock = listen_sock,
-				 .log_fd = m->g->log_fd,
-				 .fs_sock = -1};
+	struct vmm_config cfg = {
+		.engine = "qemu",
+		.mem_bytes = m->plan.mem_bytes,
+		.vcpus = m->plan.vcpus,
+		.readonly_disks = m->root.rootfs.n_disks + m->plan.mounts.readonly_disks,
+		.writable_disks = (m->root.writable ? 1 : 0) + m->plan.mounts.writable_disks,
+		.debug = m->g->debug,
+		.listen_sock = listen_sock,
+		.log_fd = m->g->log_fd,
+		.fs_sock = -1};
 	int p[2];
 
 	if (listen_sock < 0)
@@ -193,6 +199,13 @@ static int start_vmm(struct making *m, struct error *err)
 	cfg.lifeline = rd;
 	if (m->o->foreground && cfg.log_fd < 0)
 		cfg.log_fd = STDERR_FILENO;
+	if (mount_plan_check_disks(&m->plan.mounts,
+				   m->root.rootfs.n_disks + (m->root.writable ? 1 : 0), err) < 0)
+		return -1;
+	if (m->plan.mounts.shares > 0 &&
+	    share_start(&m->plan.mounts, rd, cfg.log_fd, &m->share, err) < 0)
+		return -1;
+	cfg.fs_sock = m->share.sock;
 	m->t_vmm = now_us();
 	m->vmm_pid = vmm_spawn(&cfg, m->intr_fd, &m->vmm, err);
 	if (m->vmm_pid < 0) {
@@ -201,6 +214,8 @@ static int start_vmm(struct making *m, struct error *err)
 	}
 	m->s->state.vmm_pid = m->vmm_pid;
 	m->s->state.vmm_start = proc_start_time(m->vmm_pid);
+	/* husk-vmm has it: whoever else kept it would keep virtiofsd. */
+	close_fd(&m->share.sock);
 	return 0;
 }
 
@@ -265,15 +280,31 @@ static unsigned boot_timeout_s(void)
 	return n > 0 ? (unsigned)n : BOOT_TIMEOUT_S;
 }
 
+static int attach_volumes(struct making *m, struct error *err)
+{
+	const struct mount_plan *p = &m->plan.mounts;
+
+	for (size_t i = 0; i < p->n; i++) {
+		const struct planned_mount *v = &p->v[i];
+
+		if (v->from == MOUNT_FROM_DISK &&
+		    vmm_attach_block(&m->vmm, v->serial, v->fd, !v->writable, v->writable, err) < 0)
+			return error_wrap(err, "mounts[%zu]", v->index);
+	}
+	return 0;
+}
+
 static int attach_disks(struct making *m, struct error *err)
 {
 	uint64_t t;
 
 	if (vmm_wait_started(&m->vmm, now_us() + boot_timeout_s() * 1000000ull, err) < 0)
-		return -1;
+		return share_blame(&m->share, err);
 	log_elapsed("VMM start (since its exec)", m->t_vmm);
 	t = now_us();
 	if (root_disks_attach(&m->root, &m->vmm, err) < 0)
+		return -1;
+	if (attach_volumes(m, err) < 0)
 		return -1;
 	log_elapsed("attach disks", t);
 	return 0;
@@ -354,13 +385,17 @@ static int create_in_guest(struct making *m, struct error *err)
 {
 	const struct oci_process *p = m->plan.spec->process;
 	cleanup_free char *root = root_disks_text(&m->root, err);
+	cleanup_free char *mounts = mount_plan_text(&m->plan.mounts, err);
 	struct agent_msg made;
 	struct proxy_job job;
 	uint64_t t = now_us();
 	int r;
 
-	if (!root ||
-	    agent_create(&m->agent, m->s->dir.id, m->plan.config, root, NULL, &made, err) < 0)
+	if (!root || !mounts || mount_plan_push(&m->plan.mounts, &m->vmm, &m->agent, err) < 0)
+		return -1;
+	if (m->plan.mounts.projects > 0)
+		t = log_elapsed("push files", t);
+	if (agent_create(&m->agent, m->s->dir.id, m->plan.config, root, mounts, &made, err) < 0)
 		return -1;
 	log_elapsed("create in the guest", t);
 	r = m->o->start ? start_in_guest(m, err) : 0;
@@ -413,7 +448,7 @@ static int make(struct making *m, struct error *err)
 	if (root_disks_open(&m->root, m->plan.rootfs, hooks, err) < 0)
 		return -1;
 	t = now_us();
-	if (start_vmm(m, err) < 0)
+	if (mount_plan_save(&m->plan.mounts, m->s->dir.fd, err) < 0 || start_vmm(m, err) < 0)
 		return -1;
 	t = log_elapsed("fork husk-vmm", t);
 	st->status = OCI_STATUS_CREATING;
@@ -444,6 +479,7 @@ static int make(struct making *m, struct error *err)
 static void release(struct making *m)
 {
 	root_disks_free(&m->root);
+	share_free(&m->share);
 	vmm_close(&m->vmm);
 	agent_close(&m->agent);
 	for (unsigned i = 0; i < STREAMS; i++)
@@ -477,6 +513,8 @@ static void undo(struct making *m)
 		await_gone(st->vmm_pid, st->vmm_start);
 		waitpid(m->vmm_pid, NULL, 0);
 	}
+	if (m->share.pid > 0)
+		waitpid(m->share.pid, NULL, 0);
 	root_changes_settle(st->record, st->id, false, true, -1, NULL);
 	dir_remove(&m->s->dir, NULL);
 }
@@ -494,6 +532,7 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 			   .root = {.intr_fd = intr_fd,
 				    .rootfs = {.dirfd = -1, .device = -1},
 				    .record = {.dirfd = -1, .scratch = -1}},
+			   .share = {.sock = -1, .news = -1},
 			   .streams = {-1, -1, -1, -1}};
 	uint64_t t = now_us();
 

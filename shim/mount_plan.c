@@ -126,6 +126,19 @@ int mount_plan_make(const struct oci_spec *spec, const char *bundle, struct moun
 	return 0;
 }
 
+int mount_plan_check_disks(const struct mount_plan *p, unsigned root_disks, struct error *err)
+{
+	unsigned room = DISKS_MAX - root_disks;
+
+	for (size_t i = 0; i < p->n; i++)
+		if (p->v[i].from == MOUNT_FROM_DISK && room-- == 0)
+			return error_kind(err, ERR_UNSUPPORTED,
+					  "mounts[%zu]: %s: a microVM has %d disks, %u of them for "
+					  "its root: there is no room for this volume",
+					  p->v[i].index, p->v[i].source, DISKS_MAX, root_disks);
+	return 0;
+}
+
 void mount_plan_free(struct mount_plan *p)
 {
 	for (size_t i = 0; i < p->n; i++) {
@@ -190,6 +203,8 @@ int mount_plan_save(const struct mount_plan *p, int dirfd, struct error *err)
 	const char *text;
 	size_t len;
 
+	if (p->projects == 0)
+		return 0;
 	if (jsonw_init(&w, false, err) < 0)
 		return -1;
 	jsonw_obj(&w);
@@ -269,6 +284,8 @@ int mount_plan_load(struct mount_plan *p, int dirfd, struct error *err)
 	size_t len;
 
 	*p = (struct mount_plan){0};
+	if (faccessat(dirfd, PLAN_FILE, F_OK, 0) < 0 && errno == ENOENT)
+		return 0;
 	if (file_read(dirfd, PLAN_FILE, PLAN_TEXT_MAX, &text, &len, err) < 0)
 		return -1;
 	if (mount_plan_parse(text, len, p, err) < 0)

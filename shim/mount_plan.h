@@ -44,12 +44,16 @@ struct mount_plan {
  * are below the bundle. */
 int mount_plan_make(const struct oci_spec *spec, const char *bundle, struct mount_plan *p,
 		    struct error *err);
+/* A machine has DISKS_MAX disks; `root_disks` of them are the root file system's. */
+#define DISKS_MAX 4
+int mount_plan_check_disks(const struct mount_plan *p, unsigned root_disks, struct error *err);
 void mount_plan_free(struct mount_plan *p);
 #define cleanup_mount_plan __attribute__((cleanup(mount_plan_free)))
 
 /* The member `mounts` of the agent's `create` (docs/agent-protocol.md), malloc'ed. */
 char *mount_plan_text(const struct mount_plan *p, struct error *err);
-/* Keeps what the proxy needs of it (the projects) as mounts.json in the container's directory. */
+/* Keeps what the proxy needs of it, the projects, as mounts.json in the container's directory;
+ * there is no such file if there are none. */
 int mount_plan_save(const struct mount_plan *p, int dirfd, struct error *err);
 int mount_plan_load(struct mount_plan *p, int dirfd, struct error *err);
 /* The parser of that file; pure. */

@@ -55,6 +55,7 @@
 #define FILES_MAX (1u << 20) /* virtiofsd has a descriptor for each inode that the guest knows */
 #define LINES_MAX 200	     /* of virtiofsd in the log: a guest can provoke them */
 #define LINE_LEN 512
+#define BLAME_MS 200
 #define FD_LISTEN 3 /* in virtiofsd */
 
 /* ---- what is shared, prepared in mounts that are in no namespace */
@@ -416,14 +417,15 @@ int share_start(const struct mount_plan *p, int lifeline, int log_fd, struct sha
 	return 0;
 }
 
-int share_check(struct share *s, struct error *err)
+int share_blame(struct share *s, struct error *err)
 {
+	struct pollfd p = {.fd = s->news, .events = POLLRDHUP};
 	char buf[2 * LINE_LEN], *end, *last;
 	ssize_t n;
 
-	if (s->pid <= 0 || waitpid(s->pid, NULL, WNOHANG) == 0)
-		return 0;
-	s->pid = 0;
+	/* When virtiofsd is the cause, its end is a moment away at most. */
+	if (s->pid <= 0 || poll(&p, 1, BLAME_MS) != 1)
+		return -1;
 	n = recv(s->news, buf, sizeof(buf) - 1, MSG_DONTWAIT);
 	buf[n < 0 ? 0 : n] = '\0';
 	end = strrchr(buf, '\n');

@@ -11,7 +11,7 @@
 struct share {
 	int sock;  /* connected vhost-user socket, for husk-vmm */
 	pid_t pid; /* what minds virtiofsd: a child of the caller */
-	int news;  /* what virtiofsd says; see share_check() */
+	int news;  /* what virtiofsd says; see share_blame() */
 };
 
 /* Starts virtiofsd on a directory that holds the plan's shares and nothing else, in namespaces of
@@ -19,8 +19,8 @@ struct share {
  * end) or its socket closes. `log_fd` (-1: none) gets what it has to say. */
 int share_start(const struct mount_plan *p, int lifeline, int log_fd, struct share *s,
 		struct error *err);
-/* -1 if it has ended, with what it said last: why a machine with the share did not start. */
-int share_check(struct share *s, struct error *err);
+/* After the machine did not start: if virtiofsd has ended, that is the error. Returns -1. */
+int share_blame(struct share *s, struct error *err);
 /* Closes the caller's descriptors; what runs goes on. */
 void share_free(struct share *s);
 

@@ -246,6 +246,20 @@ static void images_that_nobody_writes(void **state)
 	assert_false(p.v[0].writable);
 }
 
+static void volumes_beyond_the_machines_disks(void **state)
+{
+	const struct tmpdir *t = *state;
+	const struct wish w[] = {{"erofs", "img", {NULL}}, {"erofs", "img", {NULL}}};
+	cleanup_mount_plan struct mount_plan p = {0};
+	struct error err = ERROR_INIT;
+
+	put(t, "img", 4096);
+	assert_int_equal(make(t, w, 2, &p, NULL), 0);
+	assert_int_equal(mount_plan_check_disks(&p, 2, NULL), 0);
+	assert_int_equal(mount_plan_check_disks(&p, 3, &err), -1);
+	assert_int_equal(strncmp(err.msg, "mounts[1]: ", 11), 0);
+}
+
 static void not_a_disk(void **state)
 {
 	const struct tmpdir *t = *state;
@@ -307,6 +321,19 @@ static void projects_come_back(void **state)
 	assert_int_equal(q.v[1].fd, -1);
 }
 
+static void no_projects_no_file(void **state)
+{
+	const struct tmpdir *t = *state;
+	const struct wish w = BIND(".");
+	cleanup_mount_plan struct mount_plan p = {0}, q = {0};
+
+	assert_int_equal(make(t, &w, 1, &p, NULL), 0);
+	assert_int_equal(mount_plan_save(&p, t->fd, NULL), 0);
+	assert_int_equal(faccessat(t->fd, "mounts.json", F_OK, 0), -1);
+	assert_int_equal(mount_plan_load(&q, t->fd, NULL), 0);
+	assert_int_equal(q.n, 0);
+}
+
 static void damaged_plans(void **state)
 {
 	static const char *const bad[] = {
@@ -347,9 +374,11 @@ int main(void)
 		DIR_TEST(guest_filesystems_need_nothing),
 		DIR_TEST(image_files),
 		DIR_TEST(images_that_nobody_writes),
+		DIR_TEST(volumes_beyond_the_machines_disks),
 		DIR_TEST(not_a_disk),
 		DIR_TEST(text_for_the_agent),
 		DIR_TEST(projects_come_back),
+		DIR_TEST(no_projects_no_file),
 		DIR_TEST(damaged_plans),
 	};
 
