@@ -182,12 +182,16 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (default 5) each
 e2e: all kernel test-tools ## end-to-end tests (root); E2E=file.bats for one
 	tests/run e2e $(E2E)
 
+.PHONY: engines
+engines: all kernel ## tests with real container engines (root); ENGINE=file.bats for one
+	tests/run engines $(ENGINE)
+
 .PHONY: check
 check: deps ## everything: packages, build, lint, unit, fuzz, end-to-end; what CI runs
 	$(MAKE) -j$$(nproc) all kernel test-tools
 	$(MAKE) -j$$(nproc) VARIANT=asan unit-bins
 	$(MAKE) -j$$(nproc) VARIANT=fuzz fuzz-bins
-	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run lint unit fuzz e2e
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run lint unit fuzz e2e engines
 
 .PHONY: lint
 lint: ## clang-format, clang-tidy, cppcheck, shellcheck

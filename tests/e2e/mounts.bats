@@ -172,7 +172,7 @@ sub" "$output"
 }
 
 @test "nothing is left when any process of the share is killed" {
-	local names victim
+	local name victim
 	for name in husk-share virtiofsd husk-vmm qemu-system; do
 		start_box "k-$name" "$(bind "$D" /mnt)"
 		victim=$(descendants "$HUSK_TEST_REAPER" | awk '{print $1}' |

@@ -1,0 +1,183 @@
+#!/usr/bin/env bats
+# Docker with husk as a runtime: what users and engines do with containers' files. dockerd runs in
+# directories of its own, without bridge and firewall rules; the image is made here.
+
+load ../e2e/helpers
+
+setup_file() {
+	make_base
+	command -v dockerd docker >/dev/null || return 0
+	export DOCKER=$BASE/docker DOCKER_CONFIG=$BASE/config
+	export DOCKER_HOST=unix://$DOCKER/sock
+	mkdir -p "$DOCKER" "$DOCKER_CONFIG"
+	echo '{}' >"$DOCKER/daemon.json"
+	# The runtime takes its environment from dockerd.
+	dockerd --config-file "$DOCKER/daemon.json" --data-root "$DOCKER/data" \
+		--exec-root "$DOCKER/exec" -p "$DOCKER/pid" -H "$DOCKER_HOST" --bridge none \
+		--iptables=false --ip6tables=false --add-runtime "husk=$HUSK" \
+		>"$DOCKER/log" 2>&1 3>&- &
+	wait_until docker_up || { tail -n 20 "$DOCKER/log" && return 1; }
+	tar -C "$ROOTFS" -c . | docker import -c 'ENV PATH=/bin' -c 'CMD sh' - box >/dev/null
+	BEFORE=$(ours | cut -d' ' -f1)
+}
+
+teardown_file() {
+	local pid
+	[[ ${DOCKER:-} && -e $DOCKER/pid ]] || return 0
+	pid=$(cat "$DOCKER/pid")
+	kill "$pid"
+	wait_until gone "$pid"
+	cut -d' ' -f5 /proc/self/mountinfo | grep "^$DOCKER/" | sort -r | xargs -r -n 1 umount
+	export BEFORE=
+	none_left
+}
+
+docker_up() { docker version >/dev/null 2>&1; }
+
+setup() {
+	setup_test
+	[[ ${DOCKER:-} ]] || skip "dockerd or docker is missing"
+	D=$T/data
+	mkdir -p "$D"
+}
+
+teardown() {
+	docker ps -aq | xargs -r docker rm -f >/dev/null
+	docker volume ls -q | xargs -r docker volume rm >/dev/null
+	ROOT=$(husk_root) check_nothing_left
+}
+
+# Of the containers of dockerd.
+husk_root() { echo "$DOCKER/exec/runtime-husk/moby"; }
+
+# run ARG...: `docker run` with what every container here has.
+drun() { timeout 120 docker run --runtime husk --network none "$@" </dev/null; }
+
+# forever NAME [ARG...]: a container that runs until it is stopped.
+forever() {
+	local name=$1
+	shift
+	drun -d --name "$name" "$@" box sh -c 'trap "exit 0" TERM; sleep 100000 & wait' >/dev/null
+}
+
+reads() { [[ $(docker exec "$1" cat "$2" 2>/dev/null </dev/null) == "$3" ]]; }
+
+@test "docker run: output, exit status, input, names" {
+	run drun --rm box sh -c 'echo out; exit 7'
+	status_is 7
+	is "out" "$output"
+	is "in" "$(echo in | docker run --rm -i --runtime husk --network none box cat)"
+	run drun --rm --hostname there box sh -c 'hostname; cat /etc/hostname; tail -n 1 /etc/hosts'
+	has "there
+there" "$output"
+}
+
+@test "what was written is there after stop and start" {
+	forever ct
+	docker exec ct sh -c 'echo one > /root/one; mkdir /d; mv /etc/passwd /d/; rm -r /home'
+	docker stop -t 20 ct >/dev/null
+	docker start ct >/dev/null
+	is "one" "$(docker exec ct cat /root/one)"
+	is "d" "$(docker exec ct sh -c 'ls -d d')"
+	run docker exec ct ls /etc/passwd /home
+	has "/etc/passwd: No such file" "$output"
+	has "/home: No such file" "$output"
+	docker exec ct sh -c 'echo two > /root/two'
+	docker kill ct >/dev/null
+	docker start ct >/dev/null
+	is "one
+two" "$(docker exec ct cat /root/one /root/two)"
+}
+
+@test "docker cp out of and into a stopped container" {
+	drun --name ct box sh -c 'mkdir /out; echo written > /out/f; chmod 640 /out/f; ln -s f /out/l'
+	docker cp ct:/out "$D/out"
+	is "written" "$(cat "$D/out/f")"
+	is 640 "$(stat -c %a "$D/out/f")"
+	is "f" "$(readlink "$D/out/l")"
+	echo brought >"$D/in"
+	docker cp "$D/in" ct:/out/in
+	docker commit -c 'CMD ["cat", "/out/in", "/out/f"]' ct box2 >/dev/null
+	is "brought
+written" "$(drun --rm box2)"
+	docker rmi box2 >/dev/null
+}
+
+@test "docker diff says what was changed, and nothing else" {
+	drun --name ct box sh -c 'echo x > /root/new; rm /etc/group; chmod 600 /etc/passwd; cat /bin/busybox > /dev/null'
+	is "A /root/new
+C /etc
+C /etc/passwd
+C /root
+D /etc/group" "$(docker diff ct | sort)"
+}
+
+@test "a committed image runs with the changes in it" {
+	drun --name ct box sh -c 'echo layer > /layer; rm -r /home; mkdir /home; echo h > /home/h; chown 3:4 /layer'
+	docker commit ct box2 >/dev/null
+	# shellcheck disable=SC2016
+	is "layer
+h
+3 4" "$(drun --rm box2 sh -c 'cat /layer; cat $(find /home -type f); stat -c "%u %g" /layer')"
+	docker rmi box2 >/dev/null
+}
+
+@test "docker cp into a running container is seen inside" {
+	forever ct
+	echo brought >"$D/in"
+	docker cp "$D/in" ct:/root/in
+	wait_until reads ct /root/in brought
+	mkdir -p "$D/dir/sub"
+	echo deep >"$D/dir/sub/f"
+	docker cp "$D/dir" ct:/root/
+	wait_until reads ct /root/dir/sub/f deep
+	echo again >"$D/in"
+	docker cp "$D/in" ct:/root/in
+	wait_until reads ct /root/in again
+	docker stop -t 20 ct >/dev/null
+	docker cp ct:/root/in "$D/out"
+	is again "$(cat "$D/out")"
+}
+
+@test "docker cp out of a running container has what was written before husk sync" {
+	forever ct
+	docker exec ct sh -c 'echo written > /root/f; rm /etc/group'
+	"$HUSK" --root "$(husk_root)" sync "$(docker inspect -f '{{.Id}}' ct)"
+	docker cp ct:/root/f "$D/f"
+	is written "$(cat "$D/f")"
+	run docker cp ct:/etc/group "$D/"
+	[[ $status != 0 ]]
+	docker exec ct sh -c 'echo more >> /root/f'
+	docker stop -t 20 ct >/dev/null
+	docker cp ct:/root/f "$D/f"
+	is "written
+more" "$(cat "$D/f")"
+}
+
+@test "a container whose microVM is killed keeps what it had fsync'ed" {
+	forever ct
+	docker exec ct sh -c 'echo safe > /root/f; sync'
+	kill -9 "$(jq -r .vmm_pid "$(husk_root)/$(docker inspect -f '{{.Id}}' ct)/state.json")"
+	docker wait ct >/dev/null
+	docker start ct >/dev/null
+	is safe "$(docker exec ct cat /root/f)"
+}
+
+@test "bind mounts and named volumes" {
+	forever one -v "$D:/data" -v vol:/vol -v "$D:/ro:ro"
+	forever two -v "$D:/data" -v vol:/vol
+	docker exec one sh -c 'echo d > /data/f; echo v > /vol/f'
+	wait_until reads two /data/f d
+	wait_until reads two /vol/f v
+	is d "$(cat "$D/f")"
+	run docker exec one touch /ro/x
+	has "Read-only file system" "$output"
+	docker rm -f one two >/dev/null
+	is v "$(drun --rm -v vol:/vol box cat /vol/f)"
+}
+
+@test "a read-only root and tmpfs" {
+	run drun --rm --read-only --tmpfs /tmp box sh -c 'touch /x; touch /tmp/x && echo made'
+	has "/x: Read-only file system" "$output"
+	has "made" "$output"
+}
