@@ -36,7 +36,7 @@ int push_result_parse(const char *text, size_t len, struct error *err)
 static int await_result(int fd, int intr_fd, struct error *err)
 {
 	uint64_t end = now_us() + RESULT_MS * 1000ull;
-	char buf[RESULT_MAX];
+	char buf[RESULT_MAX] = "";
 	size_t len = 0;
 
 	while (len < sizeof(buf) && !memchr(buf, '\n', len)) {

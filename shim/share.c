@@ -266,7 +266,8 @@ static void say(struct lines *l)
 
 	l->buf[l->len] = '\0';
 	replace_controls(l->buf, '?');
-	if (l->len > 0 && l->said < LINES_MAX && strncmp(l->buf, the_end, sizeof(the_end) - 1)) {
+	if (l->len > 0 && l->said < LINES_MAX &&
+	    strncmp(l->buf, the_end, sizeof(the_end) - 1) != 0) {
 		n = snprintf(news, sizeof(news), "%s\n", l->buf);
 		/* Whoever made us reads this if it fails; nobody does later. */
 		if (send(MINDER_NEWS, news, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
