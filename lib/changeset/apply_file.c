@@ -344,6 +344,8 @@ static int in_place(struct apply *a, int dirfd, const struct cs_entry *e, struct
 
 	if (fd < 0)
 		return error_errno(a->err, "open %s", path_shown(a));
+	if (fstat(fd, st) < 0 || !S_ISREG(st->st_mode))
+		return error_set(a->err, "%s: it was replaced meanwhile", path_shown(a));
 	if (write_in_place(a, fd, e, &changed) < 0)
 		return -1;
 	/* Looked at after writing, which changed the time and dropped set-id bits. */
