@@ -5,6 +5,7 @@
 #include "lib/log.h"
 #include "shim/paths.h"
 #include "shim/state.h"
+#include "shim/writeback.h"
 
 #include <linux/capability.h>
 #include <string.h>
@@ -21,7 +22,7 @@ int root_disks_open(struct root_disks *d, const char *path, bool hooks, struct e
 	if (rootfs_open(path, hooks, &d->rootfs, err) < 0)
 		return error_wrap(err, "root.path");
 	log_elapsed("look at the rootfs", t);
-	return 0;
+	return writeback_recover_rootfs(d->data, &d->rootfs.id, d->intr_fd, err);
 }
 
 /* Whether its processes could make device nodes in the rootfs directly, were they on the host. */
@@ -123,7 +124,8 @@ static int settle(const char *data, const char *name, bool started, unsigned wai
 			*err = why;
 		return -1;
 	}
-	(void)intr_fd;
+	if (r.state != RECORD_APPLIED && writeback_recover(&r, intr_fd, err) < 0)
+		return -1;
 	return record_remove(data, &r, err);
 }
 
