@@ -5,7 +5,11 @@ load helpers
 
 setup_file() { make_base; }
 setup() { setup_test; }
-teardown() { check_nothing_left; }
+# Trees of overlays stay in the cache.
+teardown() {
+	rm -f "$HUSK_DATA"/trees/*
+	check_nothing_left
+}
 
 # overlay NAME: $B/rootfs becomes an overlay over the file's rootfs, with $B/upper.
 overlay() {
