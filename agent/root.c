@@ -137,9 +137,11 @@ static int make_upper_dir(const struct container *c, const char *upper, struct e
 		return 0;
 	if (copy_dir_xattrs(lower, upper, err) < 0)
 		return -1;
+	/* The mode last: on a disk that was cut off, one other than 0 says that all this is done.
+	 */
 	if (stat(lower, &st) < 0 || chown(upper, st.st_uid, st.st_gid) < 0 ||
-	    chmod(upper, st.st_mode & 07777) < 0 ||
-	    utimensat(AT_FDCWD, upper, (struct timespec[]){st.st_atim, st.st_mtim}, 0) < 0)
+	    utimensat(AT_FDCWD, upper, (struct timespec[]){st.st_atim, st.st_mtim}, 0) < 0 ||
+	    chmod(upper, st.st_mode & 07777) < 0)
 		return error_errno(err, "owner, mode and times of %s", upper);
 	return 0;
 }

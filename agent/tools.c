@@ -134,6 +134,20 @@ static int become_tool(struct work *w, struct error *err)
 	return 0;
 }
 
+/* An upper directory as the host made it (root.c, make_upper_dir): its guest died before anything
+ * got to the disk. Its attributes mean nothing. */
+static bool is_untouched(int upper)
+{
+	int copy = openat(upper, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_dir DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	struct stat st;
+	unsigned n = 0;
+
+	while (dir && readdir(dir))
+		n++;
+	return dir && n == 2 && fstat(upper, &st) == 0 && (st.st_mode & 07777) == 0;
+}
+
 static int changes(struct work *w, struct error *err)
 {
 	const struct tool_job *job = w->job;
@@ -152,6 +166,8 @@ static int changes(struct work *w, struct error *err)
 	close_fd(&w->e.sync);
 	if (job->what == PROTO_WHAT_PROJECTS)
 		return cs_collect_members(job->names, w->fds, job->n, w->e.data, &n, err);
+	if (job->what == PROTO_WHAT_DISK && is_untouched(from))
+		return cs_collect_members(NULL, NULL, 0, w->e.data, &n, err);
 	return cs_collect(from, CS_COLLECT_UPPER, w->e.data, &n, err);
 }
 

@@ -68,7 +68,7 @@ int cmd_sync(const struct globals *g, int argc, char **argv, struct error *err)
 
 	if (first < 0 || container_open(g, argv[first], false, &d, &st, err) < 0)
 		return -1;
-	if (!st.record) {
+	if (!st.record || !st.started) {
 		tell_nothing(st.id);
 		return 0;
 	}

@@ -124,6 +124,21 @@ check_writes() {
 	done
 }
 
+@test "QEMU killed before anything got to the disk: the rootfs is as it was" {
+	start_box one . sh -c 'echo lost >/file; echo up; exec sleep 1000'
+	wait_until grep -q up "$T/one.out"
+	stat -c '%a %u %g %y' "$B/rootfs" >"$T/before"
+	vmm=$(vmm_of one)
+	kill -9 "$(qemu_of one)"
+	wait_until gone "$vmm"
+	wait_until is_stopped one
+	husk delete one
+	if [[ ! -e $B/rootfs/file ]]; then
+		stat -c '%a %u %g %y' "$B/rootfs" | diff "$T/before" -
+	fi
+	is "$(cut -d' ' -f1-3 "$T/before")" "$(stat -c '%a %u %g' "$B/rootfs")"
+}
+
 @test "husk sync of a running container: plain directory and overlay" {
 	for kind in bundle overlay; do
 		$kind $kind . "${FOREVER[@]}"
