@@ -18,10 +18,10 @@
 #include "agent/process.h"
 #include "agent/projects.h"
 #include "agent/tools.h"
+#include "agent/volumes.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
-#include "agent/volumes.h"
 
 #include <fcntl.h>
 #include <poll.h>
