@@ -88,10 +88,17 @@ setup_test() {
 	ROOT=$T/root
 	BEFORE=$(ours | cut -d' ' -f1)
 	HOST_BEFORE=$(host_things)
+	DATA_BEFORE=$(data_things)
 }
 
 # Mounts: with processes, what keeps a namespace or a disk alive.
 host_things() { cut -d' ' -f5 /proc/self/mountinfo | sort; }
+
+# Files of the data directory that belong to a container: those of the file's containers stay.
+data_things() {
+	find "$HUSK_DATA" -mindepth 1 ! -name 'scratch-*.ext4' ! -path "$HUSK_DATA/changes" \
+		! -path "$HUSK_DATA/trees" 2>/dev/null | sort
+}
 
 new_processes() {
 	ours | while read -r pid args; do
@@ -118,8 +125,7 @@ check_nothing_left() {
 	for d in "$ROOT"/*/; do
 		[[ -d $d ]] && husk delete --force "$(basename "$d")"
 	done
-	left=$(find "$HUSK_DATA" -mindepth 1 ! -name 'scratch-*.ext4' ! -path "$HUSK_DATA/changes" \
-		! -path "$HUSK_DATA/trees" 2>/dev/null)
+	left=$(comm -13 <(echo "$DATA_BEFORE") <(data_things))
 	[[ -z $left ]] || { echo "left in the data directory: $left" && status=1; }
 	return $status
 }
