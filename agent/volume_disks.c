@@ -148,26 +148,23 @@ int volume_disk_unmount(const struct container *c, const struct proto_mount *m, 
 
 /* ---- settle */
 
-/* True if the agent has the disk of `path` mounted elsewhere, for another container. */
-static bool is_shared(const struct container *c, const char *path)
+/* True if the agent has the disk mounted elsewhere, for another container. */
+static bool is_shared(const struct container *c, dev_t disk)
 {
 	cleanup_file FILE *f = fopen("/proc/self/mountinfo", "re");
 	cleanup_free char *own = xasprintf("%s/", c->dir);
 	cleanup_free char *line = NULL;
+	bool shared = false;
 	size_t size = 0;
-	struct stat st;
 
-	if (stat(path, &st) < 0)
-		return true;
-	while (f && getline(&line, &size, f) > 0) {
+	while (f && !shared && getline(&line, &size, f) > 0) {
 		unsigned major, minor;
 		int at = 0;
 
-		if (sscanf(line, "%*d %*d %u:%u %*s %n", &major, &minor, &at) == 2 && at > 0 &&
-		    makedev(major, minor) == st.st_dev && strncmp(line + at, own, strlen(own)) != 0)
-			return true;
+		shared = sscanf(line, "%*d %*d %u:%u %*s %n", &major, &minor, &at) == 2 && at > 0 &&
+			 makedev(major, minor) == disk && strncmp(line + at, own, strlen(own)) != 0;
 	}
-	return false;
+	return shared;
 }
 
 static int make_readonly(const char *path, struct error *err)
@@ -186,10 +183,11 @@ static void settle_disk(const struct container *c, const struct proto_mount *m)
 	cleanup_free char *path = volume_disk_path(c, m);
 	struct error err = ERROR_INIT;
 	cleanup_close int fd = -1;
+	struct stat st;
 
 	if (!volume_is_mounted(path))
 		return;
-	if (!is_shared(c, path)) {
+	if (stat(path, &st) == 0 && !is_shared(c, st.st_dev)) {
 		if (make_readonly(path, &err) == 0)
 			return;
 		log_debug("%s", err.msg);
