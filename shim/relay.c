@@ -1,5 +1,6 @@
 #include "shim/relay.h"
 #include "lib/cleanup.h"
+#include "lib/log.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -113,11 +114,30 @@ int relay_start(struct relay *r, int from, int to, bool shut_to, struct error *e
 	return 0;
 }
 
+static void joined(struct relay *r)
+{
+	munmap(r->buf, BUF);
+	r->started = false;
+}
+
 void relay_join(struct relay *r)
 {
 	if (!r->started)
 		return;
 	pthread_join(r->thread, NULL);
-	munmap(r->buf, BUF);
-	r->started = false;
+	joined(r);
+}
+
+bool relay_join_within(struct relay *r, unsigned ms)
+{
+	uint64_t end = now_us() + ms * 1000ull;
+	struct timespec ts = {.tv_sec = (time_t)(end / 1000000),
+			      .tv_nsec = (long)(end % 1000000) * 1000};
+
+	if (!r->started)
+		return true;
+	if (pthread_clockjoin_np(r->thread, NULL, CLOCK_MONOTONIC, &ts) != 0)
+		return false;
+	joined(r);
+	return true;
 }

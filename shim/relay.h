@@ -22,5 +22,7 @@ struct relay {
 int relay_start(struct relay *r, int from, int to, bool shut_to, struct error *err);
 /* Waits for the end of `from`; frees what relay_start() took. */
 void relay_join(struct relay *r);
+/* The same for at most `ms`. False: it still runs, and so `r` has to stay where it is. */
+bool relay_join_within(struct relay *r, unsigned ms);
 
 #endif

@@ -56,7 +56,8 @@ def image(kind, top):
         subprocess.check_call(["mksquashfs", top, out, "-quiet", "-no-progress"],
                               stdout=subprocess.DEVNULL)
     elif kind == "ext4":
-        subprocess.check_call(["mkfs.ext4", "-q", "-F", "-d", top, out, "64M"])
+        subprocess.check_call(["mkfs.ext4", "-q", "-F", "-d", top, out, "64M"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     else:
         with open(out, "wb") as f:
             f.truncate(512 << 20)
