@@ -170,11 +170,11 @@ class Container:
 
 def read_all(s):
     s.settimeout(60)
-    data = b""
+    data = bytearray()
     while True:
         more = s.recv(1 << 16)
         if not more:
-            return data
+            return bytes(data)
         data += more
 
 
