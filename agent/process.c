@@ -206,8 +206,11 @@ bool proc_over(const struct proc *p)
 
 void proc_reply_wait(const struct proc *p, struct proto_reply *r)
 {
-	*r = (struct proto_reply){
-		.type = REPLY_WAIT, .status = p->status, .signal = p->signal, .oom = p->oom};
+	*r = (struct proto_reply){.type = REPLY_WAIT,
+				  .status = p->status,
+				  .signal = p->signal,
+				  .oom = p->oom,
+				  .killed = p->killed};
 }
 
 static void answer_wait(struct proc *p)

@@ -52,7 +52,7 @@ struct proc {
 	void *owner; /* client; NULL once it has gone */
 	enum proc_state state;
 	bool reaped;
-	bool killed; /* the host asked for SIGKILL, or its connection ended */
+	bool killed; /* the host asked for SIGKILL (also too late), or its connection ended */
 	int status;  /* once reaped: exit code, or 128 + signal */
 	int signal;
 	bool oom;

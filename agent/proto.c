@@ -428,6 +428,7 @@ static void put_wait(struct jsonw *w, const struct proto_reply *r)
 	jsonw_kint(w, "status", r->status);
 	jsonw_kint(w, "signal", r->signal);
 	jsonw_kbool(w, "oom", r->oom);
+	jsonw_kbool(w, "killed", r->killed);
 }
 
 static void put_error(struct jsonw *w, const struct error *e)

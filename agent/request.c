@@ -263,6 +263,7 @@ static int do_kill(struct procs *set, void *client, struct proto_request *r, str
 	if (p->reaped) {
 		if (signal != SIGKILL || proc_over(p))
 			return not_running(p, err);
+		p->killed = true;
 		proc_limit_output(p);
 		reply_ok(set, client, r->seq);
 		return 0;

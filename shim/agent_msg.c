@@ -77,6 +77,7 @@ static int parse_status(yajl_val v, struct agent_msg *m, struct error *err)
 	m->status = (int)status;
 	m->signal = (int)sig;
 	m->oom = json_bool(v, "oom", false);
+	m->killed = json_bool(v, "killed", false);
 	return 0;
 }
 

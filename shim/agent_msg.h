@@ -37,6 +37,7 @@ struct agent_msg {
 	bool has_status;
 	int status, signal;
 	bool oom;
+	bool killed; /* by the host */
 	char kernel[128];
 	uint64_t boot_kernel_us, boot_agent_us;
 	struct agent_process *ps;

@@ -33,6 +33,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 
+#define KILLED_MS 2000 /* how long the output of a killed process may take */
 #define STATUS_VM_GONE (128 + SIGKILL)
 #define CONNECT_MS 10000
 
@@ -101,9 +102,15 @@ static void handle_signals(int sfd, struct agent_client *a, const struct proxy_j
 	}
 }
 
-/* Takes what the agent sent. Returns 0 while the process runs, 1 when it has ended with *status, -1
- * when nothing more can be known of it. */
-static int handle_agent(struct frame_buf *in, int sock, int64_t wait_seq, int *status)
+/* The end of a process. */
+struct ending {
+	int status;
+	bool killed; /* by the host */
+};
+
+/* Takes what the agent sent. Returns 0 while the process runs, 1 when it has ended, -1 when nothing
+ * more can be known of it. */
+static int handle_agent(struct frame_buf *in, int sock, int64_t wait_seq, struct ending *end)
 {
 	struct error err = ERROR_INIT;
 	char *text;
@@ -120,7 +127,7 @@ static int handle_agent(struct frame_buf *in, int sock, int64_t wait_seq, int *s
 			break;
 		frame_buf_done(in);
 		if (m.seq == wait_seq && m.has_status) {
-			*status = m.status;
+			*end = (struct ending){.status = m.status, .killed = m.killed};
 			agent_msg_free(&m);
 			return 1;
 		}
@@ -137,7 +144,7 @@ static int handle_agent(struct frame_buf *in, int sock, int64_t wait_seq, int *s
 }
 
 /* Waits for the end of the process. False when it can never be known. */
-static bool watch(struct agent_client *a, const struct proxy_job *job, int sfd, int *status)
+static bool watch(struct agent_client *a, const struct proxy_job *job, int sfd, struct ending *end)
 {
 	struct frame_buf in = {0};
 	struct error err = ERROR_INIT;
@@ -158,7 +165,7 @@ static bool watch(struct agent_client *a, const struct proxy_job *job, int sfd, 
 		if (p[1].revents)
 			handle_signals(sfd, a, job);
 		if (p[0].revents)
-			r = handle_agent(&in, a->sock, wait_seq, status);
+			r = handle_agent(&in, a->sock, wait_seq, end);
 	}
 	frame_buf_free(&in);
 	return r > 0;
@@ -263,16 +270,27 @@ static void settle(const struct proxy_job *job, struct mirror *mirror)
 		agent_shutdown(&a, NULL);
 }
 
+/* What a process wrote is handed on before its status is told, unless the host killed it: then a
+ * reader that does not read must not keep it "running". */
+static void join_outputs(struct relay out[2], bool killed)
+{
+	for (int i = 0; i < 2; i++)
+		if (!killed)
+			relay_join(&out[i]);
+		else if (!relay_join_within(&out[i], KILLED_MS))
+			log_warn("output of a killed process that nobody reads is dropped");
+}
+
 int proxy_run(struct proxy_job *job)
 {
 	cleanup_agent struct agent_client a = {.sock = job->agent_sock, .intr_fd = -1};
-	/* The input relay may sit in a read of our stdin until the process exits: it outlives us.
-	 */
-	struct relay *in = xcalloc(1, sizeof(*in)), out[2] = {{0}, {0}};
+	/* Relays may sit in a read of our stdin, or in a write to somebody who does not read, until
+	 * this process exits: they outlive us. */
+	struct relay *in = xcalloc(1, sizeof(*in)), *out = xcalloc(2, sizeof(*out));
 	struct error err = ERROR_INIT;
 	struct mirror *mirror = NULL;
 	cleanup_close int sfd = -1;
-	int status = STATUS_VM_GONE;
+	struct ending end = {.status = STATUS_VM_GONE};
 	uint64_t t = now_us();
 	bool ended = false;
 
@@ -287,13 +305,12 @@ int proxy_run(struct proxy_job *job)
 	if (start_relays(job, in, out, &err) < 0)
 		log_error("%s", err.msg);
 	else
-		ended = watch(&a, job, sfd, &status);
+		ended = watch(&a, job, sfd, &end);
 	if (!ended)
 		abandon(&a, job);
 	t = log_elapsed("process (as the proxy saw it)", t);
 	/* The connection stays open until the output is over: its end would kill the process. */
-	relay_join(&out[0]);
-	relay_join(&out[1]);
+	join_outputs(out, end.killed);
 	t = log_elapsed("rest of the output", t);
 	if (job->init) {
 		if (ended)
@@ -304,5 +321,5 @@ int proxy_run(struct proxy_job *job)
 		vmm_end(job->dirfd);
 		log_elapsed("end of the VM", t);
 	}
-	return status;
+	return end.status;
 }

@@ -271,7 +271,8 @@ static void test_answers(void **state UNUSED)
 	expect_text(&r, "{\"seq\":9,\"error\":{\"kind\":\"not_running\",\"message\":\"no "
 			"\\\"x\\\"\"}}");
 	r = (struct proto_reply){.type = REPLY_WAIT, .status = 137, .signal = 9, .oom = true};
-	expect_text(&r, "{\"seq\":0,\"ok\":true,\"status\":137,\"signal\":9,\"oom\":true}");
+	expect_text(&r, "{\"seq\":0,\"ok\":true,\"status\":137,\"signal\":9,\"oom\":true,"
+			"\"killed\":false}");
 	r = (struct proto_reply){.type = REPLY_PROCESS, .pid = 7, .process = "1", .console = "abc"};
 	expect_text(&r, "{\"seq\":0,\"ok\":true,\"pid\":7,\"process\":\"1\",\"streams\":{"
 			"\"console\":\"abc\"}}");

@@ -87,9 +87,11 @@ static void ended(void **state)
 	cleanup_agent_msg struct agent_msg m = {0};
 
 	(void)state;
-	assert_int_equal(parse("{'seq':9,'ok':true,'status':137,'signal':9,'oom':true}", &m, NULL),
-			 0);
-	assert_true(m.has_status && m.oom);
+	assert_int_equal(
+		parse("{'seq':9,'ok':true,'status':137,'signal':9,'oom':true,'killed':true}", &m,
+		      NULL),
+		0);
+	assert_true(m.has_status && m.oom && m.killed);
 	assert_int_equal(m.status, 137);
 	assert_int_equal(m.signal, 9);
 }
