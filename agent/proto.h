@@ -17,7 +17,7 @@
 #define PROTO_ID_MAX 255     /* bytes of a container's id */
 #define PROTO_SERIAL_MAX 20  /* bytes of a disk's serial (virtio 1.2 §5.2.6) */
 #define PROTO_NAME_MAX 15    /* bytes of a process's name */
-#define PROTO_LOWERS_MAX 2   /* lower disks of a root */
+#define PROTO_LOWERS_MAX 3   /* lower disks of a root */
 #define PROTO_TYPE_MAX 15    /* bytes of a filesystem's type */
 #define PROTO_MEMBER_MAX 64  /* bytes of the name of a project, a member of the share, a device */
 #define PROTO_TOKEN_HEX 32   /* hexadecimal digits of a stream's token */

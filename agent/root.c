@@ -11,7 +11,7 @@
  * processes (the upper layer is read when they have ended):
  *
  *	/run/husk/<id>/lower0	a disk, read-only: EROFS made of the bundle's directory, or whatever
- *	/run/husk/<id>/lower1	file system the bundle's root was; the second below the first
+ *	/run/husk/<id>/lower1	file system the bundle's root was; each above the next (to lower2)
  *	/run/husk/<id>/scratch	the ext4 disk, holding upper/ and work/; without one a tmpfs
  *	/run/husk/<id>/root	overlayfs of them all
  *
@@ -240,7 +240,8 @@ static int wait_unused(const char *serial, struct error *err)
 
 int root_unmount(struct container *c, struct error *err)
 {
-	static const char *const names[] = {"root", "scratch", "lower0", "lower1", "sys", "dev"};
+	static const char *const names[] = {"root",   "scratch", "lower0", "lower1",
+					    "lower2", "sys",	 "dev"};
 	int r = 0;
 
 	if (!c->root_mounted)

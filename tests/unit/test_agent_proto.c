@@ -212,7 +212,7 @@ static void test_refusals(void **state UNUSED)
 		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[1]}}",
 		 "root.lower[0].type: "},
 		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[" LOWER
-		 "," LOWER "," LOWER "]}}",
+		 "," LOWER "," LOWER "," LOWER "]}}",
 		 "root.lower: "},
 		{"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[" LOWER
 		 ",{\"serial\":\"x\",\"type\":\"vfat\"}]}}",
