@@ -410,6 +410,7 @@ def a_directory_is_shared_by_virtiofs():
     script = MOUNT_FS + '''
         cat /mnt/from-host; echo; echo -n hello host >/mnt/from-guest; sync; echo written
         until [ -e /mnt/later ]; do /busybox usleep 20000; done; echo "later: $(cat /mnt/later)"
+        until [ -e /mnt/after ]; do /busybox usleep 20000; done; echo "after: $(cat /mnt/after)"
     '''
     with Virtiofsd(shared) as fs, vmm(script) as vm:
         vm.start(fs=fs.sock)
@@ -418,10 +419,12 @@ def a_directory_is_shared_by_virtiofs():
         wait_console(vm, "written")
         with open(os.path.join(shared, "from-guest")) as f:
             assert f.read() == "hello host"
-        with open(os.path.join(shared, "later.new"), "w") as f:
-            f.write("also this")
-        os.rename(os.path.join(shared, "later.new"), os.path.join(shared, "later"))
+        write(os.path.join(shared, "later"), "also this")
         wait_console(vm, "later: also this")
+        vm.boot.call("pause")
+        vm.boot.call("resume")
+        write(os.path.join(shared, "after"), "of a pause")
+        wait_console(vm, "after: of a pause")
         assert fs.process.poll() is None
         vm.boot.call("shutdown")
         assert vm.wait() == 0
