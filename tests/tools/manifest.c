@@ -230,7 +230,7 @@ static int by_text(const void *a, const void *b)
 static void xattrs(const char *name)
 {
 	static char list[65536], value[65536];
-	const char *names[4096];
+	static const char *names[4096];
 	size_t n = 0;
 	ssize_t len = llistxattr(name, list, sizeof(list));
 
@@ -238,7 +238,8 @@ static void xattrs(const char *name)
 		printf(" (xattrs: %s)", strerror(errno));
 	for (ssize_t i = 0; i < len && n < 4096; i += (ssize_t)strlen(list + i) + 1)
 		names[n++] = list + i;
-	qsort(names, n, sizeof(names[0]), by_text);
+	if (n)
+		qsort(names, n, sizeof(names[0]), by_text);
 	for (size_t i = 0; i < n; i++) {
 		ssize_t r = lgetxattr(name, names[i], value, sizeof(value));
 

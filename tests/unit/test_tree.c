@@ -369,7 +369,7 @@ static void xattrs_are_kept_but_not_the_overlays(void **state)
 {
 	int dir = dir_of(state), fd;
 	struct tree *t;
-	size_t len;
+	size_t len = 0;
 
 	need_root();
 	put_file(dir, "f", "", 0);
@@ -443,33 +443,43 @@ static void redirects_are_refused_by_name(void **state)
 	build_fails(dir, true, ERR_UNSUPPORTED, "a/moved: xattr trusted.overlay.redirect");
 }
 
-/* Levels below `dir`, removed again from the bottom (nftw() wants short paths). */
-static void deeper(int dir, unsigned levels, void (*at_top)(int dir, void *arg), void *arg)
-{
-	int below;
+#define LEVEL "a-level-of-the-deep"
 
-	if (!levels) {
-		put_pattern(dir, "bottom", 5000, 9);
-		return;
-	}
-	assert_int_equal(mkdirat(dir, "a-level-of-the-deep", 0755), 0);
-	below = openat(dir, "a-level-of-the-deep", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_true(below >= 0);
-	deeper(below, levels - 1, NULL, NULL);
-	if (at_top) {
-		at_top(dir, arg);
-		assert_int_equal(system(arg), 0);
-	}
-	close(below);
+/* Replaces *fd by what `name` is from there. */
+static void move_to(int *fd, const char *name)
+{
+	int next = openat(*fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	assert_true(next >= 0);
+	close(*fd);
+	*fd = next;
 }
 
-static void depth_fails(int dir, void *arg)
+/* Levels below one another, for a time: nftw() wants short paths. */
+static void with_levels(int dir, unsigned levels, void (*fn)(int dir))
 {
-	(void)arg;
+	int at = dup(dir);
+
+	for (unsigned i = 0; i < levels; i++) {
+		assert_int_equal(mkdirat(at, LEVEL, 0755), 0);
+		move_to(&at, LEVEL);
+	}
+	put_pattern(at, "bottom", 5000, 9);
+	fn(dir);
+	assert_int_equal(unlinkat(at, "bottom", 0), 0);
+	for (unsigned i = 0; i < levels; i++) {
+		move_to(&at, "..");
+		assert_int_equal(unlinkat(at, LEVEL, AT_REMOVEDIR), 0);
+	}
+	close(at);
+}
+
+static void depth_fails(int dir)
+{
 	build_fails(dir, false, ERR_UNSUPPORTED, "TREE_DEPTH_MAX");
 }
 
-static void deep_is_read(int dir, void *arg)
+static void bottom_is_read(int dir)
 {
 	int fd = tree_of_dir(dir, false, false, NULL);
 	uint8_t *want = pattern(5000, 9), got[8192];
@@ -477,7 +487,6 @@ static void deep_is_read(int dir, void *arg)
 	struct tree *t = opened(fd);
 	uint64_t off;
 
-	(void)arg;
 	tree_meta(t, &off);
 	assert_int_equal(read_at(s, got, sizeof(got), off), 0);
 	assert_memory_equal(got, want, 5000);
@@ -487,22 +496,14 @@ static void deep_is_read(int dir, void *arg)
 	close(fd);
 }
 
-static void with_levels(void **state, unsigned levels, void (*at_top)(int dir, void *arg))
-{
-	char remove_it[128];
-
-	snprintf(remove_it, sizeof(remove_it), "rm -r %s/*", ((struct tmpdir *)*state)->path);
-	deeper(dir_of(state), levels, at_top, remove_it);
-}
-
 static void paths_longer_than_path_max(void **state)
 {
-	with_levels(state, 600, deep_is_read);
+	with_levels(dir_of(state), 600, bottom_is_read);
 }
 
 static void too_deep_is_refused(void **state)
 {
-	with_levels(state, 1025, depth_fails);
+	with_levels(dir_of(state), 1025, depth_fails);
 }
 
 /* ---- damage */

@@ -31,7 +31,7 @@ static int add_name(struct builder *b, const char *name, uint8_t type, struct er
 	m = tbuf_add(&b->members, sizeof(*m));
 	if (!copy || !m)
 		return builder_oom(err);
-	memcpy(copy, name, len);
+	memcpy(copy, name, len + 1);
 	for (size_t i = 0; i < sizeof(m->key); i++)
 		m->key = m->key << 8 | (i < len ? (uint8_t)name[i] : 0);
 	m->name = (uint32_t)at;
