@@ -38,7 +38,7 @@
 #define WARNINGS_MAX 10
 #define ID_BYTES_MAX (256u << 20) /* memory for paths of files that have an id */
 
-uint64_t hash_name(const char *s)
+uint64_t apply_hash(const char *s)
 {
 	uint64_t h = 0xcbf29ce484222325u;
 
@@ -47,12 +47,12 @@ uint64_t hash_name(const char *s)
 	return h;
 }
 
-bool same_time(const struct timespec *x, const struct timespec *y)
+bool apply_same_time(const struct timespec *x, const struct timespec *y)
 {
 	return x->tv_sec == y->tv_sec && x->tv_nsec == y->tv_nsec;
 }
 
-int path_set(struct apply *a, size_t dir_len, const char *name)
+int apply_path_set(struct apply *a, size_t dir_len, const char *name)
 {
 	size_t slash = dir_len && name ? 1 : 0, len = name ? strlen(name) : 0;
 
@@ -74,37 +74,67 @@ int path_set(struct apply *a, size_t dir_len, const char *name)
 	return 0;
 }
 
-const char *path_shown(const struct apply *a)
+const char *apply_path(const struct apply *a)
 {
 	return a->path_len ? a->path : ".";
 }
 
-void refuse(struct apply *a, const char *why)
+void apply_refuse(struct apply *a, const char *why)
 {
 	a->n->refused++;
 	if (a->warned < WARNINGS_MAX)
-		log_warn("%s: refused: %s", path_shown(a), why);
+		log_warn("%s: refused: %s", apply_path(a), why);
 	else if (a->warned == WARNINGS_MAX)
-		log_warn("%s: refused: %s; further ones are not shown", path_shown(a), why);
+		log_warn("%s: refused: %s; further ones are not shown", apply_path(a), why);
 	if (a->warned <= WARNINGS_MAX)
 		a->warned++;
 }
 
-void note_changed(struct apply *a, const struct stat *st)
+void apply_note_changed(struct apply *a, const struct stat *st)
 {
 	a->n->changed++;
 	if (a->o->changed)
-		a->o->changed(a->o->arg, path_shown(a), st);
+		a->o->changed(a->o->arg, apply_path(a), st);
 }
 
-struct level *level_now(struct apply *a)
+struct level *apply_level(struct apply *a)
 {
 	return &a->level[a->n_levels - 1];
 }
 
-bool may_keep(const struct apply *a, const struct cs_entry *e, const struct stat *st)
+/* Puts a hash into a growing set; false if it was there. Open addressing, 0 is free. */
+static bool set_add(struct hash_set *s, uint64_t h)
 {
-	return st->st_nlink == 1 || (e->id != 0 && !a->overlay);
+	size_t i;
+
+	h += h == 0;
+	if (s->n * 2 >= s->room) {
+		struct hash_set larger = {.room = s->room ? s->room * 2 : 64};
+
+		larger.v = xcalloc(larger.room, sizeof(*larger.v));
+		for (i = 0; i < s->room; i++)
+			if (s->v[i])
+				set_add(&larger, s->v[i]);
+		free(s->v);
+		*s = larger;
+	}
+	for (i = h & (s->room - 1); s->v[i]; i = (i + 1) & (s->room - 1))
+		if (s->v[i] == h)
+			return false;
+	s->v[i] = h;
+	s->n++;
+	return true;
+}
+
+/* A file with several names may stay for one entry only: for a second one it would be a link
+ * between what the sender has as two files. */
+bool apply_may_keep(struct apply *a, const struct cs_entry *e, const struct stat *st)
+{
+	uint64_t h = ((uint64_t)st->st_ino ^ (uint64_t)st->st_dev << 44) * 0x9e3779b97f4a7c15u;
+
+	if (st->st_nlink == 1)
+		return true;
+	return e->id != 0 && !a->overlay && set_add(&a->kept, h ^ h >> 32);
 }
 
 /* ---- directories */
@@ -148,7 +178,7 @@ static int level_push(struct apply *a, int fd, bool fresh, const struct cs_entry
 	struct level *l;
 
 	if (dirs_push(&a->dirs, fd, NULL, a->err) < 0)
-		return error_wrap(a->err, "%s", path_shown(a));
+		return error_wrap(a->err, "%s", apply_path(a));
 	if (a->n_levels == a->levels_room) {
 		size_t room = a->levels_room ? a->levels_room * 2 : 16;
 
@@ -176,7 +206,7 @@ static void level_drop(struct apply *a)
 
 static int add_named(struct apply *a, const char *name)
 {
-	struct level *l = level_now(a);
+	struct level *l = apply_level(a);
 
 	if (!(l->e.flags & CS_OPAQUE) || l->fresh)
 		return 0;
@@ -189,7 +219,7 @@ static int add_named(struct apply *a, const char *name)
 		l->named = v;
 		l->named_room = room;
 	}
-	l->named[l->n_named++] = hash_name(name);
+	l->named[l->n_named++] = apply_hash(name);
 	return 0;
 }
 
@@ -203,7 +233,7 @@ static int by_hash(const void *x, const void *y)
 /* Removes what the stream did not name. */
 static int prune(struct apply *a, int fd)
 {
-	struct level *l = level_now(a);
+	struct level *l = apply_level(a);
 	struct dir_names names;
 	int r;
 
@@ -211,48 +241,48 @@ static int prune(struct apply *a, int fd)
 		qsort(l->named, l->n_named, sizeof(*l->named), by_hash);
 	r = dir_names_read(fd, &names, a->err);
 	for (size_t i = 0; i < names.n && r >= 0; i++) {
-		uint64_t h = hash_name(names.v[i].name);
+		uint64_t h = apply_hash(names.v[i].name);
 
 		if (l->n_named && bsearch(&h, l->named, l->n_named, sizeof(*l->named), by_hash))
 			continue;
-		r = path_set(a, l->path_len, names.v[i].name);
+		r = apply_path_set(a, l->path_len, names.v[i].name);
 		if (r == 0)
-			r = remove_name(a, fd, names.v[i].name);
+			r = apply_remove(a, fd, names.v[i].name);
 		if (r > 0 && strcmp(names.v[i].name, CS_TEMPORARY) != 0)
-			note_changed(a, NULL);
+			apply_note_changed(a, NULL);
 	}
 	dir_names_free(&names);
-	return r < 0 ? -1 : path_set(a, l->path_len, NULL);
+	return r < 0 ? -1 : apply_path_set(a, l->path_len, NULL);
 }
 
 /* Before the directory is left: what is to go, and its attributes. */
 static int level_finish(struct apply *a)
 {
-	struct level *l = level_now(a);
+	struct level *l = apply_level(a);
 	int fd = dirs_fd(&a->dirs);
 	bool changed = l->fresh, clean;
 	struct stat st;
 
-	if (path_set(a, l->path_len, NULL) < 0)
+	if (apply_path_set(a, l->path_len, NULL) < 0)
 		return -1;
-	if (!l->fresh && remove_temporary(a, fd) < 0)
+	if (!l->fresh && apply_remove_temporary(a, fd) < 0)
 		return -1;
 	if ((l->e.flags & CS_OPAQUE) && !l->fresh && prune(a, fd) < 0)
 		return -1;
 	if (fstat(fd, &st) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
+		return error_errno(a->err, "stat %s", apply_path(a));
 	clean = l->fresh && a->n_levels > 1 && !l[-1].default_acl;
 	if (l->e.flags & CS_ATTRS) {
-		struct xattr_at at = {.fd = fd, .name = path_shown(a)};
+		struct xattr_at at = {.fd = fd, .name = apply_path(a)};
 
-		if (set_attrs(a, &at, &l->e, &st, clean, &changed) < 0)
+		if (apply_attrs(a, &at, &l->e, &st, clean, &changed) < 0)
 			return -1;
 	}
 	if (!changed)
 		return 0;
 	if (a->o->changed && fstat(fd, &st) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
-	note_changed(a, &st);
+		return error_errno(a->err, "stat %s", apply_path(a));
+	apply_note_changed(a, &st);
 	return 0;
 }
 
@@ -262,7 +292,7 @@ static int leave(struct apply *a)
 		return -1;
 	level_drop(a);
 	if (dirs_pop(&a->dirs, a->err) < 0)
-		return error_wrap(a->err, "%s", path_shown(a));
+		return error_wrap(a->err, "%s", apply_path(a));
 	return 0;
 }
 
@@ -271,13 +301,13 @@ static int make_dir(struct apply *a, int dirfd, const struct cs_entry *e, bool t
 {
 	/* A directory that is only the way to what is beneath it: the receiver knows better. */
 	if (there && !(e->flags & CS_ATTRS)) {
-		refuse(a, "it is no directory here");
+		apply_refuse(a, "it is no directory here");
 		return 0;
 	}
-	if (there && remove_name(a, dirfd, e->name) < 0)
+	if (there && apply_remove(a, dirfd, e->name) < 0)
 		return -1;
 	if (mkdirat(dirfd, e->name, e->flags & CS_ATTRS ? 0700 : 0755) < 0)
-		return error_errno(a->err, "make directory %s", path_shown(a));
+		return error_errno(a->err, "make directory %s", apply_path(a));
 	return 1;
 }
 
@@ -291,7 +321,7 @@ static int apply_dir(struct apply *a, const struct cs_entry *e)
 		int r;
 
 		if (!there && errno != ENOENT)
-			return error_errno(a->err, "open %s", path_shown(a));
+			return error_errno(a->err, "open %s", apply_path(a));
 		r = make_dir(a, parent, e, there);
 		if (r <= 0) {
 			a->skip = r == 0 ? 1 : 0;
@@ -299,7 +329,7 @@ static int apply_dir(struct apply *a, const struct cs_entry *e)
 		}
 		fd = dirs_open(parent, e->name, false);
 		if (fd < 0)
-			return error_errno(a->err, "open %s", path_shown(a));
+			return error_errno(a->err, "open %s", apply_path(a));
 		fresh = true;
 	}
 	return level_push(a, fd, fresh, e);
@@ -339,7 +369,7 @@ static void groups_begin(struct apply *a)
 	for (size_t g = 0; g < a->o->n_links; g++) {
 		a->groups[g] = g;
 		for (size_t i = 0; i < a->o->links[g].n; i++) {
-			uint64_t h = hash_name(a->o->links[g].paths[i]);
+			uint64_t h = apply_hash(a->o->links[g].paths[i]);
 
 			*group_slot(a, h) = (struct group_name){.hash = h, .group = g + 1};
 		}
@@ -354,7 +384,7 @@ static size_t group_named(struct apply *a)
 
 	if (!a->group_room)
 		return 0;
-	s = group_slot(a, hash_name(a->path));
+	s = group_slot(a, apply_hash(a->path));
 	s->named = s->group != 0;
 	return s->group;
 }
@@ -463,9 +493,9 @@ static int id_open(struct apply *a, uint64_t id)
 	if (dir >= 0)
 		fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return error_errno(a->err, "link %s to %s", path_shown(a), f->path);
+		return error_errno(a->err, "link %s to %s", apply_path(a), f->path);
 	if (st.st_dev != f->dev || st.st_ino != f->ino)
-		return error_set(a->err, "link %s to %s: it was replaced meanwhile", path_shown(a),
+		return error_set(a->err, "link %s to %s: it was replaced meanwhile", apply_path(a),
 				 f->path);
 	close_fd(&a->link_fd);
 	a->link_fd = steal_fd(&fd);
@@ -497,21 +527,21 @@ static int make_link(struct apply *a, uint64_t id, int dirfd, const char *name)
 		return -1;
 	r = fstatat(dirfd, name, &old, AT_SYMLINK_NOFOLLOW);
 	if (r < 0 && errno != ENOENT)
-		return error_errno(a->err, "stat %s", path_shown(a));
+		return error_errno(a->err, "stat %s", apply_path(a));
 	if (r == 0 && old.st_dev == f->dev && old.st_ino == f->ino)
 		return 0;
-	if (r == 0 && remove_temporary(a, dirfd) < 0)
+	if (r == 0 && apply_remove_temporary(a, dirfd) < 0)
 		return -1;
 	if (link_fd_at(fd, dirfd, r == 0 ? CS_TEMPORARY : name) < 0)
-		return error_errno(a->err, "link %s to %s", path_shown(a), f->path);
-	if (r == 0 && replace_name(a, dirfd, name, &old) < 0)
+		return error_errno(a->err, "link %s to %s", apply_path(a), f->path);
+	if (r == 0 && apply_replace(a, dirfd, name, &old) < 0)
 		return -1;
 	/* An overlay may have copied the file up for the link: another inode. */
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
+		return error_errno(a->err, "stat %s", apply_path(a));
 	f->dev = st.st_dev;
 	f->ino = st.st_ino;
-	note_changed(a, &st);
+	apply_note_changed(a, &st);
 	return 0;
 }
 
@@ -522,7 +552,7 @@ static int apply_link(struct apply *a, const struct cs_entry *e)
 
 	a->n->links++;
 	if (!f->path) {
-		refuse(a, "a link to what was refused");
+		apply_refuse(a, "a link to what was refused");
 		return 0;
 	}
 	f->in_group |= group && group == f->group;
@@ -538,7 +568,7 @@ static int link_left_alone(struct apply *a, uint64_t id, const char *path)
 	struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}};
 	const char *name;
 
-	if (path_set(a, 0, path) < 0)
+	if (apply_path_set(a, 0, path) < 0)
 		return -1;
 	dir = open_parent(dirs_fd(&a->dirs), path, &name);
 	if (dir < 0 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
@@ -550,7 +580,7 @@ static int link_left_alone(struct apply *a, uint64_t id, const char *path)
 	if (make_link(a, id, open_dir, name) < 0)
 		return -1;
 	t[1] = parent.st_mtim;
-	if (fstat(open_dir, &parent) == 0 && !same_time(&parent.st_mtim, &t[1]) &&
+	if (fstat(open_dir, &parent) == 0 && !apply_same_time(&parent.st_mtim, &t[1]) &&
 	    futimens(open_dir, t) < 0)
 		return error_errno(a->err, "set the time of the directory of %s", path);
 	return 0;
@@ -568,7 +598,7 @@ static int link_groups(struct apply *a)
 		if (g->fs == 0 && !f->in_group)
 			continue;
 		for (size_t k = 0; k < g->n; k++) {
-			const struct group_name *s = group_slot(a, hash_name(g->paths[k]));
+			const struct group_name *s = group_slot(a, apply_hash(g->paths[k]));
 
 			if (!s->named && link_left_alone(a, i + 1, g->paths[k]) < 0)
 				return -1;
@@ -602,9 +632,9 @@ static int apply_whiteout(struct apply *a, const struct cs_entry *e)
 
 	a->n->whiteouts++;
 	group_named(a);
-	r = remove_name(a, dirs_fd(&a->dirs), e->name);
+	r = apply_remove(a, dirs_fd(&a->dirs), e->name);
 	if (r > 0)
-		note_changed(a, NULL);
+		apply_note_changed(a, NULL);
 	return r < 0 ? -1 : 0;
 }
 
@@ -629,11 +659,11 @@ static int apply_record(struct apply *a, const struct cs_entry *e)
 	if (e->type == CS_LEAVE)
 		return leave(a);
 	if (e->type == CS_DIR && strcmp(e->name, ".") == 0)
-		return keep_entry(level_now(a), e, a->err);
-	if (path_set(a, level_now(a)->path_len, e->name) < 0)
+		return keep_entry(apply_level(a), e, a->err);
+	if (apply_path_set(a, apply_level(a)->path_len, e->name) < 0)
 		return -1;
 	if (strcmp(e->name, CS_TEMPORARY) == 0) {
-		refuse(a, "the name is used for temporary files");
+		apply_refuse(a, "the name is used for temporary files");
 		a->skip = e->type == CS_DIR ? 1 : 0;
 		return e->type == CS_LINK || e->type == CS_WHITEOUT ? 0 : add_id(a, e, NULL);
 	}
@@ -667,7 +697,7 @@ static int begin(struct apply *a, int rootfd)
 	if (fd < 0)
 		return error_errno(a->err, "open the directory");
 	a->overlay = fstatfs(fd, &fs) == 0 && fs.f_type == OVERLAYFS_SUPER_MAGIC;
-	if (path_set(a, 0, NULL) < 0) {
+	if (apply_path_set(a, 0, NULL) < 0) {
 		close(fd);
 		return -1;
 	}
@@ -687,6 +717,7 @@ static void end(struct apply *a)
 	close_fd(&a->link_fd);
 	free(a->group_names);
 	free(a->groups);
+	free(a->kept.v);
 	cs_xattrs_free(&a->there);
 	free(a->path);
 	free(a->buf);
@@ -697,7 +728,7 @@ int cs_apply(int in, int rootfd, const struct cs_apply_options *o, struct cs_cou
 	     struct error *err)
 {
 	struct error own = ERROR_INIT;
-	struct cs_counts counts;
+	struct cs_counts counts = {0};
 	struct apply a = {.o = o,
 			  .n = n ? n : &counts,
 			  .err = err ? err : &own,

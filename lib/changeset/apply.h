@@ -39,7 +39,9 @@ struct cs_apply_options {
 };
 
 /* Reads the stream from `in` and applies it beneath `rootfd`. On an error what was applied stays;
- * applying the same stream again completes it. */
+ * applying the same stream again completes it. Nothing is synced: who has to know that it is on the
+ * disk calls syncfs(2) afterwards. Entries that options or the file system do not allow (and links
+ * to them) are left out, counted and warned of; that is no error. */
 int cs_apply(int in, int rootfd, const struct cs_apply_options *o, struct cs_counts *n,
 	     struct error *err);
 

@@ -31,7 +31,7 @@ static int write_at(struct apply *a, int fd, const void *buf, size_t len, uint64
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return error_errno(a->err, "write %s", path_shown(a));
+			return error_errno(a->err, "write %s", apply_path(a));
 		p += n;
 		off += (uint64_t)n;
 		len -= (size_t)n;
@@ -54,7 +54,7 @@ static int take_data(struct apply *a, int fd, const struct cs_entry *e, uint64_t
 		a->n->data_bytes += len;
 	}
 	if (r == 0 && end != e->size && ftruncate(fd, (off_t)e->size) < 0)
-		return error_errno(a->err, "%s: set the size to %llu", path_shown(a),
+		return error_errno(a->err, "%s: set the size to %llu", apply_path(a),
 				   (unsigned long long)e->size);
 	return r;
 }
@@ -65,11 +65,11 @@ static int finish_new(struct apply *a, int fd, const struct cs_entry *e, struct 
 	bool changed = false;
 
 	if (fstat(fd, st) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
-	if (set_attrs(a, &at, e, st, !level_now(a)->default_acl, &changed) < 0)
+		return error_errno(a->err, "stat %s", apply_path(a));
+	if (apply_attrs(a, &at, e, st, !apply_level(a)->default_acl, &changed) < 0)
 		return -1;
 	if (a->o->changed && fstat(fd, st) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
+		return error_errno(a->err, "stat %s", apply_path(a));
 	return 0;
 }
 
@@ -84,11 +84,11 @@ static int open_temporary(struct apply *a, int dirfd, const struct cs_entry *e)
 	int fd = open_new(dirfd, CS_TEMPORARY, e);
 
 	if (fd < 0 && errno == EEXIST) {
-		if (remove_temporary(a, dirfd) < 0)
+		if (apply_remove_temporary(a, dirfd) < 0)
 			return -1;
 		fd = open_new(dirfd, CS_TEMPORARY, e);
 	}
-	return fd < 0 ? error_errno(a->err, "make a temporary file for %s", path_shown(a)) : fd;
+	return fd < 0 ? error_errno(a->err, "make a temporary file for %s", apply_path(a)) : fd;
 }
 
 /* The temporary file is whole up to `end`: the rest of the stream, the attributes, the name. */
@@ -96,11 +96,11 @@ static int finish_temporary(struct apply *a, int dirfd, int fd, const struct cs_
 			    uint64_t end, const struct stat *old, struct stat *st)
 {
 	if (take_data(a, fd, e, end) < 0 || finish_new(a, fd, e, st) < 0 ||
-	    replace_name(a, dirfd, e->name, old) < 0) {
+	    apply_replace(a, dirfd, e->name, old) < 0) {
 		unlinkat(dirfd, CS_TEMPORARY, 0);
 		return -1;
 	}
-	note_changed(a, st);
+	apply_note_changed(a, st);
 	return 0;
 }
 
@@ -127,7 +127,7 @@ static ssize_t read_at(struct apply *a, int fd, size_t len, uint64_t off)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return error_errno(a->err, "read %s", path_shown(a));
+			return error_errno(a->err, "read %s", apply_path(a));
 		if (n == 0)
 			break;
 		got += (size_t)n;
@@ -196,7 +196,7 @@ static int copy_up_to(struct apply *a, int from, int to, uint64_t end)
 		off += (uint64_t)n;
 	}
 	if (ftruncate(to, (off_t)end) < 0)
-		return error_errno(a->err, "%s: set the size", path_shown(a));
+		return error_errno(a->err, "%s: set the size", apply_path(a));
 	return 0;
 }
 
@@ -235,14 +235,14 @@ static int keep(struct apply *a, int dirfd, int have, const struct cs_entry *e,
 			return 0;
 		return replace_from(a, dirfd, have, e, e->size, 0, NULL, 0, old, st);
 	}
-	if (set_attrs(a, &at, e, old, false, &changed) < 0)
+	if (apply_attrs(a, &at, e, old, false, &changed) < 0)
 		return -1;
 	if (!changed)
 		return 0;
 	/* An overlay has copied it up: another inode behind the name, not behind `have`. */
 	if (fstatat(dirfd, e->name, st, AT_SYMLINK_NOFOLLOW) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
-	note_changed(a, st);
+		return error_errno(a->err, "stat %s", apply_path(a));
+	apply_note_changed(a, st);
 	return 0;
 }
 
@@ -286,7 +286,7 @@ static int zero_range(struct apply *a, int fd, uint64_t off, uint64_t end, bool 
 	int r;
 
 	if (fstat(fd, &st) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
+		return error_errno(a->err, "stat %s", apply_path(a));
 	if (end > (uint64_t)st.st_size)
 		end = (uint64_t)st.st_size;
 	if (off >= end)
@@ -326,12 +326,12 @@ static int write_in_place(struct apply *a, int fd, const struct cs_entry *e, boo
 	if (r < 0 || zero_range(a, fd, pos, e->size, changed) < 0)
 		return -1;
 	if (fstat(fd, &st) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
+		return error_errno(a->err, "stat %s", apply_path(a));
 	if ((uint64_t)st.st_size == e->size)
 		return 0;
 	*changed = true;
 	if (ftruncate(fd, (off_t)e->size) < 0)
-		return error_errno(a->err, "%s: set the size to %llu", path_shown(a),
+		return error_errno(a->err, "%s: set the size to %llu", apply_path(a),
 				   (unsigned long long)e->size);
 	return 0;
 }
@@ -343,21 +343,21 @@ static int in_place(struct apply *a, int dirfd, const struct cs_entry *e, struct
 	bool changed = false;
 
 	if (fd < 0)
-		return error_errno(a->err, "open %s", path_shown(a));
+		return error_errno(a->err, "open %s", apply_path(a));
 	if (fstat(fd, st) < 0 || !S_ISREG(st->st_mode))
-		return error_set(a->err, "%s: it was replaced meanwhile", path_shown(a));
+		return error_set(a->err, "%s: it was replaced meanwhile", apply_path(a));
 	if (write_in_place(a, fd, e, &changed) < 0)
 		return -1;
 	/* Looked at after writing, which changed the time and dropped set-id bits. */
 	if (fstat(fd, st) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
-	if (set_attrs(a, &at, e, st, false, &changed) < 0)
+		return error_errno(a->err, "stat %s", apply_path(a));
+	if (apply_attrs(a, &at, e, st, false, &changed) < 0)
 		return -1;
 	if (!changed)
 		return 0;
 	if (fstat(fd, st) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
-	note_changed(a, st);
+		return error_errno(a->err, "stat %s", apply_path(a));
+	apply_note_changed(a, st);
 	return 0;
 }
 
@@ -367,7 +367,7 @@ static int make(struct apply *a, int fd, const struct cs_entry *e, struct stat *
 {
 	if (take_data(a, fd, e, 0) < 0 || finish_new(a, fd, e, st) < 0)
 		return -1;
-	note_changed(a, st);
+	apply_note_changed(a, st);
 	return 0;
 }
 
@@ -379,21 +379,21 @@ int apply_file(struct apply *a, int dirfd, const struct cs_entry *e, struct stat
 	if (fd >= 0)
 		return make(a, fd, e, st);
 	if (errno != EEXIST)
-		return error_errno(a->err, "make %s", path_shown(a));
+		return error_errno(a->err, "make %s", apply_path(a));
 	if (fstatat(dirfd, e->name, &old, AT_SYMLINK_NOFOLLOW) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
+		return error_errno(a->err, "stat %s", apply_path(a));
 	if (!S_ISREG(old.st_mode))
 		return replace(a, dirfd, e, &old, st);
 	if (a->o->in_place && a->n_levels == 1)
 		return in_place(a, dirfd, e, st);
-	if ((uint64_t)old.st_size != e->size || !same_time(&old.st_mtim, &e->mtime) ||
-	    !may_keep(a, e, &old))
+	if ((uint64_t)old.st_size != e->size || !apply_same_time(&old.st_mtim, &e->mtime) ||
+	    !apply_may_keep(a, e, &old))
 		return replace(a, dirfd, e, &old, st);
 	fd = openat(dirfd, e->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return replace(a, dirfd, e, &old, st);
 	if (fstat(fd, &old) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
+		return error_errno(a->err, "stat %s", apply_path(a));
 	if (!S_ISREG(old.st_mode) || (uint64_t)old.st_size != e->size)
 		return replace(a, dirfd, e, &old, st);
 	return compare(a, dirfd, fd, e, &old, st);

@@ -31,15 +31,15 @@ static int do_times(const struct xattr_at *at, const struct cs_entry *e)
 }
 
 /* The order matters: chown drops set-id bits and capabilities, an ACL changes the mode. */
-int set_attrs(struct apply *a, const struct xattr_at *at, const struct cs_entry *e,
-	      const struct stat *have, bool clean, bool *changed)
+int apply_attrs(struct apply *a, const struct xattr_at *at, const struct cs_entry *e,
+		const struct stat *have, bool clean, bool *changed)
 {
 	bool owner = have->st_uid != e->uid || have->st_gid != e->gid, xattrs = false;
 	bool mode = e->type != CS_SYMLINK && (have->st_mode & 07777) != e->mode;
-	bool times = !same_time(&have->st_mtim, &e->mtime);
+	bool times = !apply_same_time(&have->st_mtim, &e->mtime);
 
 	if (owner && do_chown(at, e) < 0)
-		return error_errno(a->err, "change the owner of %s", path_shown(a));
+		return error_errno(a->err, "change the owner of %s", apply_path(a));
 	if (!clean || e->n_xattrs) {
 		if (clean)
 			a->there.n = 0;
@@ -53,12 +53,12 @@ int set_attrs(struct apply *a, const struct xattr_at *at, const struct cs_entry 
 		if (xattrs_set(at, &a->there, e->xattrs, e->n_xattrs, &refused, a->err) < 0)
 			return -1;
 		if (refused)
-			refuse(a, "an extended attribute that the file system does not take");
+			apply_refuse(a, "an extended attribute that the file system does not take");
 	}
 	if ((mode || ((owner || xattrs) && e->type != CS_SYMLINK)) && do_chmod(at, e) < 0)
-		return error_errno(a->err, "change the mode of %s", path_shown(a));
+		return error_errno(a->err, "change the mode of %s", apply_path(a));
 	if (times && do_times(at, e) < 0)
-		return error_errno(a->err, "set the time of %s", path_shown(a));
+		return error_errno(a->err, "set the time of %s", apply_path(a));
 	*changed |= owner || mode || times || xattrs;
 	return 0;
 }
@@ -69,7 +69,7 @@ static int before_replace(struct apply *a, const struct stat *st)
 {
 	if (!a->o->before_replace || !S_ISREG(st->st_mode))
 		return 0;
-	return a->o->before_replace(a->o->arg, path_shown(a), a->err);
+	return a->o->before_replace(a->o->arg, apply_path(a), a->err);
 }
 
 /* What is no directory. 1: removed; 0: was not there; 2: is a directory. */
@@ -79,7 +79,7 @@ static int remove_file(struct apply *a, int dirfd, const char *name)
 
 	if (a->o->before_replace) {
 		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			return errno == ENOENT ? 0 : error_errno(a->err, "stat %s", path_shown(a));
+			return errno == ENOENT ? 0 : error_errno(a->err, "stat %s", apply_path(a));
 		if (S_ISDIR(st.st_mode))
 			return 2;
 		if (before_replace(a, &st) < 0)
@@ -91,7 +91,7 @@ static int remove_file(struct apply *a, int dirfd, const char *name)
 		return 0;
 	if (errno == EISDIR)
 		return 2;
-	return error_errno(a->err, "remove %s", path_shown(a));
+	return error_errno(a->err, "remove %s", apply_path(a));
 }
 
 /* The way down in a removal: a descriptor and a list of names for each directory. */
@@ -112,9 +112,9 @@ static int removal_enter(struct apply *a, struct removal *m, int dirfd, const ch
 
 	/* Another file system that is mounted there is not the directory's to remove. */
 	if (fd < 0 && errno == EXDEV)
-		return error_set(a->err, "remove %s: it is a mount point", path_shown(a));
+		return error_set(a->err, "remove %s: it is a mount point", apply_path(a));
 	if (fd < 0)
-		return error_errno(a->err, "open %s", path_shown(a));
+		return error_errno(a->err, "open %s", apply_path(a));
 	if (n == m->room) {
 		size_t room = m->room ? m->room * 2 : 16;
 		struct removal_level *l = realloc(m->level, room * sizeof(*l));
@@ -144,9 +144,9 @@ static int removal_leave(struct apply *a, struct removal *m, int dirfd, const ch
 		name = up->names.v[up->next - 1].name;
 	}
 	if (dirs_pop(&m->dirs, a->err) < 0)
-		return error_wrap(a->err, "remove %s", path_shown(a));
+		return error_wrap(a->err, "remove %s", apply_path(a));
 	if (unlinkat(n > 0 ? dirs_fd(&m->dirs) : dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		return error_errno(a->err, "remove %s", path_shown(a));
+		return error_errno(a->err, "remove %s", apply_path(a));
 	return 0;
 }
 
@@ -156,12 +156,12 @@ static int removal_step(struct apply *a, struct removal *m, int dirfd, const cha
 	int r;
 
 	if (l->next == l->names.n) {
-		if (path_set(a, l->path_len, NULL) < 0)
+		if (apply_path_set(a, l->path_len, NULL) < 0)
 			return -1;
 		return removal_leave(a, m, dirfd, name);
 	}
 	name = l->names.v[l->next++].name;
-	if (path_set(a, l->path_len, name) < 0)
+	if (apply_path_set(a, l->path_len, name) < 0)
 		return -1;
 	r = remove_file(a, dirs_fd(&m->dirs), name);
 	return r == 2 ? removal_enter(a, m, dirs_fd(&m->dirs), name) : r;
@@ -181,37 +181,37 @@ static int remove_dir(struct apply *a, int dirfd, const char *name)
 	}
 	dirs_free(&m.dirs);
 	free(m.level);
-	if (r >= 0 && path_set(a, path_len, NULL) < 0)
+	if (r >= 0 && apply_path_set(a, path_len, NULL) < 0)
 		return -1;
 	return r < 0 ? -1 : 1;
 }
 
-int remove_name(struct apply *a, int dirfd, const char *name)
+int apply_remove(struct apply *a, int dirfd, const char *name)
 {
 	int r = remove_file(a, dirfd, name);
 
 	return r == 2 ? remove_dir(a, dirfd, name) : r;
 }
 
-int remove_temporary(struct apply *a, int dirfd)
+int apply_remove_temporary(struct apply *a, int dirfd)
 {
 	if (unlinkat(dirfd, CS_TEMPORARY, 0) == 0 || errno == ENOENT)
 		return 0;
 	if (errno == EISDIR) /* none of ours; but in the way for good */
 		return remove_dir(a, dirfd, CS_TEMPORARY);
-	return error_errno(a->err, "remove %s in %s", CS_TEMPORARY, path_shown(a));
+	return error_errno(a->err, "remove %s in %s", CS_TEMPORARY, apply_path(a));
 }
 
-int replace_name(struct apply *a, int dirfd, const char *name, const struct stat *st)
+int apply_replace(struct apply *a, int dirfd, const char *name, const struct stat *st)
 {
 	if (S_ISDIR(st->st_mode)) {
-		if (remove_name(a, dirfd, name) < 0)
+		if (apply_remove(a, dirfd, name) < 0)
 			return -1;
 	} else if (before_replace(a, st) < 0) {
 		return -1;
 	}
 	if (renameat(dirfd, CS_TEMPORARY, dirfd, name) < 0)
-		return error_errno(a->err, "replace %s", path_shown(a));
+		return error_errno(a->err, "replace %s", apply_path(a));
 	return 0;
 }
 
@@ -258,13 +258,14 @@ static int is_alike(struct apply *a, int dirfd, const struct cs_entry *e, const 
 {
 	struct xattr_at at = {.fd = -1, .dirfd = dirfd, .name = e->name};
 
-	if (!same_special(dirfd, e, st) || !may_keep(a, e, st) || st->st_uid != e->uid ||
-	    st->st_gid != e->gid || !same_time(&st->st_mtim, &e->mtime) ||
+	if (!same_special(dirfd, e, st) || st->st_uid != e->uid || st->st_gid != e->gid ||
+	    !apply_same_time(&st->st_mtim, &e->mtime) ||
 	    (e->type != CS_SYMLINK && (st->st_mode & 07777) != e->mode))
 		return 0;
 	if (cs_xattrs_read(&at, &a->there, a->err) < 0)
 		return -1;
-	return xattrs_equal(a->there.v, a->there.n, e->xattrs, e->n_xattrs);
+	return xattrs_equal(a->there.v, a->there.n, e->xattrs, e->n_xattrs) &&
+	       apply_may_keep(a, e, st);
 }
 
 static int make_node(int dirfd, const char *name, const struct cs_entry *e)
@@ -283,14 +284,14 @@ static int make_special(struct apply *a, int dirfd, const char *name, const stru
 	bool changed = false;
 
 	if (make_node(dirfd, name, e) < 0)
-		return errno == EEXIST ? 0 : error_errno(a->err, "make %s", path_shown(a));
+		return errno == EEXIST ? 0 : error_errno(a->err, "make %s", apply_path(a));
 	if (fstatat(dirfd, name, st, AT_SYMLINK_NOFOLLOW) < 0 ||
 	    (st->st_mode & S_IFMT) != mode_type(e->type))
-		return error_set(a->err, "make %s: it was replaced meanwhile", path_shown(a));
-	if (set_attrs(a, &at, e, st, !level_now(a)->default_acl, &changed) < 0)
+		return error_set(a->err, "make %s: it was replaced meanwhile", apply_path(a));
+	if (apply_attrs(a, &at, e, st, !apply_level(a)->default_acl, &changed) < 0)
 		return -1;
 	if (changed && fstatat(dirfd, name, st, AT_SYMLINK_NOFOLLOW) < 0)
-		return error_errno(a->err, "stat %s", path_shown(a));
+		return error_errno(a->err, "stat %s", apply_path(a));
 	return 1;
 }
 
@@ -305,7 +306,7 @@ static bool is_refused(struct apply *a, int dirfd, const struct cs_entry *e)
 	if (!whiteout && a->o->mknod)
 		return false;
 	if (fstatat(dirfd, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !same_special(dirfd, e, &st))
-		refuse(a, whiteout ? "a device 0:0" : "a device");
+		apply_refuse(a, whiteout ? "a device 0:0" : "a device");
 	return true;
 }
 
@@ -319,21 +320,21 @@ int apply_special(struct apply *a, int dirfd, const struct cs_entry *e, struct s
 	r = make_special(a, dirfd, e->name, e, st);
 	if (r == 0) {
 		if (fstatat(dirfd, e->name, &old, AT_SYMLINK_NOFOLLOW) < 0)
-			return error_errno(a->err, "stat %s", path_shown(a));
+			return error_errno(a->err, "stat %s", apply_path(a));
 		r = is_alike(a, dirfd, e, &old);
 		*st = old;
 		if (r != 0)
 			return r;
-		if (remove_temporary(a, dirfd) < 0)
+		if (apply_remove_temporary(a, dirfd) < 0)
 			return -1;
 		r = make_special(a, dirfd, CS_TEMPORARY, e, st);
 		if (r == 0)
 			return error_set(a->err, "%s: the directory is changed by somebody else",
-					 path_shown(a));
-		if (r < 0 || replace_name(a, dirfd, e->name, &old) < 0)
+					 apply_path(a));
+		if (r < 0 || apply_replace(a, dirfd, e->name, &old) < 0)
 			return -1;
 	}
 	if (r > 0)
-		note_changed(a, st);
+		apply_note_changed(a, st);
 	return r;
 }

@@ -40,6 +40,11 @@ struct group_name {
 	bool named;   /* the stream says what it is */
 };
 
+struct hash_set {
+	uint64_t *v;
+	size_t n, room; /* room: a power of two, or 0 */
+};
+
 struct apply {
 	const struct cs_apply_options *o;
 	struct cs_reader *r;
@@ -60,22 +65,23 @@ struct apply {
 	int link_fd;
 	struct group_name *group_names; /* open addressing */
 	size_t group_room;		/* a power of two, or 0 */
+	struct hash_set kept;		/* files with several names that were there and stay */
 	size_t *groups;			/* indexes of options.links by inode number */
 	struct xattr_list there;
 	unsigned char *buf; /* COPY_SIZE */
 };
 
 /* apply.c */
-uint64_t hash_name(const char *s);
+uint64_t apply_hash(const char *s);
 /* Makes a->path the path of `name` in the directory whose path has `dir_len` bytes. */
-int path_set(struct apply *a, size_t dir_len, const char *name);
-const char *path_shown(const struct apply *a); /* "." for the root directory */
-void refuse(struct apply *a, const char *why);
-void note_changed(struct apply *a, const struct stat *st);
-struct level *level_now(struct apply *a);
+int apply_path_set(struct apply *a, size_t dir_len, const char *name);
+const char *apply_path(const struct apply *a); /* "." for the root directory */
+void apply_refuse(struct apply *a, const char *why);
+void apply_note_changed(struct apply *a, const struct stat *st);
+struct level *apply_level(struct apply *a);
 /* True if content in the entry's place may stay: its other names are not of another file. */
-bool may_keep(const struct apply *a, const struct cs_entry *e, const struct stat *st);
-bool same_time(const struct timespec *x, const struct timespec *y);
+bool apply_may_keep(struct apply *a, const struct cs_entry *e, const struct stat *st);
+bool apply_same_time(const struct timespec *x, const struct timespec *y);
 
 /* apply_file.c: a FILE entry in the directory `dirfd`. *st: what is there afterwards. */
 int apply_file(struct apply *a, int dirfd, const struct cs_entry *e, struct stat *st);
@@ -83,15 +89,15 @@ int apply_file(struct apply *a, int dirfd, const struct cs_entry *e, struct stat
 /* apply_make.c */
 /* Sets what differs from `have`. `clean`: a new file that has no attributes but those it was made
  * with. *changed is set if anything was; *have is not brought up to date. */
-int set_attrs(struct apply *a, const struct xattr_at *at, const struct cs_entry *e,
-	      const struct stat *have, bool clean, bool *changed);
+int apply_attrs(struct apply *a, const struct xattr_at *at, const struct cs_entry *e,
+		const struct stat *have, bool clean, bool *changed);
 /* SYMLINK, FIFO, SOCKET, CHAR, BLOCK. 1: applied; 0: refused. */
 int apply_special(struct apply *a, int dirfd, const struct cs_entry *e, struct stat *st);
 /* Removes `name` and all beneath it; not there is fine. a->path is its path. 1: was there. */
-int remove_name(struct apply *a, int dirfd, const char *name);
+int apply_remove(struct apply *a, int dirfd, const char *name);
 /* Puts CS_TEMPORARY in the place of `name`, which is there as `st` says. */
-int replace_name(struct apply *a, int dirfd, const char *name, const struct stat *st);
+int apply_replace(struct apply *a, int dirfd, const char *name, const struct stat *st);
 /* Removes a temporary name that an interrupted apply left. */
-int remove_temporary(struct apply *a, int dirfd);
+int apply_remove_temporary(struct apply *a, int dirfd);
 
 #endif

@@ -4,6 +4,7 @@
 #include "lib/file.h"
 
 #include <poll.h>
+#include <sys/socket.h>
 
 /* Two data records, or the largest entry, always fit. */
 #define BUF_SIZE (2 * (size_t)CS_DATA_MAX + 4096)
@@ -11,7 +12,11 @@ _Static_assert(BUF_SIZE > WIRE_HEADER + WIRE_ENTRY_MAX, "an entry fits the buffe
 
 void cs_writer_init(struct cs_writer *w, int fd)
 {
+	socklen_t len = sizeof(int);
+	int type;
+
 	*w = (struct cs_writer){.fd = fd, .buf = xcalloc(1, BUF_SIZE)};
+	w->socket = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0;
 	memcpy(w->buf, CS_MAGIC, sizeof(CS_MAGIC) - 1);
 	w->len = sizeof(CS_MAGIC) - 1;
 }
@@ -27,7 +32,9 @@ static int flush(struct cs_writer *w)
 	size_t done = 0;
 
 	while (done < w->len && !w->failed.msg[0]) {
-		ssize_t n = write(w->fd, w->buf + done, w->len - done);
+		/* A peer that is gone is an error, not a signal. */
+		ssize_t n = w->socket ? send(w->fd, w->buf + done, w->len - done, MSG_NOSIGNAL)
+				      : write(w->fd, w->buf + done, w->len - done);
 
 		if (n >= 0) {
 			done += (size_t)n;

@@ -12,6 +12,7 @@
 
 struct cs_writer {
 	int fd;
+	bool socket;
 	unsigned char *buf;
 	size_t len;
 	uint64_t records;

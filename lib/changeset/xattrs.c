@@ -6,44 +6,42 @@
 
 /* Beneath a descriptor's directory in /proc the last component is not followed by the l*xattr
  * calls: the one way to name what cannot be opened (links, devices). */
-struct proc_path {
-	char s[sizeof("/proc/self/fd/2147483647/") + CS_NAME_MAX];
-};
+#define PROC_PATH (sizeof("/proc/self/fd/2147483647/") + CS_NAME_MAX)
 
-static const char *proc_path(const struct xattr_at *at, struct proc_path *p)
+static const char *proc_path(const struct xattr_at *at, char p[PROC_PATH])
 {
-	snprintf(p->s, sizeof(p->s), "/proc/self/fd/%d/%s", at->dirfd, at->name);
-	return p->s;
+	snprintf(p, PROC_PATH, "/proc/self/fd/%d/%s", at->dirfd, at->name);
+	return p;
 }
 
 static ssize_t list(const struct xattr_at *at, char *buf, size_t len)
 {
-	struct proc_path p;
+	char p[PROC_PATH];
 
-	return at->fd >= 0 ? flistxattr(at->fd, buf, len) : llistxattr(proc_path(at, &p), buf, len);
+	return at->fd >= 0 ? flistxattr(at->fd, buf, len) : llistxattr(proc_path(at, p), buf, len);
 }
 
 static ssize_t get(const struct xattr_at *at, const char *name, void *buf, size_t len)
 {
-	struct proc_path p;
+	char p[PROC_PATH];
 
 	return at->fd >= 0 ? fgetxattr(at->fd, name, buf, len)
-			   : lgetxattr(proc_path(at, &p), name, buf, len);
+			   : lgetxattr(proc_path(at, p), name, buf, len);
 }
 
 static int set(const struct xattr_at *at, const struct cs_xattr *x)
 {
-	struct proc_path p;
+	char p[PROC_PATH];
 
 	return at->fd >= 0 ? fsetxattr(at->fd, x->name, x->value, x->len, 0)
-			   : lsetxattr(proc_path(at, &p), x->name, x->value, x->len, 0);
+			   : lsetxattr(proc_path(at, p), x->name, x->value, x->len, 0);
 }
 
 static int drop(const struct xattr_at *at, const char *name)
 {
-	struct proc_path p;
+	char p[PROC_PATH];
 
-	return at->fd >= 0 ? fremovexattr(at->fd, name) : lremovexattr(proc_path(at, &p), name);
+	return at->fd >= 0 ? fremovexattr(at->fd, name) : lremovexattr(proc_path(at, p), name);
 }
 
 bool xattr_is_carried(const char *name)

@@ -106,7 +106,7 @@ static void build(struct cs_writer *w, const uint8_t *p, size_t n)
 {
 	static const char *const names[] = {"a",  "b",	 "d",	       "d2",
 					    "..", "a/b", CS_TEMPORARY, "canary"};
-	static const char *const targets[] = {"../outside", PLACE "/outside",	 ".",
+	static const char *const targets[] = {"../outside", "/mnt/outside",	 ".",
 					      "d",	    "../outside/canary", "a"};
 	struct cs_xattr x = {.name = "user.x", .value = "1", .len = 1};
 	uint64_t id = 0;

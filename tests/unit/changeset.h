@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -34,7 +35,7 @@ static int manifest_by_name(const void *a, const void *b)
 
 static void manifest_xattrs(struct manifest *m, const char *path)
 {
-	char names[8192], *v[64];
+	char names[8192], *v[64] = {0};
 	ssize_t len = llistxattr(path, names, sizeof(names));
 	size_t n = 0;
 
@@ -152,6 +153,19 @@ static inline bool same_trees(const char *a, const char *b)
 	free(x);
 	free(y);
 	return same;
+}
+
+/* Runs a shell script; true if it went well. */
+static inline bool shell(const char *script)
+{
+	pid_t pid = fork();
+	int status = -1;
+
+	if (pid == 0) {
+		execl("/bin/sh", "sh", "-ec", script, (char *)NULL);
+		_exit(127);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
 }
 
 static inline int stream_new(void)

@@ -226,9 +226,9 @@ static void every_type_replaces_every_other(void **state)
 			snprintf(src, sizeof(src), "%s/%s", s->src, name);
 			snprintf(dst, sizeof(dst), "%s/%s", s->dst, name);
 			snprintf(cmd, sizeof(cmd), make[to], src, src, src);
-			assert_int_equal(system(cmd), 0);
+			assert_true(shell(cmd));
 			snprintf(cmd, sizeof(cmd), make[from], dst, dst, dst);
-			assert_int_equal(system(cmd), 0);
+			assert_true(shell(cmd));
 		}
 	cleanup_close int stream = collect(s->src_fd, CS_COLLECT_ALL);
 
@@ -418,6 +418,44 @@ static void files_in_place_keep_their_inode(void **state)
 	assert_int_equal(apply(s, stream, &o).changed, 0);
 }
 
+/* Two files with two names each, where there was one with four. */
+static void links_are_broken_where_the_sender_has_none(void **state)
+{
+	struct trees *s = *state;
+	struct cs_apply_options o = options(s);
+	cleanup_close int stream = -1;
+
+	put_file(s->dst_fd, "a", "same", 0600, 1);
+	linkat(s->dst_fd, "a", s->dst_fd, "b", 0);
+	linkat(s->dst_fd, "a", s->dst_fd, "x", 0);
+	linkat(s->dst_fd, "a", s->dst_fd, "y", 0);
+	linkat(s->dst_fd, "a", s->dst_fd, "z", 0);
+	put_file(s->src_fd, "a", "same", 0600, 1);
+	linkat(s->src_fd, "a", s->src_fd, "x", 0);
+	put_file(s->src_fd, "b", "same", 0600, 1);
+	linkat(s->src_fd, "b", s->src_fd, "y", 0);
+	put_file(s->src_fd, "z", "same", 0600, 1);
+	stream = collect(s->src_fd, CS_COLLECT_ALL);
+	apply(s, stream, &o);
+	assert_true(same_trees(s->src, s->dst));
+	assert_int_equal(apply(s, stream, &o).changed, 0);
+}
+
+/* The receiver is gone: an error, and no signal. */
+static void a_closed_socket_is_an_error(void **state)
+{
+	struct trees *s = *state;
+	struct error err = ERROR_INIT;
+	int sv[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	close(sv[1]);
+	assert_int_equal(cs_collect(s->src_fd, CS_COLLECT_ALL, sv[0], NULL, &err), -1);
+	assert_int_equal(err.kind, ERR_PEER);
+	assert_string_equal(err.msg, "write the changeset: Broken pipe");
+	close(sv[0]);
+}
+
 /* However it was interrupted: the next run makes it what a first run would have made. */
 static void cut_streams_are_completed(void **state)
 {
@@ -461,6 +499,76 @@ static void cut_streams_are_completed(void **state)
 	assert_true(same_trees(s->src, s->dst));
 }
 
+/* ---- random trees */
+
+static unsigned dice(unsigned *seed, unsigned n)
+{
+	*seed = *seed * 1103515245 + 12345;
+	return (*seed >> 16) % n;
+}
+
+/* Something, or nothing, in a directory; few names, so that they meet in the next tree. */
+static void grow(int dir, int top, unsigned *seed, int depth)
+{
+	static const char *const names[] = {"a", "b", "c", "d", "e", "f"};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = dice(seed, 3)}};
+		char text[8] = "";
+		int sub;
+
+		memset(text, 'x' + (int)dice(seed, 2), dice(seed, 3));
+		switch (dice(seed, 8)) {
+		case 0:
+		case 1:
+			put_file(dir, names[i], text, 0600 + dice(seed, 2), dice(seed, 2));
+			break;
+		case 2:
+			symlinkat(dice(seed, 2) ? "a" : "../b", dir, names[i]);
+			break;
+		case 3:
+			mkfifoat(dir, names[i], 0600);
+			break;
+		case 4: /* a link to what the top has by now */
+			linkat(top, names[dice(seed, 6)], dir, names[i], 0);
+			break;
+		case 5:
+		case 6:
+			if (depth == 0 || mkdirat(dir, names[i], 0700 + dice(seed, 2)) < 0)
+				break;
+			sub = openat(dir, names[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+			grow(sub, top, seed, depth - 1);
+			if (dice(seed, 2))
+				fsetxattr(sub, "user.d", text, strlen(text), 0);
+			close(sub);
+			break;
+		default:
+			continue;
+		}
+		utimensat(dir, names[i], t, AT_SYMLINK_NOFOLLOW);
+	}
+}
+
+static void any_tree_becomes_any_other(void **state)
+{
+	struct trees *s = *state;
+	struct cs_apply_options o = options(s);
+	unsigned seed = 4711;
+
+	for (int i = 0; i < 60; i++) {
+		char cmd[160];
+		cleanup_close int stream = -1;
+
+		snprintf(cmd, sizeof(cmd), "rm -rf %s/*", s->src);
+		assert_true(shell(cmd));
+		grow(s->src_fd, s->src_fd, &seed, 3);
+		stream = collect(s->src_fd, CS_COLLECT_ALL);
+		apply(s, stream, &o);
+		assert_true(same_trees(s->src, s->dst));
+		assert_int_equal(apply(s, stream, &o).changed, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -475,6 +583,9 @@ int main(void)
 		T(members_under_names_of_their_own),
 		T(files_in_place_keep_their_inode),
 		T(cut_streams_are_completed),
+		T(links_are_broken_where_the_sender_has_none),
+		T(a_closed_socket_is_an_error),
+		T(any_tree_becomes_any_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,8 +34,8 @@ static void run(const struct overlay *o, const char *script)
 {
 	char cmd[8192];
 
-	snprintf(cmd, sizeof(cmd), "set -e; cd %s; %s", o->dir, script);
-	assert_int_equal(system(cmd), 0);
+	snprintf(cmd, sizeof(cmd), "cd %s; %s", o->dir, script);
+	assert_true(shell(cmd));
 }
 
 static int setup(void **state)
