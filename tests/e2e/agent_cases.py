@@ -119,7 +119,7 @@ class Guest(Vmm):
         super().close()
 
 
-def config(args, mounts=()):
+def config(args, mounts=(), namespaces=("pid", "mount", "ipc", "uts")):
     return {
         "ociVersion": "1.2.0",
         "root": {"path": "rootfs"},
@@ -128,19 +128,19 @@ def config(args, mounts=()):
                     "capabilities": {k: ["CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_MKNOD"]
                                      for k in ("bounding", "effective", "permitted")}},
         "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}, *mounts],
-        "linux": {"namespaces": [{"type": t} for t in ("pid", "mount", "ipc", "uts")]},
+        "linux": {"namespaces": [{"type": t} for t in namespaces]},
     }
 
 
 class Container:
     def __init__(self, guest, script, lower=(("root", "erofs"),), upper="scratch", index=False,
-                 mounts=(), froms=(), agent=None, id="c"):
+                 mounts=(), froms=(), agent=None, id="c", **more):
         self.guest, self.id, self.a = guest, id, agent or guest.agent()
         m = self.a.call("create", container=id, timeout=60,
                         root={"lower": [{"serial": s, "type": t} for s, t in lower],
                               "upper": upper, "index": index},
                         mounts=list(froms),
-                        config=config(["sh", "-c", script], mounts))
+                        config=config(["sh", "-c", script], mounts, **more))
         self.out = guest.stream(m["streams"]["stdout"])
         self.err = guest.stream(m["streams"]["stderr"])
         self.stdin = guest.stream(m["streams"]["stdin"])
@@ -258,6 +258,19 @@ def changes_of_a_root():
         assert c.changes()["etc/late"] == ("file", b"bye\n")
         c.call("delete")
         g.boot.call("detach", serial="scratch")
+
+
+def changes_wait_for_the_last_writer():
+    top = busybox(tree("root", {}))
+    with Guest() as g:
+        g.disk("root", image("erofs", top), readonly=True)
+        g.disk("scratch", scratch())
+        c = Container(g, "(while :; do echo x >>/log; done) >/dev/null 2>&1 & sleep 0.3",
+                      namespaces=("mount", "ipc"))
+        assert c.wait()[0] == 0
+        kind, text = c.changes()["log"]
+        assert kind == "file" and text and text == b"x\n" * (len(text) // 2)
+        assert c.changes()["log"][1] == text
 
 
 def two_lowers():
