@@ -99,6 +99,7 @@ char *journal_text(const struct record *r, size_t *len, struct error *err)
 	jsonw_kbool(&w, "mknod", r->mknod);
 	jsonw_kbool(&w, "block", r->block);
 	jsonw_kstr(&w, "held", r->held);
+	put_number(&w, "read", r->read);
 	jsonw_end_obj(&w);
 	text = jsonw_finish(&w, len, err);
 	return text ? xstrdup(text) : NULL;
@@ -138,6 +139,8 @@ int journal_parse(const char *text, size_t len, struct record *r, struct error *
 	if (held && (strlen(held) >= sizeof(r->held) ||
 		     strspn(held, "abcdefghijklmnopqrstuvwxyz") != strlen(held)))
 		return error_kind(err, ERR_INVALID, "held: not the serial of a disk");
+	if (json_get(v, "read") && !parse_number(json_str(v, "read"), &r->read))
+		return error_kind(err, ERR_INVALID, "read: not a number");
 	if (parse_rootfs(v, &r->rootfs, err) < 0) {
 		rootfs_id_free(&r->rootfs);
 		return -1;

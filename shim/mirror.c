@@ -290,10 +290,19 @@ static void set_up(struct mirror *m)
 	if (m->ready)
 		return;
 	m->ready = true;
-	if (state_load(&d, &st, &err) < 0 || (st.record && load_record(m, st.record, &err) < 0))
+	if (state_load(&d, &st, &err) < 0) {
+		log_warn("container \"%s\": not kept alike with the host: %s", m->container,
+			 err.msg);
+		return;
+	}
+	if (st.record && load_record(m, st.record, &err) < 0)
 		log_warn("container \"%s\": its changes are not mirrored: %s", m->container,
 			 err.msg);
 	m->since = st.created;
+	if (m->record.read)
+		m->since = (struct timespec){.tv_sec = (time_t)(m->record.read / 1000000000),
+					     .tv_nsec = (long)(m->record.read % 1000000000)};
+	err = (struct error)ERROR_INIT;
 	m->projects = pm_open(m->dirfd, st.created, &err);
 	if (!m->projects && err.msg[0])
 		log_warn("container \"%s\": its mounts are not kept up to date: %s", m->container,

@@ -29,6 +29,8 @@ struct record {
 	bool block;	/* the rootfs is a block device: changes come at the end only */
 	char held[21];	/* serial of the disk that shows files which an apply may replace; "": none
 			 */
+	uint64_t read;	/* CLOCK_REALTIME in nanoseconds when the guest's view of the rootfs was
+			 * taken; 0: not known */
 	struct cs_link_group *links;
 	size_t n_links;
 };

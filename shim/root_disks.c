@@ -50,7 +50,10 @@ int root_disks_make_record(struct root_disks *d, const char *name, const char *c
 int root_disks_build(struct root_disks *d, struct error *err)
 {
 	uint64_t t = now_us();
+	struct timespec now;
 
+	clock_gettime(CLOCK_REALTIME, &now);
+	d->record.read = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 	if (rootfs_build(&d->rootfs, d->data, err) < 0)
 		return error_wrap(err, "root.path");
 	if (d->writable && record_keep_rootfs(&d->record, &d->rootfs, err) < 0)
