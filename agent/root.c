@@ -170,17 +170,27 @@ static int mount_upper(struct container *c, struct error *err)
 	return make_dir(work, 0755, err);
 }
 
+/* "lower0:lower1:...", topmost first. */
+static char *lower_dirs(const struct container *c)
+{
+	char *all = sub_n(c, "lower", 0);
+
+	for (size_t i = 1; i < c->root.n_lower; i++) {
+		cleanup_free char *above = all;
+
+		all = xasprintf("%s:%s/lower%zu", above, c->dir, i);
+	}
+	return all;
+}
+
 static int mount_overlay(const struct container *c, struct error *err)
 {
-	cleanup_free char *first = sub_n(c, "lower", 0);
-	cleanup_free char *second = sub_n(c, "lower", 1);
-	bool two = c->root.n_lower > 1;
+	cleanup_free char *lower = lower_dirs(c);
 	cleanup_free char *at = sub(c, "root");
 	cleanup_free char *data =
-		xasprintf("lowerdir=%s%s%s,upperdir=%s/scratch/upper,workdir=%s/scratch/work,"
+		xasprintf("lowerdir=%s,upperdir=%s/scratch/upper,workdir=%s/scratch/work,"
 			  "redirect_dir=nofollow,metacopy=off,index=%s",
-			  first, two ? ":" : "", two ? second : "", c->dir, c->dir,
-			  c->root.index ? "on" : "off");
+			  lower, c->dir, c->dir, c->root.index ? "on" : "off");
 
 	if (make_dir(at, 0755, err) < 0)
 		return -1;
