@@ -16,7 +16,7 @@ case_() {
 
 @test "changes of a container, while it runs and when it has ended" { case_ changes_of_a_root; }
 @test "changes are what was there when the last process had ended" { case_ changes_wait_for_the_last_writer; }
-@test "an upper layer lies over a lower one, with its whiteouts" { case_ two_lowers; }
+@test "three layers lie over one another, with their whiteouts" { case_ several_lowers; }
 @test "a root may be ext4, xfs or squashfs, and is never written to" { case_ other_lowers; }
 @test "hard links of the lower stay together, if asked for" { case_ links_stay_together; }
 @test "what a container synced outlives its machine, and is read by another" { case_ recovery; }

@@ -273,15 +273,17 @@ def changes_wait_for_the_last_writer():
         assert c.changes()["log"][1] == text
 
 
-def two_lowers():
-    low = busybox(tree("low", {"etc/a": "low", "etc/b": "low", "etc/c": "low"}))
-    up = tree("up", {"etc/a": "up", "etc/b": None})
+def several_lowers():
+    low = busybox(tree("low", {"etc/a": "low", "etc/b": "low", "etc/c": "low", "etc/d": "low"}))
+    mid = tree("mid", {"etc/a": "mid", "etc/c": "mid", "etc/b": None})
+    up = tree("up", {"etc/a": "up"})
     with Guest() as g:
         g.disk("root", image("erofs", low), readonly=True)
+        g.disk("middle", image("erofs", mid), readonly=True)
         g.disk("upper", image("erofs", up), readonly=True)
-        c = Container(g, "cat /etc/a /etc/c; ls /etc", upper=None,
-                      lower=(("upper", "erofs"), ("root", "erofs")))
-        assert c.wait() == (0, "uplowa\nc\n", "")
+        c = Container(g, "cat /etc/a /etc/c /etc/d; ls /etc", upper=None,
+                      lower=(("upper", "erofs"), ("middle", "erofs"), ("root", "erofs")))
+        assert c.wait() == (0, "upmidlowa\nc\nd\n", "")
         c.call("delete")
 
 
