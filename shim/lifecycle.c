@@ -206,6 +206,8 @@ static int start_vmm(struct making *m, struct error *err)
 	    share_start(&m->plan.mounts, rd, cfg.log_fd, &m->share, err) < 0)
 		return -1;
 	cfg.fs_sock = m->share.sock;
+	m->s->state.share_pid = m->share.pid;
+	m->s->state.share_start = proc_start_time(m->share.pid);
 	m->t_vmm = now_us();
 	m->vmm_pid = vmm_spawn(&cfg, m->intr_fd, &m->vmm, err);
 	if (m->vmm_pid < 0) {
@@ -669,6 +671,8 @@ int lifecycle_destroy(struct container_dir *d, struct container_state *st, bool 
 	}
 	/* The proxy held the lifeline: the VM ends by itself. */
 	await_gone(st->vmm_pid, st->vmm_start);
+	/* It holds the sources of shares: whoever unmounts them next finds them free. */
+	await_gone(st->share_pid, st->share_start);
 	st->status = OCI_STATUS_STOPPED;
 	st->pid = 0;
 	if (root_changes_settle(st->record, d->id, st->started, force, -1, err) < 0 ||

@@ -186,6 +186,10 @@ int state_save(const struct container_dir *d, const struct container_state *s, s
 	jsonw_kint(&w, "pid_start", (int64_t)s->pid_start);
 	jsonw_kint(&w, "vmm_pid", s->vmm_pid);
 	jsonw_kint(&w, "vmm_start", (int64_t)s->vmm_start);
+	if (s->share_pid > 0) {
+		jsonw_kint(&w, "share_pid", s->share_pid);
+		jsonw_kint(&w, "share_start", (int64_t)s->share_start);
+	}
 	jsonw_kstr(&w, "engine", s->engine);
 	jsonw_kstr(&w, "record", s->record);
 	jsonw_kbool(&w, "started", s->started);
@@ -243,6 +247,8 @@ int state_load(const struct container_dir *d, struct container_state *s, struct 
 	s->pid_start = (uint64_t)json_int(v, "pid_start", 0);
 	s->vmm_pid = (pid_t)json_int(v, "vmm_pid", 0);
 	s->vmm_start = (uint64_t)json_int(v, "vmm_start", 0);
+	s->share_pid = (pid_t)json_int(v, "share_pid", 0);
+	s->share_start = (uint64_t)json_int(v, "share_start", 0);
 	status = oci_status_from_name(json_str(v, "status") ?: "");
 	s->status = status < 0 ? OCI_STATUS_STOPPED : (enum oci_status)status;
 	if (!s->id || !s->bundle || !s->rootfs) {

@@ -27,6 +27,8 @@ struct container_state {
 	uint64_t pid_start;
 	pid_t vmm_pid; /* of husk-vmm; 0: none */
 	uint64_t vmm_start;
+	pid_t share_pid; /* of what minds virtiofsd; 0: none */
+	uint64_t share_start;
 	char *engine; /* "qemu" */
 	char *record; /* name of its record of changes (record.h); NULL: its root is read-only */
 	bool started; /* its process may have run */

@@ -104,7 +104,7 @@ sub" "$output"
 	is "end" "$(tail -c 4 "$D/large")"
 }
 
-@test "what was written by mmap or is still cached is there after the end" {
+@test "what was just written is there after the end" {
 	run_in "$(bind "$D" /mnt)" sh -c 'dd if=/dev/urandom of=/mnt/f bs=64k count=40 2>/dev/null; md5sum </mnt/f'
 	status_is 0
 	is "$output" "$(md5sum <"$D/f")"
@@ -169,6 +169,36 @@ sub" "$output"
 	umount "$T/at"
 	run_in "$(volume ext4 "$T/img" /vol)" true
 	has "$T/img: is in use on the host by $dev" "$stderr"
+}
+
+@test "a source is free when its container is deleted" {
+	mkdir "$D/sub"
+	mount -t tmpfs none "$D/sub"
+	start_box holder "$(bind "$D/sub" /mnt)"
+	pid=$(jq .share_pid "$ROOT/holder/state.json")
+	is "husk-share" "$(cat "/proc/$pid/comm")"
+	end_box holder
+	gone "$pid"
+	umount "$D/sub"
+}
+
+@test "a config map's update arrives, and a termination log goes out" {
+	mkdir "$D/..1" "$D/..2"
+	echo one >"$D/..1/key"
+	echo two >"$D/..2/key"
+	ln -s ..1 "$D/..data"
+	ln -s ..data/key "$D/key"
+	touch "$T/log"
+	start_box box "$(bind "$D" /cfg ro) | $(bind "$T/log" /dev/termination-log)"
+	is one "$(in_box box cat /cfg/key)"
+	ln -s ..2 "$D/..tmp"
+	mv -T "$D/..tmp" "$D/..data"
+	wait_until box_reads box /cfg/key two
+	in_box box sh -c 'echo why > /dev/termination-log'
+	husk kill box TERM
+	wait_until is_stopped box
+	is why "$(cat "$T/log")"
+	end_box box
 }
 
 @test "nothing is left when any process of the share is killed" {
