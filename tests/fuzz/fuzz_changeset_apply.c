@@ -153,7 +153,8 @@ static void build(struct cs_writer *w, const uint8_t *p, size_t n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static char *paths[] = {"a", "d/a", "d/b", "d2/a", "d/d/a"};
+	char *paths[] = {(char[]){"a"}, (char[]){"d/a"}, (char[]){"d/b"}, (char[]){"d2/a"},
+			 (char[]){"d/d/a"}};
 	struct cs_link_group group = {.ino = 7, .fs = 0, .paths = paths, .n = ARRAY_LEN(paths)};
 	struct cs_apply_options o = {
 		.max_entries = 5000, .max_bytes = 1 << 20, .links = &group, .n_links = 1};

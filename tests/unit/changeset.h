@@ -18,6 +18,9 @@
 #include "lib/changeset/collect.h"
 #include "lib/changeset/write.h"
 
+/* A literal where a char * is wanted. */
+#define TEXT(s) ((char[]){s})
+
 struct manifest {
 	FILE *f;
 	bool dir_times;

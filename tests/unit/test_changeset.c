@@ -328,8 +328,8 @@ static void deep_trees_need_few_descriptors(void **state)
 
 static void chosen_paths(void **state)
 {
-	static char *paths[] = {"d/e/f",	  "d/plain2", "gone", "link",
-				"missing/parent", "no/d/x",   "whole"};
+	char *paths[] = {TEXT("d/e/f"),		 TEXT("d/plain2"), TEXT("gone"), TEXT("link"),
+			 TEXT("missing/parent"), TEXT("no/d/x"),   TEXT("whole")};
 	struct trees *s = *state;
 	struct cs_apply_options o = options(s);
 	cleanup_close int stream = stream_new();
@@ -368,7 +368,7 @@ static void chosen_paths(void **state)
 
 static void members_under_names_of_their_own(void **state)
 {
-	static char *names[] = {"0", "1"};
+	char *names[] = {TEXT("0"), TEXT("1")};
 	struct trees *s = *state;
 	struct cs_apply_options o = options(s);
 	cleanup_close int stream = stream_new();

@@ -430,7 +430,6 @@ static void a_link_over_a_directory_on_its_way(void **state)
 static void a_million_entries(void **state)
 {
 	struct place *p = *state;
-	cleanup_close int null = -1;
 	struct cs_reader *r;
 	struct cs_entry e;
 	uint64_t n = 0;

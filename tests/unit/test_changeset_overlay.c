@@ -195,8 +195,9 @@ static const char relinked[] =
 static void names_that_were_left_alone(void **state)
 {
 	const struct overlay *o = *state;
-	char *a[] = {"a1", "d/a2", "e/a3"}, *b[] = {"b1", "d/b2", "e/b3"}, *c[] = {"c1", "d/c2"},
-	     *l[] = {"l1", "d/l2"}, *g[] = {"g/1", "h"};
+	char *a[] = {TEXT("a1"), TEXT("d/a2"), TEXT("e/a3")},
+	     *b[] = {TEXT("b1"), TEXT("d/b2"), TEXT("e/b3")}, *c[] = {TEXT("c1"), TEXT("d/c2")},
+	     *l[] = {TEXT("l1"), TEXT("d/l2")}, *g[] = {TEXT("g/1"), TEXT("h")};
 	uint64_t fs;
 
 	run(o, linked);
@@ -216,7 +217,7 @@ static void names_that_were_left_alone(void **state)
 static void groups_of_an_unknown_tree(void **state)
 {
 	const struct overlay *o = *state;
-	char *a[] = {"a1", "d/a2", "e/a3"}, *wrong[] = {"b1", "d/b2"};
+	char *a[] = {TEXT("a1"), TEXT("d/a2"), TEXT("e/a3")}, *wrong[] = {TEXT("b1"), TEXT("d/b2")};
 
 	run(o, linked);
 	mount_erofs(o);
@@ -234,8 +235,9 @@ static void groups_of_an_unknown_tree(void **state)
 static void the_target_may_be_an_overlay(void **state)
 {
 	const struct overlay *o = *state;
-	char *a[] = {"a1", "d/a2", "e/a3"}, *b[] = {"b1", "d/b2", "e/b3"}, *c[] = {"c1", "d/c2"},
-	     *l[] = {"l1", "d/l2"}, *g[] = {"g/1", "h"};
+	char *a[] = {TEXT("a1"), TEXT("d/a2"), TEXT("e/a3")},
+	     *b[] = {TEXT("b1"), TEXT("d/b2"), TEXT("e/b3")}, *c[] = {TEXT("c1"), TEXT("d/c2")},
+	     *l[] = {TEXT("l1"), TEXT("d/l2")}, *g[] = {TEXT("g/1"), TEXT("h")};
 	uint64_t fs;
 
 	run(o, linked);
