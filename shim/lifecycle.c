@@ -20,6 +20,7 @@
 #include "oci/validate.h"
 #include "shim/console.h"
 #include "shim/hooks.h"
+#include "shim/mirror.h"
 #include "shim/paths.h"
 #include "shim/project_push.h"
 #include "shim/root_disks.h"
@@ -112,6 +113,7 @@ static void size_machine(struct plan *p)
 static int load_plan(const struct create_options *o, struct plan *p, struct error *err)
 {
 	cleanup_free char *path = NULL;
+	unsigned interval; /* the mirror's business; wrong ones are refused here */
 	size_t len;
 
 	p->bundle = realpath(o->bundle ? o->bundle : ".", NULL);
@@ -127,6 +129,7 @@ static int load_plan(const struct create_options *o, struct plan *p, struct erro
 	    oci_spec_validate(p->spec, err) < 0 || oci_spec_supported(p->spec, err) < 0 ||
 	    scratch_size(oci_spec_annotation(p->spec, SCRATCH_ANNOTATION), &p->scratch_bytes, err) <
 		    0 ||
+	    sync_interval(oci_spec_annotation(p->spec, SYNC_ANNOTATION), &interval, err) < 0 ||
 	    find_rootfs(p, err) < 0 || mount_plan_make(p->spec, p->bundle, &p->mounts, err) < 0)
 		return error_wrap(err, "%s", path);
 	oci_spec_warn(p->spec);

@@ -25,6 +25,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "shim/journal.h"
+#include "shim/lifecycle.h"
 #include "shim/mirror_projects.h"
 #include "shim/paths.h"
 #include "shim/project_push.h"
@@ -46,7 +47,8 @@
 #define CONNECT_MS 10000
 #define REQUEST_US 5000000ull
 #define FETCH_GAP_US 100000ull /* between two looks at what the guest wrote */
-#define DRAIN_EVERY 256	       /* changes of our own, so that the queue of events has room */
+#define INTERVAL_MAX_S 86400
+#define DRAIN_EVERY 256 /* changes of our own, so that the queue of events has room */
 
 struct mirror {
 	pthread_t thread;
@@ -62,7 +64,9 @@ struct mirror {
 	struct frame_buf in;
 	bool fetch; /* the guest wrote to a project */
 	uint64_t fetched_us;
-	bool failed; /* the last push: said once */
+	bool failed;			   /* the last push: said once */
+	bool sync_failed;		   /* the last periodic sync: said once */
+	uint64_t interval_us, sync_due_us; /* of periodic syncs; 0: none */
 	/* of a sync */
 	struct vmm_client *vmm;
 	unsigned n_own;
@@ -280,6 +284,40 @@ static int load_record(struct mirror *m, const char *name, struct error *err)
 	return 0;
 }
 
+int sync_interval(const char *text, unsigned *seconds, struct error *err)
+{
+	unsigned v = 0;
+	const char *p = text;
+
+	*seconds = 0;
+	if (!text)
+		return 0;
+	for (; *p >= '0' && *p <= '9' && v <= INTERVAL_MAX_S; p++)
+		v = v * 10 + (unsigned)(*p - '0');
+	if (p == text || *p || v < 1 || v > INTERVAL_MAX_S)
+		return error_kind(err, ERR_INVALID,
+				  "annotations[\"" SYNC_ANNOTATION
+				  "\"]: \"%s\": must be a number of seconds from 1 to %d",
+				  text, INTERVAL_MAX_S);
+	*seconds = v;
+	return 0;
+}
+
+static void load_interval(struct mirror *m, const struct container_state *st)
+{
+	cleanup_oci_spec struct oci_spec *spec = NULL;
+	unsigned s = 0;
+
+	/* Most have none: their configuration is not parsed once more. */
+	if (!st->config || !strstr(st->config, SYNC_ANNOTATION) ||
+	    container_spec(st, &spec, NULL) < 0)
+		return;
+	if (sync_interval(oci_spec_annotation(spec, SYNC_ANNOTATION), &s, NULL) < 0)
+		return;
+	m->interval_us = s * 1000000ull;
+	m->sync_due_us = now_us() + m->interval_us;
+}
+
 /* Reads what the container has. Once. */
 static void set_up(struct mirror *m)
 {
@@ -298,6 +336,8 @@ static void set_up(struct mirror *m)
 	if (st.record && load_record(m, st.record, &err) < 0)
 		log_warn("container \"%s\": its changes are not mirrored: %s", m->container,
 			 err.msg);
+	if (m->has_record && !m->record.block)
+		load_interval(m, &st);
 	m->since = st.created;
 	if (m->record.read)
 		m->since = (struct timespec){.tv_sec = (time_t)(m->record.read / 1000000000),
@@ -438,6 +478,19 @@ static int sync_now(struct mirror *m, struct cs_counts *n, struct error *err)
 	return result;
 }
 
+static void sync_by_itself(struct mirror *m)
+{
+	struct error err = ERROR_INIT;
+	struct cs_counts n = {0};
+	int result = sync_now(m, &n, &err);
+
+	if (result < 0 && !m->sync_failed)
+		log_warn("container \"%s\": its changes do not get to its rootfs while it runs: %s",
+			 m->container, err.msg);
+	m->sync_failed = result < 0;
+	m->sync_due_us = now_us() + m->interval_us;
+}
+
 static void answer_sync(int sock, int result, const struct cs_counts *n, const struct error *err)
 {
 	cleanup_jsonw struct jsonw w = {0};
@@ -500,6 +553,13 @@ static void serve(struct mirror *m)
 
 /* ---- the thread */
 
+static int ms_until(uint64_t us)
+{
+	uint64_t now = now_us();
+
+	return us <= now ? 0 : (int)((us - now) / 1000) + 1;
+}
+
 /* Waits until there is something to do. False: it is time to stop. */
 static bool await(struct mirror *m)
 {
@@ -510,7 +570,11 @@ static bool await(struct mirror *m)
 	bool pending = m->fetch || (m->watch && watch_pending(m->watch)) ||
 		       (m->projects && pm_pending(m->projects));
 
-	if (poll(p, ARRAY_LEN(p), pending ? WATCH_QUIET_MS : -1) < 0)
+	int timeout = pending ? WATCH_QUIET_MS : -1;
+
+	if (m->interval_us && timeout < 0)
+		timeout = ms_until(m->sync_due_us);
+	if (poll(p, ARRAY_LEN(p), timeout) < 0)
 		return true;
 	if (p[0].revents)
 		return false;
@@ -531,6 +595,8 @@ static void step(struct mirror *m)
 	push_projects(m, &l, false);
 	if (m->fetch && now_us() - m->fetched_us >= FETCH_GAP_US)
 		fetch(m, &l);
+	if (m->interval_us && now_us() >= m->sync_due_us)
+		sync_by_itself(m);
 }
 
 static void *mirror_main(void *arg)

@@ -10,6 +10,11 @@
 #include "shim/agent_client.h"
 #include "shim/record.h"
 
+/* Annotation of a container: seconds between two syncs that nobody asks for. */
+#define SYNC_ANNOTATION "io.husk.sync-interval"
+/* Its value: 1 to 86400; NULL: none, *seconds is 0. ERR_INVALID names the annotation. */
+int sync_interval(const char *text, unsigned *seconds, struct error *err);
+
 struct mirror;
 
 /* Begins in a thread of its own, a moment from now (short-lived containers never pay for it). What

@@ -161,6 +161,18 @@ check_writes() {
 	umount "$B/rootfs"
 }
 
+@test "with an interval it syncs by itself; a wrong one is refused" {
+	bundle one '.annotations["io.husk.sync-interval"] = "1"' "${FOREVER[@]}"
+	start_here one
+	husk exec one sh -c 'echo 1 >/file' </dev/null
+	wait_until content_is 1 "$B/rootfs/file"
+	end one
+	husk delete one
+	bundle two '.annotations["io.husk.sync-interval"] = "1s"' true
+	run --separate-stderr husk run -b "$B" two </dev/null
+	one_error "$B/config.json: annotations[\"io.husk.sync-interval\"]: \"1s\": must be a number of seconds from 1 to 86400"
+}
+
 @test "husk sync holds files that are open inside" {
 	bundle one . sh -c 'exec 3</data; echo up; read -r line; cat <&3 | md5sum; cat /data'
 	head -c 300000 /dev/urandom >"$B/rootfs/data"
