@@ -13,7 +13,8 @@ setup() {
 }
 
 teardown() {
-	umount "$T/mnt" 2>/dev/null || :
+	# what a test that failed left mounted, the last first
+	host_things | grep -F "$T/" | sort -r | xargs -r umount || :
 }
 
 # same_in_image DIR [BY-MANIFEST-OPTION...]
