@@ -31,6 +31,8 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define RECORDS "changes"
 #define SCRATCH "scratch"
@@ -376,13 +378,36 @@ int record_discard(const char *data, const char *name, struct error *err)
 	return remove_dir(fd, path, err);
 }
 
+/* Closes the last descriptor of a removed scratch in a process of its own: freeing the blocks of a
+ * large file takes some file systems a while (one with online discard milliseconds for each
+ * extent), and nobody has to wait for that. */
+static void free_aside(int *fd)
+{
+	pid_t pid = *fd >= 0 ? fork() : -1;
+
+	if (pid == 0) {
+		/* A grandchild, so that nobody here has to reap it; with nothing else open. */
+		if (dup2(*fd, 0) < 0 || fork() != 0)
+			_exit(0);
+		close_range(1, ~0U, 0);
+		_exit(0);
+	}
+	if (pid > 0)
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	close_fd(fd);
+}
+
 int record_remove(const char *data, struct record *r, struct error *err)
 {
 	cleanup_free char *path = record_path(data, r->name);
 
 	if (r->state == RECORD_APPLIED && !r->unchanged && sync_rootfs(r, err) < 0)
 		return error_wrap(err, "record of changes %s", path);
-	return remove_dir(r->dirfd, path, err);
+	if (remove_dir(r->dirfd, path, err) < 0)
+		return -1;
+	free_aside(&r->scratch);
+	return 0;
 }
 
 static int by_name(const void *a, const void *b)
