@@ -90,7 +90,7 @@ teardown() { check_nothing_left; }
 	status_is 137
 }
 
-@test "the root file system takes writes, and the next container does not see them" {
+@test "the root file system takes writes, which are in the bundle when the container has ended" {
 	bundle c . sh -c 'test ! -e /new && echo hello >/new && cat /new && rm /bin/vi &&
 		mkdir -p /a/b/c && mv /etc/passwd /a/b/c/ && chmod 700 /root && ls /a/b/c; ls / | wc -l'
 	run --separate-stderr husk run -b "$B" c </dev/null
@@ -98,7 +98,9 @@ teardown() { check_nothing_left; }
 	is "" "$stderr"
 	is hello "${lines[0]}"
 	is passwd "${lines[1]}"
-	[[ -e $B/rootfs/bin/vi && -e $B/rootfs/etc/passwd ]]
+	[[ ! -e $B/rootfs/bin/vi && ! -e $B/rootfs/etc/passwd && -e $B/rootfs/a/b/c/passwd ]]
+	is hello "$(cat "$B/rootfs/new")"
+	is 700 "$(stat -c %a "$B/rootfs/root")"
 }
 
 @test "the files of the root file system are as they were: modes, owners, links, times, contents" {
@@ -180,7 +182,7 @@ teardown() { check_nothing_left; }
 	bundle c . true
 	run --separate-stderr husk --debug run -b "$B" c </dev/null
 	status_is 0
-	for what in parse "root image" "VMM start" kernel agent "attach disks" "create, in all" start; do
+	for what in parse "rootfs as disks" "scratch disk and record" "VMM start" kernel agent "attach disks" "create, in all" start; do
 		has "$what" "$stderr"
 	done
 	is "" "$output"
