@@ -236,8 +236,9 @@ static int write_back(const struct proxy_job *job, struct vmm_client *vmm, struc
 	return record_set_state(&r, RECORD_APPLIED, err);
 }
 
-/* The init has ended: what the container changed goes to the host. */
-static void settle(const struct proxy_job *job, struct mirror *mirror)
+/* The init has ended: what the container changed goes to the host. `ended` false: nothing is known
+ * of it, most likely since its VM died. */
+static void settle(const struct proxy_job *job, struct mirror *mirror, bool ended)
 {
 	cleanup_vmm struct vmm_client vmm = {.sock = -1, .intr_fd = -1};
 	cleanup_agent struct agent_client a = {.sock = -1, .intr_fd = -1};
@@ -256,7 +257,8 @@ static void settle(const struct proxy_job *job, struct mirror *mirror)
 	if (r == 0)
 		agent_kill(&a, job->container, "", SIGKILL, true, NULL);
 	mirror_stop(mirror, r == 0 ? &vmm : NULL, r == 0 ? &a : NULL);
-	if (job->scratch < 0)
+	/* Of a VM that died has been told; its record speaks for itself. */
+	if (job->scratch < 0 || (r < 0 && !ended))
 		return;
 	if (r == 0)
 		r = write_back(job, &vmm, &a, &err);
@@ -313,10 +315,7 @@ int proxy_run(struct proxy_job *job)
 	join_outputs(out, end.killed);
 	t = log_elapsed("rest of the output", t);
 	if (job->init) {
-		if (ended)
-			settle(job, mirror);
-		else
-			mirror_stop(mirror, NULL, NULL);
+		settle(job, mirror, ended);
 		t = now_us();
 		vmm_end(job->dirfd);
 		log_elapsed("end of the VM", t);
