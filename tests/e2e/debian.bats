@@ -29,9 +29,12 @@ make_tree() {
 setup_file() {
 	make_base
 	make_tree || return 0
-	# One container for all tests: programs of a real distribution find what they need in it.
-	mkdir "$BASE/debian"
-	edit_spec "$SPEC" "$BASE/debian/config.json" '.root.path = env.TREE_DIR | .process.noNewPrivileges = false
+	# One container for all tests: programs of a real distribution find what they need in it. Its
+	# root is an overlay, as engines mount it, so that the tree stays as it is.
+	mkdir -p "$BASE"/debian/{rootfs,upper,work}
+	mount -t overlay -o "lowerdir=$TREE_DIR,upperdir=$BASE/debian/upper,workdir=$BASE/debian/work" \
+		overlay "$BASE/debian/rootfs"
+	edit_spec "$SPEC" "$BASE/debian/config.json" '.root.path = "rootfs" | .process.noNewPrivileges = false
 		| .process.capabilities |= map_values(["CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID",
 			"SETUID", "SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE"] | map("CAP_" + .))' \
 		sleep 100000
@@ -41,6 +44,7 @@ setup_file() {
 teardown_file() {
 	export BEFORE=
 	husk delete -f debian
+	umount "$BASE/debian/rootfs"
 	none_left
 }
 
