@@ -4,7 +4,8 @@
  * What a container's workload may do to its files: create, append, overwrite, truncate, rename,
  * hard link, symlink, chmod, chown, xattrs, special files, remove files and whole directories that
  * were in the image, and make them again. Every choice is made from the seed and from sorted
- * listings, and nothing depends on inode numbers or times, so that two kernels end up with the same tree.
+ * listings, and nothing depends on inode numbers or times, so that two kernels end up with the same
+ * tree.
  *
  * A directory is only renamed when it was made here: those of a lower layer give EXDEV on an
  * overlay without redirects, as on every engine's own.
@@ -105,7 +106,13 @@ static void new_path(char *to)
 	snprintf(to, PATH_LEN, "%.400s/n%u", pick(&dirs), made++ % 97);
 }
 
-/* ---- what is done; a step that is not possible (EEXIST, ENOTEMPTY, ...) is none */
+/* ---- what is done */
+
+/* A step that is not possible (EEXIST, ENOTEMPTY, ...) is none. */
+static void tried(int result)
+{
+	(void)result;
+}
 
 static void fill(int fd, unsigned len)
 {
@@ -159,16 +166,16 @@ static void make_new(void)
 		break;
 	case 2:
 		snprintf(target, sizeof(target), "../t%u", below(50));
-		symlink(target, path);
+		tried(symlink(target, path));
 		break;
 	case 3:
-		mkfifo(path, 0640);
+		tried(mkfifo(path, 0640));
 		break;
 	case 4:
-		mknod(path, S_IFCHR | 0600, makedev(1, 3 + below(6)));
+		tried(mknod(path, S_IFCHR | 0600, makedev(1, 3 + below(6))));
 		break;
 	case 5:
-		mknod(path, S_IFSOCK | 0600, 0);
+		tried(mknod(path, S_IFSOCK | 0600, 0));
 		break;
 	default:
 		write_file(path, O_CREAT | O_EXCL);
@@ -277,7 +284,7 @@ static void step(void)
 		break;
 	case 6:
 		if (f)
-			truncate(f, (off_t)some_size());
+			tried(truncate(f, (off_t)some_size()));
 		break;
 	case 7:
 	case 8:
@@ -286,7 +293,7 @@ static void step(void)
 	case 9:
 		new_path(path);
 		if (f)
-			link(f, path);
+			tried(link(f, path));
 		break;
 	case 10:
 		if (f)
@@ -296,7 +303,7 @@ static void step(void)
 		break;
 	case 11:
 		if (a)
-			lchown(a, below(3) * 70000, below(3) * 1000);
+			tried(lchown(a, below(3) * 70000, below(3) * 1000));
 		break;
 	case 12:
 		if (f)
