@@ -51,8 +51,8 @@ workloads() {
 		mv "$B/rootfs" "$B/husk"
 		mv "$B/copy" "$B/rootfs"
 		timeout 60 runc --root "$T/runc" run -b "$B" "w$from" </dev/null
-		"$MANIFEST" --no-times "$B/husk/w" >"$T/husk.manifest"
-		"$MANIFEST" --no-times "$B/rootfs/w" >"$T/runc.manifest"
+		"$MANIFEST" -t "$B/husk/w" >"$T/husk.manifest"
+		"$MANIFEST" -t "$B/rootfs/w" >"$T/runc.manifest"
 		if ! diff -u "$T/runc.manifest" "$T/husk.manifest" >"$T/diff"; then
 			echo "seeds $((FIRST + from)) to $((FIRST + from + 9)) differ:"
 			head -c 3000 "$T/diff"

@@ -1,15 +1,16 @@
 /*
- * manifest [-x] [-e PATH]... DIR: one line for everything in a directory tree, in bytewise order of
+ * manifest [-xt] [-e PATH]... DIR: one line for everything in a directory tree, in bytewise order of
  * names: path, type, mode, owner, size, time, links, device, target of a symlink, xattrs, content.
  * Two trees are equal if their manifests are. Needs nothing from the system, so that it can run in
  * a guest.
  *
  *	-x		stay in one file system: what is mounted there is an empty directory
+ *	-t		times after 2020 are "recent", whichever they are
  *	-e PATH		leave this path (relative to DIR) and what is beneath it out
  *
  * Other names of the same file show as "=path of the first". The content is a SHA-256 over its
  * 4 KiB blocks that are not all zero, each with its number before it: a hole and zeros are equal,
- *and holes are not read. Sizes and link counts of directories belong to the file system and are
+ * and holes are not read. Sizes and link counts of directories belong to the file system and are
  * left out.
  */
 #include <dirent.h>
@@ -28,6 +29,7 @@
 #include <unistd.h>
 
 #define BLOCK 4096u
+#define RECENT 1577836800 /* 2020-01-01 */
 
 static void die(const char *what)
 {
@@ -322,7 +324,7 @@ static const char *seen_before(const struct stat *st, const char *path)
 
 static const char **excluded;
 static size_t n_excluded;
-static bool one_fs;
+static bool one_fs, recent_alike;
 
 static char type_letter(mode_t mode)
 {
@@ -355,7 +357,10 @@ static void line(const char *path, const char *name, const struct stat *st)
 			return;
 		}
 	}
-	printf(" %lld.%09ld", (long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
+	if (recent_alike && st->st_mtim.tv_sec > RECENT)
+		fputs(" recent", stdout);
+	else
+		printf(" %lld.%09ld", (long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
 	if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode))
 		printf(" %u:%u", major(st->st_rdev), minor(st->st_rdev));
 	if (S_ISLNK(st->st_mode)) {
@@ -443,16 +448,18 @@ int main(int argc, char **argv)
 	int c, fd;
 
 	excluded = get(NULL, (size_t)argc * sizeof(*excluded));
-	while ((c = getopt(argc, argv, "xe:")) >= 0) {
+	while ((c = getopt(argc, argv, "xte:")) >= 0) {
 		if (c == 'x')
 			one_fs = true;
+		else if (c == 't')
+			recent_alike = true;
 		else if (c == 'e')
 			excluded[n_excluded++] = optarg;
 		else
 			return 2;
 	}
 	if (argc - optind != 1) {
-		fputs("usage: manifest [-x] [-e PATH]... DIR\n", stderr);
+		fputs("usage: manifest [-xt] [-e PATH]... DIR\n", stderr);
 		return 2;
 	}
 	if (getrlimit(RLIMIT_NOFILE, &lim) == 0) { /* one for each level */
