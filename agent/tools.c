@@ -151,7 +151,7 @@ static bool is_untouched(int upper)
 static int changes(struct work *w, struct error *err)
 {
 	const struct tool_job *job = w->job;
-	cleanup_close int from = -1;
+	cleanup_close int from = -1, index = -1;
 	struct cs_counts n = {0};
 
 	if (job->what == PROTO_WHAT_ROOT) {
@@ -168,7 +168,9 @@ static int changes(struct work *w, struct error *err)
 		return cs_collect_members(job->names, w->fds, job->n, w->e.data, &n, err);
 	if (job->what == PROTO_WHAT_DISK && is_untouched(from))
 		return cs_collect_members(NULL, NULL, 0, w->e.data, &n, err);
-	return cs_collect(from, CS_COLLECT_UPPER, w->e.data, &n, err);
+	/* work/ is beside upper/; without hard links in the lower there is no index. */
+	index = openat(from, "../work/index", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return cs_collect_upper(from, index, w->e.data, &n, err);
 }
 
 /* `lock`: a directory of the agent's. */

@@ -377,16 +377,15 @@ static void groups_begin(struct apply *a)
 	qsort_r(a->groups, a->o->n_links, sizeof(*a->groups), by_origin, (void *)a->o->links);
 }
 
-/* The stream says what a->path is; to which group it belongs. */
-static size_t group_named(struct apply *a)
+/* The stream says what a->path is. */
+static void group_named(struct apply *a)
 {
 	struct group_name *s;
 
 	if (!a->group_room)
-		return 0;
+		return;
 	s = group_slot(a, apply_hash(a->path));
 	s->named = s->group != 0;
-	return s->group;
 }
 
 /* The group of an entry, by where it comes from. */
@@ -548,14 +547,13 @@ static int make_link(struct apply *a, uint64_t id, int dirfd, const char *name)
 static int apply_link(struct apply *a, const struct cs_entry *e)
 {
 	struct id_file *f = &a->ids[e->id - 1];
-	size_t group = group_named(a);
 
+	group_named(a);
 	a->n->links++;
 	if (!f->path) {
 		apply_refuse(a, "a link to what was refused");
 		return 0;
 	}
-	f->in_group |= group && group == f->group;
 	return make_link(a, e->id, dirs_fd(&a->dirs), e->name);
 }
 
@@ -595,8 +593,6 @@ static int link_groups(struct apply *a)
 		if (!f->path || !f->group)
 			continue;
 		g = &a->o->links[f->group - 1];
-		if (g->fs == 0 && !f->in_group)
-			continue;
 		for (size_t k = 0; k < g->n; k++) {
 			const struct group_name *s = group_slot(a, apply_hash(g->paths[k]));
 
@@ -612,17 +608,15 @@ static int link_groups(struct apply *a)
 static int apply_entry(struct apply *a, const struct cs_entry *e)
 {
 	int dirfd = dirs_fd(&a->dirs), r;
-	size_t group = group_named(a);
 	struct stat st;
 
+	group_named(a);
 	r = e->type == CS_FILE ? (apply_file(a, dirfd, e, &st) < 0 ? -1 : 1)
 			       : apply_special(a, dirfd, e, &st);
 	if (r < 0)
 		return -1;
 	if (add_id(a, e, r > 0 ? &st : NULL) < 0)
 		return -1;
-	if (e->id && r > 0 && group && group == a->ids[a->n_ids - 1].group)
-		a->ids[a->n_ids - 1].in_group = true;
 	return 0;
 }
 
@@ -636,6 +630,56 @@ static int apply_whiteout(struct apply *a, const struct cs_entry *e)
 	if (r > 0)
 		apply_note_changed(a, NULL);
 	return r < 0 ? -1 : 0;
+}
+
+/* The first of the group's names that the stream left alone and that is there; its directory. */
+static int find_left_alone(struct apply *a, const struct cs_link_group *g, mode_t type,
+			   const char **name)
+{
+	for (size_t k = 0; k < g->n; k++) {
+		cleanup_close int dir = -1;
+		struct stat st;
+
+		if (group_slot(a, apply_hash(g->paths[k]))->named)
+			continue;
+		dir = open_parent(dirs_fd(&a->dirs), g->paths[k], name);
+		if (dir < 0 || fstatat(dir, *name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    (st.st_mode & S_IFMT) != type)
+			continue;
+		if (apply_path_set(a, 0, g->paths[k]) < 0)
+			return -1;
+		return openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	return -1;
+}
+
+/* The content goes to one name of the group, and from there (link_groups) to the others. */
+static int apply_nameless(struct apply *a, const struct cs_entry *e)
+{
+	static const mode_t types[] = {
+		[CS_FILE] = S_IFREG,	[CS_SYMLINK] = S_IFLNK, [CS_FIFO] = S_IFIFO,
+		[CS_SOCKET] = S_IFSOCK, [CS_CHAR] = S_IFCHR,	[CS_BLOCK] = S_IFBLK};
+	struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}};
+	size_t group = group_of(a, e);
+	cleanup_close int dir = -1;
+	struct cs_entry named = *e;
+	struct stat st, parent;
+	int r;
+
+	if (group)
+		dir = find_left_alone(a, &a->o->links[group - 1], types[e->type], &named.name);
+	if (dir < 0)
+		return add_id(a, e, NULL);
+	if (fstat(dir, &parent) < 0)
+		return error_errno(a->err, "stat the directory of %s", (a));
+	r = e->type == CS_FILE ? (apply_file(a, dir, &named, &st) < 0 ? -1 : 1)
+			       : apply_special(a, dir, &named, &st);
+	if (r < 0 || add_id(a, &named, r > 0 ? &st : NULL) < 0)
+		return -1;
+	t[1] = parent.st_mtim;
+	return futimens(dir, t) < 0
+		       ? error_errno(a->err, "set the time of the directory of %s", (a))
+		       : 0;
 }
 
 /* Beneath a refused directory nothing happens; ids are counted. */
@@ -662,6 +706,8 @@ static int apply_record(struct apply *a, const struct cs_entry *e)
 		return keep_entry(apply_level(a), e, a->err);
 	if (apply_path_set(a, apply_level(a)->path_len, e->name) < 0)
 		return -1;
+	if (e->flags & CS_NAMELESS && e->type != CS_DIR)
+		return apply_nameless(a, e);
 	if (strcmp(e->name, CS_TEMPORARY) == 0) {
 		apply_refuse(a, "the name is used for temporary files");
 		a->skip = e->type == CS_DIR ? 1 : 0;

@@ -29,8 +29,7 @@ struct id_file {
 	dev_t dev;
 	ino_t ino;
 	mode_t type;
-	size_t group;  /* 1 + index in options.links; 0: none */
-	bool in_group; /* one of its names is one of the group's */
+	size_t group; /* 1 + index in options.links; 0: none */
 };
 
 /* A name of a group, found by its path's hash. */

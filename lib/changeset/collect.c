@@ -53,6 +53,7 @@ struct walk {
 	} * sent;
 	size_t n_sent, sent_room; /* a power of two */
 	uint64_t last_id;
+	bool nameless; /* what is sent now has no name in the tree */
 };
 
 /* ---- what the overlay says */
@@ -265,6 +266,25 @@ static int send_data(struct walk *k, int fd, const char *name, const struct stat
 	return 0;
 }
 
+static int put_link(struct walk *k, const char *name, uint64_t id)
+{
+	if (k->nameless) /* it has names, and was sent with them */
+		return 0;
+	return put(k, &(struct cs_entry){.type = CS_LINK, .name = name, .id = id});
+}
+
+/* False if nobody could say whose it is. */
+static bool make_nameless(struct walk *k, struct cs_entry *e, const struct overlay_says *s)
+{
+	if (!s->origin)
+		return false;
+	e->flags = CS_NAMELESS;
+	e->name = "-";
+	if (!e->id)
+		e->id = ++k->last_id;
+	return true;
+}
+
 static int send_file(struct walk *k, const char *name, int fd, const struct stat *st,
 		     bool xwhiteouts)
 {
@@ -273,9 +293,11 @@ static int send_file(struct walk *k, const char *name, int fd, const struct stat
 	struct overlay_says s;
 
 	if (was_sent(k, st, &e.id))
-		return put(k, &(struct cs_entry){.type = CS_LINK, .name = name, .id = e.id});
+		return put_link(k, name, e.id);
 	if (take_xattrs(k, &at, &e, &s) < 0)
 		return -1;
+	if (k->nameless && !make_nameless(k, &e, &s))
+		return 0;
 	if (s.whiteout && xwhiteouts && st->st_size == 0)
 		return put_whiteout(k, name);
 	e.origin = s.origin;
@@ -299,7 +321,7 @@ static int send_special(struct walk *k, int dirfd, const char *name, const struc
 	struct overlay_says s;
 
 	if (k->kind == CS_COLLECT_UPPER && type == CS_CHAR && st->st_rdev == 0)
-		return put_whiteout(k, name);
+		return k->nameless ? 0 : put_whiteout(k, name);
 	if (type == CS_SYMLINK) {
 		ssize_t n = readlinkat(dirfd, name, target, sizeof(target));
 
@@ -311,9 +333,11 @@ static int send_special(struct walk *k, int dirfd, const char *name, const struc
 		e.target = target;
 	}
 	if (was_sent(k, st, &e.id))
-		return put(k, &(struct cs_entry){.type = CS_LINK, .name = name, .id = e.id});
+		return put_link(k, name, e.id);
 	if (take_xattrs(k, &at, &e, &s) < 0)
 		return -1;
+	if (k->nameless && !make_nameless(k, &e, &s))
+		return 0;
 	e.origin = s.origin;
 	e.origin_fs = s.origin_fs;
 	return put(k, &e);
@@ -325,6 +349,7 @@ static int send_dir_content(struct walk *k, bool xwhiteouts);
 static int send_dir(struct walk *k, const char *name, int fd, bool top)
 {
 	struct xattr_at at = {.fd = fd, .name = name};
+	bool was_opaque = k->opaque;
 	struct overlay_says s;
 	struct cs_entry e;
 	struct stat st;
@@ -338,10 +363,13 @@ static int send_dir(struct walk *k, const char *name, int fd, bool top)
 	e.flags = CS_ATTRS;
 	if (take_xattrs(k, &at, &e, &s) < 0)
 		return -1;
-	if (k->kind == CS_COLLECT_UPPER ? s.opaque : k->opaque)
+	/* Beneath an opaque directory the overlay says nothing: there is no lower to be hidden. */
+	k->opaque |= s.opaque;
+	if (k->opaque)
 		e.flags |= CS_OPAQUE;
 	if (put(k, &e) < 0 || send_dir_content(k, s.xwhiteouts) < 0)
 		return -1;
+	k->opaque = was_opaque;
 	if (!top && cs_put_leave(&k->w, k->err) < 0)
 		return -1;
 	return dirs_pop(&k->dirs, k->err);
@@ -470,6 +498,38 @@ static int reopen_dir(int fd, struct error *err)
 	int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	return own < 0 ? error_errno(err, "open the directory") : own;
+}
+
+/* What only the index still holds: written through a name that was removed afterwards. */
+static int send_index(struct walk *k, int index)
+{
+	int fd = reopen_dir(index, k->err), r = 0;
+	struct dir_names l;
+
+	if (fd < 0 || dirs_push(&k->dirs, fd, NULL, k->err) < 0 ||
+	    dir_names_read(dirs_fd(&k->dirs), &l, k->err) < 0)
+		return -1;
+	learn_types(dirs_fd(&k->dirs), &l);
+	qsort(l.v, l.n, sizeof(*l.v), by_place);
+	k->nameless = true;
+	for (size_t i = 0; i < l.n && r == 0; i++)
+		if (l.v[i].type != DT_DIR)
+			r = send_name(k, dirs_fd(&k->dirs), l.v[i].name, l.v[i].type, false);
+	dir_names_free(&l);
+	return r < 0 ? -1 : dirs_pop(&k->dirs, k->err);
+}
+
+int cs_collect_upper(int upper, int index, int out, struct cs_counts *n, struct error *err)
+{
+	struct error own = ERROR_INIT;
+	struct cs_counts counts;
+	struct walk *k = walk_new(CS_COLLECT_UPPER, false, out, n ? n : &counts, err ? err : &own);
+	int fd = reopen_dir(upper, k->err);
+	int r = fd < 0 ? -1 : send_dir(k, ".", fd, true);
+
+	if (r == 0 && index >= 0)
+		r = send_index(k, index);
+	return walk_end(k, r);
 }
 
 int cs_collect(int dirfd, enum cs_collect_kind kind, int out, struct cs_counts *n,

@@ -22,6 +22,11 @@ enum cs_collect_kind {
 int cs_collect(int dirfd, enum cs_collect_kind kind, int out, struct cs_counts *n,
 	       struct error *err);
 
+/* CS_COLLECT_UPPER of `upper`, with the overlay's directory work/index (-1: it has none): what it
+ * kept of hard-linked lower files that have no name in the upper layer any more is sent as
+ * CS_NAMELESS. */
+int cs_collect_upper(int upper, int index, int out, struct cs_counts *n, struct error *err);
+
 /* The same for chosen members of `dirfd`: paths relative to it, sorted, none beneath another one. A
  * path that is not there (or whose parent is not) is a WHITEOUT. Directories are sent with all
  * that is in them, not opaque; what leads to a path is a DIR without CS_ATTRS. */

@@ -229,7 +229,7 @@ static int parse_entry(struct cs_reader *r, const unsigned char *p, size_t len, 
 
 	if (len < WIRE_FIXED)
 		return bad(r, "an entry is cut off", err);
-	if (e->type == CS_DIR ? e->flags & ~(CS_OPAQUE | CS_ATTRS) : e->flags)
+	if (e->flags & ~(e->type == CS_DIR ? CS_OPAQUE | CS_ATTRS : CS_NAMELESS))
 		return bad(r, "unknown flags", err);
 	name = get16(p + 64);
 	target = get16(p + 66);
@@ -237,6 +237,8 @@ static int parse_entry(struct cs_reader *r, const unsigned char *p, size_t len, 
 		return bad(r, "an entry is cut off", err);
 	if (parse_fixed(r, p, e, err) < 0)
 		return -1;
+	if (e->type != CS_DIR && e->flags && (!e->id || !e->origin || r->depth != 0))
+		return bad(r, "a nameless entry of no lower file", err);
 	p += WIRE_FIXED;
 	top = e->type == CS_DIR && name == 2 && memcmp(p, ".", 2) == 0;
 	if (top && !r->top_ok)
@@ -283,7 +285,7 @@ static int parse_end(struct cs_reader *r, const unsigned char *p, size_t len, st
 static int parse(struct cs_reader *r, const unsigned char *p, size_t len, struct cs_entry *e,
 		 struct error *err)
 {
-	if (e->type > CS_DIR && e->type != CS_DATA && e->flags)
+	if (e->flags && (e->type == CS_LEAVE || e->type >= CS_LINK))
 		return bad(r, "unknown flags", err);
 	switch (e->type) {
 	case CS_DIR:
