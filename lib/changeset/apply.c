@@ -671,14 +671,14 @@ static int apply_nameless(struct apply *a, const struct cs_entry *e)
 	if (dir < 0)
 		return add_id(a, e, NULL);
 	if (fstat(dir, &parent) < 0)
-		return error_errno(a->err, "stat the directory of %s", (a));
+		return error_errno(a->err, "stat the directory of %s", apply_path(a));
 	r = e->type == CS_FILE ? (apply_file(a, dir, &named, &st) < 0 ? -1 : 1)
 			       : apply_special(a, dir, &named, &st);
 	if (r < 0 || add_id(a, &named, r > 0 ? &st : NULL) < 0)
 		return -1;
 	t[1] = parent.st_mtim;
 	return futimens(dir, t) < 0
-		       ? error_errno(a->err, "set the time of the directory of %s", (a))
+		       ? error_errno(a->err, "set the time of the directory of %s", apply_path(a))
 		       : 0;
 }
 
