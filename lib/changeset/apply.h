@@ -15,8 +15,8 @@
 #include "lib/error.h"
 
 /* Names of lower files that have several links, by inode number in the tree. `fs` tells trees
- * apart: the first eight bytes of the UUID (little-endian). With 0 (not known) a group counts only
- * for an entry that has one of its names. */
+ * apart: the first eight bytes of the UUID (little-endian). 0: there is
+ * only one. */
 struct cs_link_group {
 	uint64_t ino, fs;
 	char **paths; /* relative to the root */

@@ -93,10 +93,11 @@ static struct cs_counts carry(const struct overlay *o, const char *to,
 {
 	struct cs_apply_options opt = {.mknod = true, .links = links, .n_links = n_links};
 	cleanup_close int upper = open_in(o, "upper"), fd = open_in(o, to), s = stream_new();
+	cleanup_close int index = openat(upper, "../work/index", O_RDONLY | O_DIRECTORY);
 	struct error err = ERROR_INIT;
 	struct cs_counts n;
 
-	if (cs_collect(upper, CS_COLLECT_UPPER, s, NULL, &err) < 0)
+	if (cs_collect_upper(upper, index, s, NULL, &err) < 0)
 		fail_msg("%s", err.msg);
 	lseek(s, 0, SEEK_SET);
 	if (cs_apply(s, fd, &opt, &n, &err) < 0)
@@ -213,22 +214,34 @@ static void names_that_were_left_alone(void **state)
 	assert_int_equal(carry(o, "copy", groups, ARRAY_LEN(groups)).changed, 0);
 }
 
-/* Which tree an inode number is of is not known: a group needs one of its names to be named. */
-static void groups_of_an_unknown_tree(void **state)
+/* Written through a name that was removed then: the overlay keeps it in its index alone. */
+static void what_only_the_index_holds(void **state)
 {
 	const struct overlay *o = *state;
-	char *a[] = {TEXT("a1"), TEXT("d/a2"), TEXT("e/a3")}, *wrong[] = {TEXT("b1"), TEXT("d/b2")};
+	char *a[] = {TEXT("a1"), TEXT("d/a2"), TEXT("e/a3")}, *l[] = {TEXT("l1"), TEXT("d/l2")};
 
 	run(o, linked);
 	mount_erofs(o);
 	struct cs_link_group groups[] = {{inode(o, "image/a1"), 0, a, 3},
-					 {inode(o, "image/c1"), 0, wrong, 2}};
+					 {inode(o, "image/l1"), 0, l, 2}};
 
-	run(o, "cd merged; echo more >> d/a2; echo more >> c1");
+	run(o, "cd merged; echo more >> d/a2; rm d/a2; chown -h 3:3 l1; rm l1; touch -d @99 d .");
 	carry(o, "copy", groups, ARRAY_LEN(groups));
-	run(o, "cmp merged/a1 copy/a1; cmp merged/e/a3 copy/e/a3; cmp merged/b1 copy/b1; "
-	       "cmp merged/d/b2 copy/d/b2");
+	assert_same(o, "merged", "copy");
 	assert_int_equal(inode(o, "copy/a1"), inode(o, "copy/e/a3"));
+	assert_int_equal(carry(o, "copy", groups, ARRAY_LEN(groups)).changed, 0);
+}
+
+/* What is beneath an opaque directory carries no word of it. */
+static void directories_beneath_an_opaque_one(void **state)
+{
+	const struct overlay *o = *state;
+
+	run(o, tree);
+	mount_overlay(o, "off");
+	run(o, "cd merged; rm -r f; mkdir -p f/g; echo new > f/g/new");
+	carry(o, "copy", NULL, 0);
+	assert_same(o, "merged", "copy");
 }
 
 /* The rootfs on the host is an overlay, too: there each copy-up breaks links. */
@@ -264,8 +277,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-		T(every_change_arrives),	 T(whiteouts_and_opaque_directories_are_counted),
-		T(names_that_were_left_alone),	 T(groups_of_an_unknown_tree),
+		T(every_change_arrives),
+		T(whiteouts_and_opaque_directories_are_counted),
+		T(names_that_were_left_alone),
+		T(what_only_the_index_holds),
+		T(directories_beneath_an_opaque_one),
 		T(the_target_may_be_an_overlay),
 	};
 
