@@ -38,7 +38,7 @@ static char *unescape(const char *text)
 	char *out = xcalloc(strlen(text) + 1, 1), *o = out;
 
 	for (const char *s = text; *s; s++) {
-		int hi = 0, lo = *s;
+		int hi = 0, lo = (unsigned char)*s;
 
 		if (*s == '%') {
 			hi = hex(s[1]);
@@ -178,7 +178,7 @@ static void *grow(void *v, size_t n, size_t size)
 	if (n & (n - 1))
 		return v;
 	p = xcalloc(n ? n * 2 : 1, size);
-	if (n)
+	if (v)
 		memcpy(p, v, n * size);
 	free(v);
 	return p;

@@ -78,9 +78,11 @@ static bool parse_line(const char *line, const char *end, uint64_t id, struct mo
 	size_t n_root, n_point, n_type, n_source, n_options = 0, len;
 	uint64_t major, minor;
 
-	if (!field(&line, end, &s, &len) || /* id: known */
-	    !field(&line, end, &s, &len) || /* parent */
-	    !field(&line, end, &s, &len) || !number(&s, &len, ':', &major) ||
+	/* The id is known, the parent of no interest. */
+	for (unsigned i = 0; i < 2; i++)
+		if (!field(&line, end, &s, &len))
+			return false;
+	if (!field(&line, end, &s, &len) || !number(&s, &len, ':', &major) ||
 	    !number(&s, &len, '\0', &minor) || !field(&line, end, &root, &n_root) ||
 	    !field(&line, end, &point, &n_point) || !field(&line, end, &s, &len))
 		return false;

@@ -34,6 +34,9 @@ in_root() {
 	husk run -b "$B" "r-$BATS_TEST_NUMBER" </dev/null
 }
 
+# use NAME: $B is the bundle made as NAME.
+use() { B=$T/$1; }
+
 trees() { find "$HUSK_DATA/trees" -type f | wc -l; }
 
 @test "a directory keeps what was written, for the next container on it" {
@@ -59,7 +62,7 @@ trees() { find "$HUSK_DATA/trees" -type f | wc -l; }
 	is 1 "$(trees)"
 	in_root 'echo up >/etc/from; rm /etc/only-b; rm -r /root; mkdir /root; echo r >/root/new; mkdir /home/x'
 	is up "$(cat "$B/u/etc/from")"
-	is "a b" "$(echo $(cat "$T"/{a,b}/etc/from))"
+	is $'a\nb' "$(cat "$T"/{a,b}/etc/from)"
 	[[ ! -e $B/m/etc/only-b && -c $B/u/etc/only-b ]]
 	is "up gone new x" "$(in_root 'echo $(cat /etc/from) $(test -e /etc/only-b || echo gone) $(ls /root) $(ls /home)')"
 	is 1 "$(trees)"
@@ -190,7 +193,7 @@ records() { find "$HUSK_DATA/changes" -mindepth 1 -maxdepth 1 | wc -l; }
 	is 1 "$(records)"
 	rmdir "$T/c/rootfs"
 	mv "$T/c/away" "$T/c/rootfs"
-	B=$T/c
+	use c
 	is kept "$(in_root 'cat /kept')"
 	is 0 "$(records)"
 }
