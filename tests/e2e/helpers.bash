@@ -94,10 +94,11 @@ setup_test() {
 # Mounts: with processes, what keeps a namespace or a disk alive.
 host_things() { cut -d' ' -f5 /proc/self/mountinfo | sort; }
 
-# Files of the data directory that belong to a container: those of the file's containers stay.
+# Files of the data directory that belong to a container: those of the file's containers stay, and
+# so do caches: templates of scratch disks, trees of layers.
 data_things() {
 	find "$HUSK_DATA" -mindepth 1 ! -name 'scratch-*.ext4' ! -path "$HUSK_DATA/changes" \
-		! -path "$HUSK_DATA/trees" 2>/dev/null | sort
+		! -path "$HUSK_DATA/trees" ! -path "$HUSK_DATA/trees/[0-9a-f]*" 2>/dev/null | sort
 }
 
 new_processes() {
