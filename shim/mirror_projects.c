@@ -32,8 +32,6 @@
 #define FILE_EVENTS (IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB)
 #define DIR_EVENTS (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | FILE_EVENTS)
 #define DEPTH_MAX 64
-/* Change times are of the kernel's coarse clock: they may lie a tick behind. */
-#define SLACK_NS 10000000
 #define FNV_BASIS 14695981039346656037ull
 #define FNV_PRIME 1099511628211ull
 
@@ -236,8 +234,8 @@ static void open_member(struct projects_mirror *p, size_t i, struct timespec sin
 	}
 	if (!survey_member(p, i, &newest))
 		return;
-	later = (newest.tv_sec - since.tv_sec) * 1000000000 + newest.tv_nsec - since.tv_nsec >=
-		-SLACK_NS;
+	later = newest.tv_sec > since.tv_sec ||
+		(newest.tv_sec == since.tv_sec && newest.tv_nsec >= since.tv_nsec);
 	if (!b->m->dir && !later)
 		b->based = hash_file(b->fd, &b->base, &b->mode);
 	if (later)

@@ -43,7 +43,9 @@
 #define RESTLESS_US 500000ull	     /* when a small file that keeps changing is told */
 #define RESTLESS_LARGE_US 5000000ull /* the same for a large one */
 #define RESTLESS_SMALL (1 << 20)
-/* Change times are of the kernel's coarse clock: they may lie a tick behind. */
+/* Change times are of the kernel's coarse clock: they may lie a tick behind. For the first look
+ * that does not matter: what changed in the very tick in which the other side's view was taken is
+ * in it, and to tell it would undo what the other side has done to it since. */
 #define SLACK_NS 10000000
 
 #define CHANGES                                                                             \
@@ -401,7 +403,7 @@ struct watch *watch_new(const struct watch_options *o, struct error *err)
 	w->o = *o;
 	w->events = xstrdup(o->events);
 	w->merged = xstrdup(o->merged);
-	w->since = earlier(o->since, SLACK_NS);
+	w->since = o->since;
 	watch_rescan(w);
 	return w;
 }

@@ -70,6 +70,18 @@ static void save_plan(const struct fixture *f)
 	}
 }
 
+/* What was changed before is older than what is changed after, on the clock of change times. */
+static void next_tick(void)
+{
+	struct timespec first, now;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &first);
+	do {
+		poll(NULL, 0, 1);
+		clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	} while ((now.tv_sec - first.tv_sec) * 1000000000 + now.tv_nsec - first.tv_nsec < 15000000);
+}
+
 static int set_up(void **state)
 {
 	struct fixture *f = xcalloc(1, sizeof(*f));
@@ -85,8 +97,9 @@ static int set_up(void **state)
 	put(f, "conf/a", "1");
 	mkdirat(f->tmp->fd, "guest", 0755);
 	save_plan(f);
-	poll(NULL, 0, 20); /* so that these are older, on the coarse clock of change times */
+	next_tick();
 	clock_gettime(CLOCK_REALTIME, &f->since);
+	next_tick();
 	f->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	return f->inotify < 0 ? -1 : 0;
 }

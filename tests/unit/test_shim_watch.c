@@ -254,6 +254,7 @@ static void tells_what_changed_before_it_watched(void **state)
 	put(f, "a/old", "1");
 	put(f, "a/changed", "1");
 	since = next_tick(f);
+	next_tick(f);
 	put(f, "a/changed", "2");
 	make_dir(f, "fresh");
 	put(f, "fresh/file", "1");
@@ -387,6 +388,7 @@ static void finds_changes_after_lost_events(void **state)
 
 	make_dir(f, "a");
 	watch_now(f);
+	next_tick(f);
 	put(f, "a/file", "1");
 	while (read(f->inotify, buf, sizeof(buf)) > 0)
 		;
@@ -455,6 +457,7 @@ static void tells_only_what_is_new_of_copied_up_directories(void **state)
 	struct fixture *f = *state;
 	struct timespec since = next_tick(f);
 
+	next_tick(f);
 	put(f, "dir/sub/other", "1");
 	make_dir(f, "dir/fresh");
 	put(f, "dir/fresh/file", "1");
