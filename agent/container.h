@@ -49,6 +49,7 @@ struct container {
 	struct seccomp_prog *seccomp; /* compiled linux.seccomp, NULL: none */
 	unsigned disk_major;	      /* of virtio-blk: what the device filter keeps away */
 	bool root_mounted;
+	struct timespec upper_ctime; /* of the upper directory when the root was mounted */
 };
 
 /* The child's side of its stdio. With a terminal (process.terminal) only `console_sock` is used:

@@ -16,6 +16,7 @@
  * killed, by pid: it cannot have been reused, since only this table reaps.
  */
 #include "agent/process.h"
+#include "agent/root.h"
 #include "agent/projects.h"
 #include "agent/tools.h"
 #include "agent/volumes.h"
@@ -210,7 +211,8 @@ void proc_reply_wait(const struct proc *p, struct proto_reply *r)
 				  .status = p->status,
 				  .signal = p->signal,
 				  .oom = p->oom,
-				  .killed = p->killed};
+				  .killed = p->killed,
+				  .clean = p == p->ctr->init && root_is_clean(p->ctr->c)};
 }
 
 static void answer_wait(struct proc *p)

@@ -429,6 +429,8 @@ static void put_wait(struct jsonw *w, const struct proto_reply *r)
 	jsonw_kint(w, "signal", r->signal);
 	jsonw_kbool(w, "oom", r->oom);
 	jsonw_kbool(w, "killed", r->killed);
+	if (r->clean)
+		jsonw_kbool(w, "clean", true);
 }
 
 static void put_error(struct jsonw *w, const struct error *e)

@@ -139,7 +139,7 @@ struct proto_reply {
 	char console[PROTO_TOKEN_HEX + 1];
 	/* REPLY_WAIT */
 	int status, signal;
-	bool oom, killed;
+	bool oom, killed, clean;
 	/* REPLY_PS */
 	const struct proto_ps *ps;
 	size_t n_ps;

@@ -30,6 +30,7 @@
  */
 #include "agent/root.h"
 #include "agent/disk.h"
+#include "agent/namespaces.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -199,6 +200,27 @@ static int mount_overlay(const struct container *c, struct error *err)
 	return 0;
 }
 
+static int note_upper(struct container *c, struct error *err)
+{
+	cleanup_free char *upper = sub(c, "scratch/upper");
+	struct stat st;
+
+	if (stat(upper, &st) < 0)
+		return error_errno(err, "stat %s", upper);
+	c->upper_ctime = st.st_ctim;
+	return 0;
+}
+
+static bool is_empty(const char *dir)
+{
+	cleanup_dir DIR *d = opendir(dir);
+	unsigned n = 0;
+
+	while (d && n < 3 && readdir(d))
+		n++;
+	return d && n == 2;
+}
+
 int root_mount(struct container *c, struct error *err)
 {
 	/* 0711: the root of a user namespace goes through here, and is nobody special */
@@ -208,7 +230,22 @@ int root_mount(struct container *c, struct error *err)
 	for (size_t i = 0; i < c->root.n_lower; i++)
 		if (mount_lower(c, i, err) < 0)
 			return -1;
-	return mount_upper(c, err) < 0 ? -1 : mount_overlay(c, err);
+	if (mount_upper(c, err) < 0 || mount_overlay(c, err) < 0)
+		return -1;
+	return note_upper(c, err);
+}
+
+/* Whatever is made beneath the upper directory has something made, or changed, in it: copies of
+ * the directories that lead there. */
+bool root_is_clean(const struct container *c)
+{
+	cleanup_free char *upper = sub(c, "scratch/upper");
+	struct stat st;
+
+	if (!c->root.upper[0] || !ns_own(c->spec, OCI_NS_PID) || stat(upper, &st) < 0)
+		return false;
+	return st.st_ctim.tv_sec == c->upper_ctime.tv_sec &&
+	       st.st_ctim.tv_nsec == c->upper_ctime.tv_nsec && is_empty(upper);
 }
 
 /* True if something is mounted at `path`. */

@@ -15,6 +15,10 @@ int root_mount(struct container *c, struct error *err);
 /* Undoes root_mount(), whatever part of it was done, and waits until the disks are free. */
 int root_unmount(struct container *c, struct error *err);
 
+/* True if a container whose init has been reaped has left nothing in its upper layer, and nobody is
+ * there who still could: the host has nothing to fetch. */
+bool root_is_clean(const struct container *c);
+
 /* Descriptors of a container's directories: its upper layer, its merged root, and the directory
  * that holds the mount points, which no container can reach. */
 int root_open_upper(const struct container *c, struct error *err);

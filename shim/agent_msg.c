@@ -78,6 +78,7 @@ static int parse_status(yajl_val v, struct agent_msg *m, struct error *err)
 	m->signal = (int)sig;
 	m->oom = json_bool(v, "oom", false);
 	m->killed = json_bool(v, "killed", false);
+	m->clean = json_bool(v, "clean", false);
 	return 0;
 }
 

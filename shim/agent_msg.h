@@ -38,6 +38,7 @@ struct agent_msg {
 	int status, signal;
 	bool oom;
 	bool killed; /* by the host */
+	bool clean;  /* the container has changed nothing in its root */
 	char kernel[128];
 	uint64_t boot_kernel_us, boot_agent_us;
 	struct agent_process *ps;

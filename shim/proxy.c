@@ -106,6 +106,7 @@ static void handle_signals(int sfd, struct agent_client *a, const struct proxy_j
 struct ending {
 	int status;
 	bool killed; /* by the host */
+	bool clean;  /* nothing in the root was changed */
 };
 
 /* Takes what the agent sent. Returns 0 while the process runs, 1 when it has ended, -1 when nothing
@@ -127,7 +128,8 @@ static int handle_agent(struct frame_buf *in, int sock, int64_t wait_seq, struct
 			break;
 		frame_buf_done(in);
 		if (m.seq == wait_seq && m.has_status) {
-			*end = (struct ending){.status = m.status, .killed = m.killed};
+			*end = (struct ending){
+				.status = m.status, .killed = m.killed, .clean = m.clean};
 			agent_msg_free(&m);
 			return 1;
 		}
@@ -210,6 +212,7 @@ static void abandon(struct agent_client *a, const struct proxy_job *job)
 			shutdown(job->streams[i], SHUT_RDWR);
 }
 
+/* `vmm` NULL: there is nothing to write back. */
 static int write_back(const struct proxy_job *job, struct vmm_client *vmm, struct agent_client *a,
 		      struct error *err)
 {
@@ -226,7 +229,7 @@ static int write_back(const struct proxy_job *job, struct vmm_client *vmm, struc
 	if (!st.record)
 		return 0;
 	if (record_open(data, st.record, false, 0, &r, err) < 0 ||
-	    writeback_live(vmm, a, &r, NULL, &n, err) < 0)
+	    (vmm && writeback_live(vmm, a, &r, NULL, &n, err) < 0))
 		return -1;
 	r.unchanged = n.changed == 0;
 	log_debug("write-back: %llu entries, %llu changed, %llu bytes",
@@ -236,9 +239,9 @@ static int write_back(const struct proxy_job *job, struct vmm_client *vmm, struc
 	return record_set_state(&r, RECORD_APPLIED, err);
 }
 
-/* The init has ended: what the container changed goes to the host. `ended` false: nothing is known
- * of it, most likely since its VM died. */
-static void settle(const struct proxy_job *job, struct mirror *mirror, bool ended)
+/* The init has ended: what the container changed goes to the host. `end` NULL: nothing is known of
+ * it, most likely since its VM died. */
+static void settle(const struct proxy_job *job, struct mirror *mirror, const struct ending *end)
 {
 	cleanup_vmm struct vmm_client vmm = {.sock = -1, .intr_fd = -1};
 	cleanup_agent struct agent_client a = {.sock = -1, .intr_fd = -1};
@@ -250,6 +253,12 @@ static void settle(const struct proxy_job *job, struct mirror *mirror, bool ende
 		mirror_stop(mirror, NULL, NULL);
 		return;
 	}
+	if (end && end->clean && !mounts) {
+		mirror_stop(mirror, NULL, NULL);
+		if (write_back(job, NULL, NULL, &err) < 0)
+			log_warn("container \"%s\": %s", job->container, err.msg);
+		return;
+	}
 	r = vmm_connect(job->dirfd, &vmm, &err);
 	if (r == 0)
 		r = agent_connect(&vmm, CONNECT_MS, &a, &err);
@@ -258,7 +267,7 @@ static void settle(const struct proxy_job *job, struct mirror *mirror, bool ende
 		agent_kill(&a, job->container, "", SIGKILL, true, NULL);
 	mirror_stop(mirror, r == 0 ? &vmm : NULL, r == 0 ? &a : NULL);
 	/* Of a VM that died has been told; its record speaks for itself. */
-	if (job->scratch < 0 || (r < 0 && !ended))
+	if (job->scratch < 0 || (r < 0 && !end))
 		return;
 	if (r == 0)
 		r = write_back(job, &vmm, &a, &err);
@@ -315,7 +324,7 @@ int proxy_run(struct proxy_job *job)
 	join_outputs(out, end.killed);
 	t = log_elapsed("rest of the output", t);
 	if (job->init) {
-		settle(job, mirror, ended);
+		settle(job, mirror, ended ? &end : NULL);
 		t = now_us();
 		vmm_end(job->dirfd);
 		log_elapsed("end of the VM", t);

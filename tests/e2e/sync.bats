@@ -259,3 +259,18 @@ check_writes() {
 	husk delete one
 	umount "$B/rootfs"
 }
+
+@test "a container that changes nothing is not asked for changes, one that only changes its root directory is" {
+	bundle c . true
+	mkdir -p "$B/rootfs"/{proc,dev,sys}
+	run --separate-stderr husk run -b "$B" c </dev/null
+	status_is 0
+	before=$(stat -c %Z "$B/rootfs")
+	run --separate-stderr husk --debug run -b "$B" c </dev/null
+	status_is 0
+	[[ $stderr != *"write-back: "*" entries"* ]]
+	is "$before" "$(stat -c %Z "$B/rootfs")"
+	jq '.process.args = ["chmod", "751", "/"]' "$B/config.json" >"$T/c.json" && mv "$T/c.json" "$B/config.json"
+	husk run -b "$B" c </dev/null
+	is 751 "$(stat -c %a "$B/rootfs")"
+}
