@@ -232,6 +232,8 @@ static int write_back(const struct proxy_job *job, struct vmm_client *vmm, struc
 	    (vmm && writeback_live(vmm, a, &r, NULL, &n, err) < 0))
 		return -1;
 	r.unchanged = n.changed == 0;
+	if (!vmm)
+		return record_set_state(&r, RECORD_APPLIED, err);
 	log_debug("write-back: %llu entries, %llu changed, %llu bytes",
 		  (unsigned long long)n.entries, (unsigned long long)n.changed,
 		  (unsigned long long)n.data_bytes);
