@@ -5,11 +5,11 @@
  *
  * What virtiofsd may see is a tmpfs with one entry for each shared mount: "m3" is an empty file or
  * directory with the source of config.json's mounts[3] mounted on it. husk makes the tmpfs and
- *clones of the sources as mounts that are in no namespace (fsmount, open_tree); the child that
- *becomes virtiofsd puts them together in a mount namespace of its own. A mount that config.json has
- *as read-only is so here, all of it: a guest that ignores its own mount flags cannot write either.
- *Clones are private: nothing that is mounted there comes to the host, nor does it keep the host
- *from unmounting.
+ * clones of the sources as mounts that are in no namespace (fsmount, open_tree); the child that
+ * becomes virtiofsd puts them together in a mount namespace of its own. A mount that config.json
+ * has as read-only is so here, all of it: a guest that ignores its own mount flags cannot write
+ * either. Clones are private: nothing that is mounted there comes to the host, nor does it keep
+ * the host from unmounting.
  *
  * virtiofsd makes that tmpfs its root (pivot_root, its own mount, pid and net namespaces), keeps
  * eight capabilities and a seccomp filter. It wants to accept its connection. The listening
@@ -17,11 +17,11 @@
  * connection waits in the queue until virtiofsd is up, while husk-vmm already has the other end.
  *
  * Ends. virtiofsd ends when its connection does, which is when husk-vmm and QEMU are gone. The
- *minder is there for every other case: it ends when the lifeline has no writer any more, or when
- *virtiofsd has ended; and when the minder ends, however it does, the kernel kills its pid
- *namespace. The mounts are in namespaces that are gone then. The minder stays in the host's mount
- *namespace, so that it does not keep alive mounts that the host gives up; it has no capabilities.
- *It also turns what virtiofsd says into lines of husk's log.
+ * minder is there for every other case: it ends when the lifeline has no writer any more, or when
+ * virtiofsd has ended; and when the minder ends, however it does, the kernel kills its pid
+ * namespace. The mounts are in namespaces that are gone then. The minder stays in the host's mount
+ * namespace, so that it does not keep alive mounts that the host gives up; it has no capabilities.
+ * It also turns what virtiofsd says into lines of husk's log.
  *
  * The minder's end is nobody's business: whoever adopts it reaps it.
  */

@@ -659,6 +659,8 @@ static int apply_nameless(struct apply *a, const struct cs_entry *e)
 	static const mode_t types[] = {
 		[CS_FILE] = S_IFREG,	[CS_SYMLINK] = S_IFLNK, [CS_FIFO] = S_IFIFO,
 		[CS_SOCKET] = S_IFSOCK, [CS_CHAR] = S_IFCHR,	[CS_BLOCK] = S_IFBLK};
+	/* Only these have the flag (reader.c). */
+	mode_t type = e->type < ARRAY_LEN(types) ? types[e->type] : 0;
 	struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}};
 	size_t group = group_of(a, e);
 	cleanup_close int dir = -1;
@@ -667,7 +669,7 @@ static int apply_nameless(struct apply *a, const struct cs_entry *e)
 	int r;
 
 	if (group)
-		dir = find_left_alone(a, &a->o->links[group - 1], types[e->type], &named.name);
+		dir = find_left_alone(a, &a->o->links[group - 1], type, &named.name);
 	if (dir < 0)
 		return add_id(a, e, NULL);
 	if (fstat(dir, &parent) < 0)

@@ -1,8 +1,8 @@
 /*
- * manifest [-xt] [-e PATH]... DIR: one line for everything in a directory tree, in bytewise order of
- * names: path, type, mode, owner, size, time, links, device, target of a symlink, xattrs, content.
- * Two trees are equal if their manifests are. Needs nothing from the system, so that it can run in
- * a guest.
+ * manifest [-xt] [-e PATH]... DIR: one line for everything in a directory tree, in bytewise order
+ * of names: path, type, mode, owner, size, time, links, device, target of a symlink, xattrs and
+ * content. Two trees are equal if their manifests are. Needs nothing from the system, so that it
+ * can run in a guest.
  *
  *	-x		stay in one file system: what is mounted there is an empty directory
  *	-t		times after 2020 are "recent", whichever they are

@@ -4,10 +4,10 @@
  * The walk goes depth first, with a stack of levels, one for each directory between the root and
  * where it is. Entering a directory reads its names, sorts them, looks at all that are not
  * directories and writes their inodes: their places in the metadata are known from then on. Then
- *the subdirectories are entered one after the other. When the last is done the numbers of all
- *members are known, and the directory is written with its inode; its level is left, and its members
- *and names are forgotten: they are the tops of two stacks. So what is held besides the result is
- * the directories on the way, never the whole tree.
+ * the subdirectories are entered one after the other. When the last is done the numbers of all
+ * members are known, and the directory is written with its inode; its level is left, and its
+ * members and names are forgotten: they are the tops of two stacks. So what is held besides the
+ * result is the directories on the way, never the whole tree.
  *
  * What is not yet known is patched in the end (finish.c): ".." of a directory, whose parent is
  * written after it; link counts, which are the names that were found; and block numbers of file

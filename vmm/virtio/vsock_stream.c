@@ -19,9 +19,11 @@
  *	client shuts reading   EPIPE: SHUTDOWN(RCV), what the guest still sends is dropped
  *	client closes          EPOLLHUP: SHUTDOWN(RCV) at once, SEND after the last byte; the guest
  *	                       answers RST. If it does not we forget it after VSOCK_CLOSE_US
- *	guest shuts writing    shutdown(SHUT_WR) after the ring is empty: the client reads to the
- *end guest shuts reading    shutdown(SHUT_RD): the client gets EPIPE guest closes           both,
- *and RST at once; the stream lives on until the client has taken the rest of the ring, or is gone
+ *	guest shuts writing    shutdown(SHUT_WR) after the ring is empty: the client reads to
+ *	                       the end
+ *	guest shuts reading    shutdown(SHUT_RD): the client gets EPIPE
+ *	guest closes           both, and RST at once; the stream lives on until the client has
+ *	                       taken the rest of the ring, or is gone
  *	guest sends RST        the same without the answer
  *	guest breaks rules     RST, and the client sees the end now
  *
