@@ -187,7 +187,7 @@ engines: all kernel ## tests with real container engines (root); ENGINE=file.bat
 	tests/run engines $(ENGINE)
 
 .PHONY: check
-check: deps ## everything: packages, build, lint, unit, fuzz, end-to-end; what CI runs
+check: deps ## everything: packages, build, lint, unit, fuzz, end-to-end, engines; what CI runs
 	$(MAKE) -j$$(nproc) all kernel test-tools
 	$(MAKE) -j$$(nproc) VARIANT=asan unit-bins
 	$(MAKE) -j$$(nproc) VARIANT=fuzz fuzz-bins
