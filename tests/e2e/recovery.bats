@@ -94,7 +94,7 @@ while_writing_back() {
 	for ms in 50 200 400 600 800; do
 		[[ -d $B/rootfs/etc ]] || cp -a "$ROOTFS/etc" "$B/rootfs/"
 		husk run -d -b "$B" r </dev/null >"$T/r.out" 2>"$T/r.err"
-		wait_until grep -q done "$T/r.out"
+		wait_until grep -q "done" "$T/r.out"
 		kill -9 "$(qemu_of r)"
 		wait_until is_stopped r
 		run timeout -s KILL "$(random_ms $ms)" "$HUSK" --root "$ROOT" delete r </dev/null

@@ -37,7 +37,7 @@ teardown() { check_nothing_left; }
 
 # workloads FROM TO: each in a copy of the tree, ten in one container.
 workloads() {
-	local from=$1 to=$2 i script
+	local from=$1 to=$2 i
 	for ((; from <= to; from += 10)); do
 		bundle "w$from" '.process.capabilities |= map_values(["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD"])
 			| .linux.resources.devices = [{allow: true, access: "m"}]' sh -ec \
