@@ -2,9 +2,12 @@
 #include "lib/cleanup.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 
 static void *or_die(void *p)
 {
@@ -169,6 +172,23 @@ int set_nonblock(int fd, bool on)
 int set_cloexec(int fd, bool on)
 {
 	return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0);
+}
+
+int fd_await(int fd, short events)
+{
+	int which = events & POLLIN ? SO_RCVTIMEO : SO_SNDTIMEO, ms = -1, r;
+	struct pollfd p = {.fd = fd, .events = events};
+	struct timeval t = {0};
+	socklen_t len = sizeof(t);
+
+	if (getsockopt(fd, SOL_SOCKET, which, &t, &len) == 0 && (t.tv_sec || t.tv_usec))
+		ms = (int)(t.tv_sec * 1000 + t.tv_usec / 1000);
+	/* A descriptor that blocks says EAGAIN only when the bound is over. */
+	r = ms >= 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK) ? 0 : poll(&p, 1, ms);
+	if (r != 0)
+		return r < 0 && errno != EINTR ? -1 : 0;
+	errno = ETIMEDOUT;
+	return -1;
 }
 
 uint64_t proc_start_time(pid_t pid)

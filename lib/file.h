@@ -39,6 +39,11 @@ int mkdir_p(const char *path, mode_t mode, struct error *err);
 int set_nonblock(int fd, bool on);
 int set_cloexec(int fd, bool on);
 
+/* For whoever was told EAGAIN by `fd`: waits for `events`. -1 and errno ETIMEDOUT when the socket's
+ * own bound (SO_RCVTIMEO for POLLIN, SO_SNDTIMEO for POLLOUT) is over; without one waits for ever.
+ */
+int fd_await(int fd, short events);
+
 /* Start time of process `pid` in clock ticks since boot (field 22 of /proc/pid/stat): with the
  * pid it names a process for good. 0 if there is no such process (or it is a zombie). */
 uint64_t proc_start_time(pid_t pid);

@@ -73,13 +73,13 @@ static int fill(struct cs_reader *r, struct error *err)
 		if (n == 0)
 			return error_kind(err, ERR_PEER, "changeset: ends after %llu records",
 					  (unsigned long long)r->records);
-		if (errno == EAGAIN) {
-			struct pollfd p = {.fd = r->fd, .events = POLLIN};
-
-			poll(&p, 1, -1);
-		} else if (errno != EINTR) {
-			return error_errno(err, "read the changeset");
-		}
+		if (errno == EINTR || (errno == EAGAIN && fd_await(r->fd, POLLIN) == 0))
+			continue;
+		if (errno == ETIMEDOUT)
+			return error_kind(err, ERR_TIMEOUT,
+					  "changeset: stands still after %llu records",
+					  (unsigned long long)r->records);
+		return error_errno(err, "read the changeset");
 	}
 }
 

@@ -38,11 +38,7 @@ static int flush(struct cs_writer *w)
 
 		if (n >= 0) {
 			done += (size_t)n;
-		} else if (errno == EAGAIN) {
-			struct pollfd p = {.fd = w->fd, .events = POLLOUT};
-
-			poll(&p, 1, -1);
-		} else if (errno != EINTR) {
+		} else if (errno != EINTR && (errno != EAGAIN || fd_await(w->fd, POLLOUT) < 0)) {
 			error_errno(&w->failed, "write the changeset");
 			if (errno == EPIPE || errno == ECONNRESET)
 				w->failed.kind = ERR_PEER;

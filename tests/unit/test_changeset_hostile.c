@@ -7,12 +7,14 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include "lib/changeset/reader.h"
 #include "lib/changeset/wire.h"
 #include "lib/cleanup.h"
+#include "lib/file.h"
 #include "tests/unit/changeset.h"
 #include "tests/unit/tmpdir.h"
 
@@ -266,6 +268,49 @@ static void ends_that_are_none(void **state)
 	assert_refused(p, "does not begin");
 }
 
+static void a_stream_that_stands_still(void **state)
+{
+	static const struct timeval bound = {.tv_usec = 20000};
+	static const struct cs_apply_options none;
+	struct place *p = *state;
+	struct error err = ERROR_INIT;
+	int s[2];
+
+	for (int nonblock = 0; nonblock < 2; nonblock++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
+		setsockopt(s[0], SOL_SOCKET, SO_RCVTIMEO, &bound, sizeof(bound));
+		set_nonblock(s[0], nonblock);
+		assert_int_equal(write(s[1], "HUSKCS01", 8), 8);
+		assert_int_equal(cs_apply(s[0], p->fd, &none, NULL, &err), -1);
+		assert_int_equal(err.kind, ERR_TIMEOUT);
+		assert_string_equal(err.msg, "changeset: stands still after 0 records");
+		close(s[0]);
+		close(s[1]);
+	}
+}
+
+static void a_receiver_that_stands_still(void **state)
+{
+	static const struct timeval bound = {.tv_usec = 20000};
+	static const char data[65536];
+	struct error err = ERROR_INIT;
+	struct cs_writer w;
+	int s[2], r = 0;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s), 0);
+	setsockopt(s[0], SOL_SOCKET, SO_SNDTIMEO, &bound, sizeof(bound));
+	cs_writer_init(&w, s[0]);
+	assert_int_equal(cs_put_entry(&w, &FILE_ENTRY("f", .size = INT64_MAX), NULL), 0);
+	for (uint64_t i = 0; r == 0 && i < 4096; i++)
+		r = cs_put_data(&w, i * sizeof(data), data, sizeof(data), &err);
+	assert_int_equal(r, -1);
+	assert_string_equal(err.msg, "write the changeset: Connection timed out");
+	cs_writer_free(&w);
+	close(s[0]);
+	close(s[1]);
+}
+
 static void deeper_than_allowed(void **state)
 {
 	struct place *p = *state;
@@ -508,6 +553,8 @@ int main(void)
 		T(bounds_of_the_caller),
 		T(a_size_without_data_takes_no_space),
 		T(ends_that_are_none),
+		T(a_stream_that_stands_still),
+		T(a_receiver_that_stands_still),
 		T(deeper_than_allowed),
 		T(attributes_beyond_the_bounds),
 		T(links_are_never_followed),
