@@ -30,6 +30,15 @@ static int do_times(const struct xattr_at *at, const struct cs_entry *e)
 			   : utimensat(at->dirfd, at->name, t, AT_SYMLINK_NOFOLLOW);
 }
 
+static void refuse_overlays(struct apply *a, const struct cs_entry *e)
+{
+	for (size_t i = 0; i < e->n_xattrs; i++)
+		if (xattr_is_overlays(e->xattrs[i].name)) {
+			apply_refuse(a, "an extended attribute that is an overlay's own");
+			return;
+		}
+}
+
 /* The order matters: chown drops set-id bits and capabilities, an ACL changes the mode. */
 int apply_attrs(struct apply *a, const struct xattr_at *at, const struct cs_entry *e,
 		const struct stat *have, bool clean, bool *changed)
@@ -38,6 +47,7 @@ int apply_attrs(struct apply *a, const struct xattr_at *at, const struct cs_entr
 	bool mode = e->type != CS_SYMLINK && (have->st_mode & 07777) != e->mode;
 	bool times = !apply_same_time(&have->st_mtim, &e->mtime);
 
+	refuse_overlays(a, e);
 	if (owner && do_chown(at, e) < 0)
 		return error_errno(a->err, "change the owner of %s", apply_path(a));
 	if (!clean || e->n_xattrs) {

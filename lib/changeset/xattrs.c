@@ -54,6 +54,16 @@ bool xattr_is_carried(const char *name)
 	return true;
 }
 
+bool xattr_is_overlays(const char *name)
+{
+	return strncmp(name, "trusted.overlay.", 16) == 0;
+}
+
+static bool is_taken(const char *name)
+{
+	return xattr_is_carried(name) && !xattr_is_overlays(name);
+}
+
 static int reserve(char **p, size_t *room, size_t want, struct error *err)
 {
 	char *q;
@@ -157,16 +167,13 @@ static bool same_value(const struct cs_xattr *a, const struct cs_xattr *b)
 
 bool xattrs_equal(const struct cs_xattr *a, size_t n_a, const struct cs_xattr *b, size_t n_b)
 {
-	size_t carried = 0;
-
-	for (size_t i = 0; i < n_b; i++) {
-		if (!xattr_is_carried(b[i].name))
-			continue;
-		if (!same_value(&b[i], find(a, n_a, b[i].name)))
+	for (size_t i = 0; i < n_b; i++)
+		if (is_taken(b[i].name) && !same_value(&b[i], find(a, n_a, b[i].name)))
 			return false;
-		carried++;
-	}
-	return carried == n_a;
+	for (size_t i = 0; i < n_a; i++)
+		if (is_taken(a[i].name) && !find(b, n_b, a[i].name))
+			return false;
+	return true;
 }
 
 /* What a file system says of an attribute that it will never take. */
@@ -180,12 +187,12 @@ int xattrs_set(const struct xattr_at *at, const struct xattr_list *there,
 	       const struct cs_xattr *want, size_t n_want, uint64_t *refused, struct error *err)
 {
 	for (size_t i = 0; i < there->n; i++)
-		if (!find(want, n_want, there->v[i].name) && drop(at, there->v[i].name) < 0 &&
-		    errno != ENODATA && !never(errno))
+		if (is_taken(there->v[i].name) && !find(want, n_want, there->v[i].name) &&
+		    drop(at, there->v[i].name) < 0 && errno != ENODATA && !never(errno))
 			return error_errno(err, "remove extended attribute %s of %s",
 					   there->v[i].name, at->name);
 	for (size_t i = 0; i < n_want; i++) {
-		if (!xattr_is_carried(want[i].name) ||
+		if (!is_taken(want[i].name) ||
 		    same_value(&want[i], find(there->v, there->n, want[i].name)) ||
 		    set(at, &want[i]) == 0)
 			continue;

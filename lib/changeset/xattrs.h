@@ -27,13 +27,16 @@ struct xattr_list {
 };
 
 bool xattr_is_carried(const char *name);
+/* trusted.overlay.*: what an overlay says to itself. A receiver neither sets nor removes it: a
+ * layer with a sender's redirect or metacopy would show files that are not the sender's to show. */
+bool xattr_is_overlays(const char *name);
 
 /* All that are carried. Longer lists than a changeset takes are an error. A file system without
  * attributes has none. */
 int cs_xattrs_read(const struct xattr_at *at, struct xattr_list *l, struct error *err);
 void cs_xattrs_free(struct xattr_list *l);
 
-/* The same names with the same values, in any order. */
+/* What a receiver may set: the same names with the same values, in any order. */
 bool xattrs_equal(const struct cs_xattr *a, size_t n_a, const struct cs_xattr *b, size_t n_b);
 
 /* Makes what is there (`there`) into `want`. Attributes that the file system does not take are

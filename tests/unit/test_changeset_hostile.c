@@ -341,6 +341,45 @@ static void attributes_beyond_the_bounds(void **state)
 	assert_refused(p, "cut off");
 }
 
+/* What an overlay on the host would believe: never set, and never taken away. */
+static void attributes_of_an_overlay(void **state)
+{
+	static const struct cs_xattr lies[] = {
+		{.name = "trusted.overlay.redirect", .value = "/../outside", .len = 11},
+		{.name = "trusted.overlay.metacopy", .value = "", .len = 0},
+		{.name = "trusted.overlay.opaque", .value = "y", .len = 1},
+		{.name = "trusted.mine", .value = "1", .len = 1}};
+	struct place *p = *state;
+	struct error err = ERROR_INIT;
+	struct cs_counts n;
+	char path[128], names[256];
+
+	for (int round = 0; round < 2; round++) {
+		put(p, DIR_ENTRY("d", .xattrs = lies, .n_xattrs = 4));
+		cs_put_leave(&p->w, NULL);
+		put(p, FILE_ENTRY("f", .xattrs = lies, .n_xattrs = 4));
+		put(p, ((struct cs_entry){
+			       .type = CS_FIFO, .name = "p", .xattrs = lies, .n_xattrs = 4}));
+		if (apply(p, NULL, &n, &err) < 0)
+			fail_msg("%s", err.msg);
+		assert_int_equal(n.refused, round == 0 ? 3 : 2);
+		assert_int_equal(n.changed, round == 0 ? 3 : 0);
+		again(p);
+	}
+	for (const char *name = "dfp"; *name; name++) {
+		snprintf(path, sizeof(path), "%s/%c", p->root, *name);
+		assert_int_equal(llistxattr(path, names, sizeof(names)), sizeof("trusted.mine"));
+		assert_string_equal(names, "trusted.mine");
+	}
+	snprintf(path, sizeof(path), "%s/d", p->root);
+	assert_int_equal(setxattr(path, "trusted.overlay.origin", "o", 1, 0), 0);
+	put(p, DIR_ENTRY("d", .uid = 9));
+	cs_put_leave(&p->w, NULL);
+	assert_int_equal(apply(p, NULL, &n, &err), 0);
+	assert_int_equal(getxattr(path, "trusted.overlay.origin", names, 1), 1);
+	assert_int_equal(getxattr(path, "trusted.mine", names, 1), -1);
+}
+
 /* A link planted where a directory is named is replaced, or the way there is refused. */
 static void links_are_never_followed(void **state)
 {
@@ -557,6 +596,7 @@ int main(void)
 		T(a_receiver_that_stands_still),
 		T(deeper_than_allowed),
 		T(attributes_beyond_the_bounds),
+		T(attributes_of_an_overlay),
 		T(links_are_never_followed),
 		T(devices_only_where_allowed),
 		T(names_of_temporary_files_are_refused),
