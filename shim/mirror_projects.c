@@ -218,18 +218,36 @@ static void mark(struct member *b)
 	b->last_us = now;
 }
 
+/* The source, if it is still what the container was made with: a path may have been made to lead to
+ * a file that the container was not given. -1 and errno. */
+static int open_source(const struct planned_mount *m)
+{
+	cleanup_close int fd = open(m->source, O_PATH | O_CLOEXEC);
+	char identity[MOUNT_IDENTITY_LEN], link[64];
+
+	if (fd < 0)
+		return -1;
+	if (mount_identity(fd, identity, NULL) < 0 || strcmp(identity, m->identity) != 0) {
+		errno = ESTALE;
+		return -1;
+	}
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	return open(link, m->dir ? O_RDONLY | O_DIRECTORY | O_CLOEXEC
+				 : (m->writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_CLOEXEC);
+}
+
 static void open_member(struct projects_mirror *p, size_t i, struct timespec since)
 {
 	struct member *b = &p->v[i];
 	struct timespec newest;
 	bool later;
 
-	b->fd = b->m->dir ? open(b->m->source, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-			  : open(b->m->source,
-				 (b->m->writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_CLOEXEC);
+	b->fd = open_source(b->m);
 	if (b->fd < 0) {
-		log_warn("mount %s: %s: the container sees no further changes of it", b->m->source,
-			 strerror(errno));
+		log_warn("mount %s: %s: neither side sees further changes of the other's",
+			 b->m->source,
+			 errno == ESTALE ? "is another one than when the container was made"
+					 : strerror(errno));
 		return;
 	}
 	if (!survey_member(p, i, &newest))

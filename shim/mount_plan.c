@@ -7,9 +7,15 @@
 #include "shim/mount_source.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/mount.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+
+#ifndef STATX_MNT_ID
+#define STATX_MNT_ID 0x00001000U
+#endif
 
 #define PLAN_FILE "mounts.json"
 #define PLAN_TEXT_MAX (16u << 20)
@@ -94,7 +100,7 @@ static int plan_mount(struct planned_mount *m, const struct oci_mount *from, con
 			m->fd = steal_fd(&s.fd);
 	}
 	m->source = steal_ptr(&s.path);
-	return 0;
+	return m->from == MOUNT_FROM_PROJECT ? mount_identity(m->fd, m->identity, err) : 0;
 }
 
 static void count(struct mount_plan *p, const struct planned_mount *m)
@@ -197,6 +203,17 @@ char *mount_plan_text(const struct mount_plan *p, struct error *err)
 
 /* ---- for the proxy */
 
+int mount_identity(int fd, char text[MOUNT_IDENTITY_LEN], struct error *err)
+{
+	struct statx sx;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_INO | STATX_MNT_ID, &sx) < 0)
+		return error_errno(err, "statx");
+	snprintf(text, MOUNT_IDENTITY_LEN, "%" PRIu64 ":%" PRIu64, (uint64_t)sx.stx_mnt_id,
+		 (uint64_t)sx.stx_ino);
+	return 0;
+}
+
 int mount_plan_save(const struct mount_plan *p, int dirfd, struct error *err)
 {
 	cleanup_jsonw struct jsonw w = {0};
@@ -219,6 +236,7 @@ int mount_plan_save(const struct mount_plan *p, int dirfd, struct error *err)
 		jsonw_kint(&w, "mount", (int64_t)m->index);
 		jsonw_kstr(&w, "name", m->name);
 		jsonw_kstr(&w, "source", m->source);
+		jsonw_kstr(&w, "identity", m->identity);
 		jsonw_kbool(&w, "dir", m->dir);
 		jsonw_kbool(&w, "writable", m->writable);
 		jsonw_end_obj(&w);
@@ -242,10 +260,12 @@ static bool is_name(const char *s)
 static int read_project(yajl_val v, struct planned_mount *m)
 {
 	const char *name = json_str(v, "name"), *source = json_str(v, "source");
+	const char *identity = json_str(v, "identity");
 	int64_t index;
 
-	if (!name || !is_name(name) || !source || source[0] != '/' ||
-	    !json_get_int(v, "mount", &index) || index < 0 || index > PLAN_MOUNTS_MAX)
+	if (!name || !is_name(name) || !source || source[0] != '/' || !identity ||
+	    strlen(identity) >= MOUNT_IDENTITY_LEN || !json_get_int(v, "mount", &index) ||
+	    index < 0 || index > PLAN_MOUNTS_MAX)
 		return -1;
 	*m = (struct planned_mount){.index = (size_t)index,
 				    .from = MOUNT_FROM_PROJECT,
@@ -254,6 +274,7 @@ static int read_project(yajl_val v, struct planned_mount *m)
 				    .dir = json_bool(v, "dir", false),
 				    .writable = json_bool(v, "writable", false),
 				    .fd = -1};
+	snprintf(m->identity, sizeof(m->identity), "%s", identity);
 	return 0;
 }
 

@@ -22,11 +22,14 @@
 
 enum mount_from { MOUNT_FROM_PROJECT, MOUNT_FROM_SHARE, MOUNT_FROM_DISK, MOUNT_FROM_DEVICE };
 
+#define MOUNT_IDENTITY_LEN 44
+
 struct planned_mount {
 	size_t index; /* in config.mounts */
 	enum mount_from from;
-	char *name;   /* project, member of the share, device ("null") */
-	char *source; /* absolute, links resolved */
+	char *name;			   /* project, member of the share, device ("null") */
+	char *source;			   /* absolute, links resolved */
+	char identity[MOUNT_IDENTITY_LEN]; /* project: which file or directory `source` was */
 	bool dir, writable;
 	char serial[21]; /* disk */
 	char *type;	 /* disk: file system */
@@ -56,6 +59,9 @@ char *mount_plan_text(const struct mount_plan *p, struct error *err);
  * there is no such file if there are none. */
 int mount_plan_save(const struct mount_plan *p, int dirfd, struct error *err);
 int mount_plan_load(struct mount_plan *p, int dirfd, struct error *err);
+/* What is open as `fd`, as text: the number of its mount and its inode number. A path may lead
+ * elsewhere later; this does not. */
+int mount_identity(int fd, char text[MOUNT_IDENTITY_LEN], struct error *err);
 /* The parser of that file; pure. */
 int mount_plan_parse(const char *text, size_t len, struct mount_plan *p, struct error *err);
 

@@ -44,6 +44,10 @@ static void prepare(void)
 		v[i].source = xasprintf("%s/p%zu", dir, i);
 		if (file_write_atomic(dirfd_, v[i].name, "1", 1, 0644, NULL) < 0)
 			abort();
+		v[i].fd = openat(dirfd_, v[i].name, O_PATH | O_CLOEXEC);
+		if (mount_identity(v[i].fd, v[i].identity, NULL) < 0)
+			abort();
+		close_fd(&v[i].fd);
 	}
 	if (mount_plan_save(&plan, dirfd_, NULL) < 0)
 		abort();

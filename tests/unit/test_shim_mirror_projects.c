@@ -61,12 +61,14 @@ static void save_plan(const struct fixture *f)
 		v[i].source = xasprintf("%s/%s", f->tmp->path, names[i]);
 		v[i].dir = i == 2;
 		v[i].writable = i == 0;
-		v[i].fd = -1;
+		v[i].fd = open(v[i].source, O_PATH | O_CLOEXEC);
+		assert_int_equal(mount_identity(v[i].fd, v[i].identity, &err), 0);
 	}
 	assert_int_equal(mount_plan_save(&plan, f->tmp->fd, &err), 0);
 	for (size_t i = 0; i < 3; i++) {
 		free(v[i].name);
 		free(v[i].source);
+		close_fd(&v[i].fd);
 	}
 }
 
@@ -332,6 +334,20 @@ static void takes_only_files_that_the_guest_may_write(void **state)
 	assert_content(f, "conf/a", "1");
 }
 
+static void a_source_that_leads_elsewhere_is_not_written(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "precious", "host");
+	assert_int_equal(unlinkat(f->tmp->fd, "log", 0), 0);
+	assert_int_equal(symlinkat("precious", f->tmp->fd, "log"), 0);
+	open_it(f);
+	assert_false(pm_writable(f->p));
+	guest_writes(f, "p0", "evil");
+	assert_content(f, "precious", "host");
+	assert_sent(f, "");
+}
+
 static void refuses_a_stream_without_an_end(void **state)
 {
 	struct fixture *f = *state;
@@ -371,6 +387,7 @@ int main(void)
 		TEST(what_the_guest_did_not_change_undoes_no_write_of_the_host),
 		TEST(the_host_wins_when_both_wrote),
 		TEST(takes_only_files_that_the_guest_may_write),
+		TEST(a_source_that_leads_elsewhere_is_not_written),
 		TEST(refuses_a_stream_without_an_end),
 		TEST(has_nothing_to_do_without_projects),
 	};

@@ -302,6 +302,7 @@ static void projects_come_back(void **state)
 	const struct wish w[] = {BIND("."), BIND("f"), BIND("cfg", "ro")};
 	cleanup_mount_plan struct mount_plan p = {0}, q = {0};
 	cleanup_free char *path = xasprintf("%s/cfg", t->path);
+	char identity[MOUNT_IDENTITY_LEN];
 
 	put(t, "f", 1);
 	dir(t, "cfg");
@@ -319,6 +320,8 @@ static void projects_come_back(void **state)
 	assert_true(q.v[1].dir);
 	assert_false(q.v[1].writable);
 	assert_int_equal(q.v[1].fd, -1);
+	assert_int_equal(mount_identity(p.v[2].fd, identity, NULL), 0);
+	assert_string_equal(q.v[1].identity, identity);
 }
 
 static void no_projects_no_file(void **state)
@@ -342,10 +345,15 @@ static void damaged_plans(void **state)
 		"{}",
 		"{\"projects\":{}}",
 		"{\"projects\":[7]}",
-		"{\"projects\":[{\"mount\":0,\"name\":\"..\",\"source\":\"/a\"}]}",
-		"{\"projects\":[{\"mount\":0,\"name\":\"a/b\",\"source\":\"/a\"}]}",
-		"{\"projects\":[{\"mount\":0,\"name\":\"m0\",\"source\":\"a\"}]}",
-		"{\"projects\":[{\"mount\":-1,\"name\":\"m0\",\"source\":\"/a\"}]}",
+		"{\"projects\":[{\"mount\":0,\"name\":\"..\",\"source\":\"/"
+		"a\",\"identity\":\"1:2\"}]}",
+		"{\"projects\":[{\"mount\":0,\"name\":\"a/b\",\"source\":\"/"
+		"a\",\"identity\":\"1:2\"}]}",
+		"{\"projects\":[{\"mount\":0,\"name\":\"m0\",\"source\":\"a\",\"identity\":\"1:2\"}"
+		"]}",
+		"{\"projects\":[{\"mount\":0,\"name\":\"m0\",\"source\":\"/a\"}]}",
+		"{\"projects\":[{\"mount\":-1,\"name\":\"m0\",\"source\":\"/"
+		"a\",\"identity\":\"1:2\"}]}",
 	};
 	const struct tmpdir *t = *state;
 	struct error err = ERROR_INIT;
