@@ -107,7 +107,11 @@ static int make_member(int fs, const struct planned_mount *m, struct error *err)
 
 static int clone_source(const struct planned_mount *m, struct error *err)
 {
-	struct mount_attr attr = {.attr_set = m->writable ? 0 : MOUNT_ATTR_RDONLY,
+	/* virtiofsd runs nothing, and opens no device: those that a guest finds or makes there are
+	 * its own kernel's. */
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
+					      MOUNT_ATTR_NOSUID |
+					      (m->writable ? 0 : MOUNT_ATTR_RDONLY),
 				  .propagation = MS_PRIVATE};
 	int fd = open_tree(m->fd, "",
 			   AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
