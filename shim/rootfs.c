@@ -264,17 +264,27 @@ static bool same_node(const struct rootfs_id *a, const struct rootfs_id *b)
 	return a->ino == b->ino && (a->born == b->born || !a->born || !b->born);
 }
 
-bool rootfs_is(const struct rootfs_id *id)
+int rootfs_reopen(const struct rootfs_id *id)
 {
 	struct rootfs now;
-	bool same;
+	int fd = -1;
 
 	if (rootfs_open(id->path, false, &now, NULL) < 0)
-		return false;
-	same = strcmp(now.id.path, id->path) == 0 && !now.id.upper == !id->upper &&
-	       (!id->upper || strcmp(now.id.upper, id->upper) == 0) && same_node(&now.id, id);
+		return -1;
+	/* Where the node says nothing, at least something has to be mounted as it was. */
+	if (strcmp(now.id.path, id->path) == 0 && !now.id.upper == !id->upper &&
+	    (!id->upper || strcmp(now.id.upper, id->upper) == 0) && same_node(&now.id, id) &&
+	    (id->ino != 0 || now.id.mounted == id->mounted))
+		fd = openat(now.dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	rootfs_free(&now);
-	return same;
+	return fd;
+}
+
+bool rootfs_is(const struct rootfs_id *id)
+{
+	cleanup_close int fd = rootfs_reopen(id);
+
+	return fd >= 0;
 }
 
 /* True if the file system that held `path` is there, and `path` is not. A file system that is not
@@ -310,6 +320,8 @@ bool rootfs_may_return(const struct rootfs_id *id)
 	if (statx(AT_FDCWD, id->path, AT_NO_AUTOMOUNT, STATX_INO | STATX_BTIME, &sx) < 0)
 		return true;
 	take_identity(&now, &sx);
-	/* Another directory in its place; a mount over it may be taken off again. */
-	return (sx.stx_attributes & STATX_ATTR_MOUNT_ROOT) || id->ino == 0 || same_node(&now, id);
+	/* Another directory in its place; a mount over it may be taken off again, and one that it
+	 * was on may come back. */
+	return (sx.stx_attributes & STATX_ATTR_MOUNT_ROOT) || id->ino == 0 || now.dev != id->dev ||
+	       same_node(&now, id);
 }

@@ -63,7 +63,8 @@ void rootfs_free(struct rootfs *r);
 /* An upper layer that adds nothing: empty, with owner and mode of the layer below. */
 bool rootfs_upper_is_bare(const struct rootfs *r);
 
-/* True if `path` is, now, the rootfs that `id` was taken of. */
+/* Opens what is at `path` now, if it is the rootfs that `id` was taken of; -1 if not. */
+int rootfs_reopen(const struct rootfs_id *id);
 bool rootfs_is(const struct rootfs_id *id);
 /* False if what it was taken of is gone for good: its directory does not exist any more. */
 bool rootfs_may_return(const struct rootfs_id *id);

@@ -35,10 +35,13 @@
 #define RECOVER_END_US 10000000ull
 #define SCRATCH "scratch"
 
-static int check_rootfs(const struct record *r, struct error *err)
+/* What is looked at is what is written to: the path may lead elsewhere a moment later. */
+static int open_rootfs(const struct record *r, struct error *err)
 {
-	if (rootfs_is(&r->rootfs))
-		return 0;
+	int fd = rootfs_reopen(&r->rootfs);
+
+	if (fd >= 0)
+		return fd;
 	return error_kind(
 		err, ERR_NOT_FOUND,
 		"rootfs %s: not there, or not the one that the container had: its changes "
@@ -57,10 +60,9 @@ static uint64_t scratch_bytes(const struct record *r)
 }
 
 /* Applies what comes on `stream`. */
-static int apply(int stream, const struct record *r, const struct writeback_hooks *hooks,
-		 struct cs_counts *n, struct error *err)
+static int apply(int stream, const struct record *r, int rootfd,
+		 const struct writeback_hooks *hooks, struct cs_counts *n, struct error *err)
 {
-	cleanup_close int rootfd = open(r->rootfs.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	const struct timeval stall = {.tv_sec = STALL_S};
 	/* A name in a directory takes at least 12 bytes of the disk, a byte of data one. */
 	uint64_t room = scratch_bytes(r);
@@ -70,8 +72,6 @@ static int apply(int stream, const struct record *r, const struct writeback_hook
 				     .links = r->links,
 				     .n_links = r->n_links};
 
-	if (rootfd < 0)
-		return error_errno(err, "open rootfs %s", r->rootfs.path);
 	if (o.max_entries > CS_ENTRIES_MAX)
 		o.max_entries = CS_ENTRIES_MAX;
 	if (hooks) {
@@ -86,14 +86,13 @@ static int apply(int stream, const struct record *r, const struct writeback_hook
 int writeback_live(struct vmm_client *vmm, struct agent_client *a, struct record *r,
 		   const struct writeback_hooks *hooks, struct cs_counts *n, struct error *err)
 {
-	cleanup_close int stream = -1;
+	cleanup_close int stream = -1, rootfd = open_rootfs(r, err);
 	char token[AGENT_TOKEN_LEN + 1];
 
-	if (check_rootfs(r, err) < 0 ||
-	    agent_changes(a, r->container, "root", NULL, token, err) < 0)
+	if (rootfd < 0 || agent_changes(a, r->container, "root", NULL, token, err) < 0)
 		return -1;
 	stream = agent_open_stream(vmm, token, err);
-	if (stream < 0 || apply(stream, r, hooks, n, err) < 0)
+	if (stream < 0 || apply(stream, r, rootfd, hooks, n, err) < 0)
 		return error_wrap(err, "rootfs %s", r->rootfs.path);
 	return 0;
 }
@@ -143,7 +142,7 @@ static bool breaker_end(struct breaker *b)
 	return b->broken;
 }
 
-static int receive_disk(struct vmm_client *vmm, const struct record *r, int intr_fd,
+static int receive_disk(struct vmm_client *vmm, const struct record *r, int rootfd, int intr_fd,
 			struct cs_counts *n, struct error *err)
 {
 	cleanup_agent struct agent_client a = {.sock = -1};
@@ -160,7 +159,7 @@ static int receive_disk(struct vmm_client *vmm, const struct record *r, int intr
 	if (stream < 0)
 		return -1;
 	breaker_start(&b, stream, intr_fd);
-	result = apply(stream, r, NULL, n, err);
+	result = apply(stream, r, rootfd, NULL, n, err);
 	if (breaker_end(&b) && result < 0)
 		return error_kind(err, ERR_INTERRUPTED, "interrupted by a signal");
 	return result;
@@ -175,7 +174,7 @@ static void reap(pid_t pid)
 		spawn_wait(pid, -1, now_us() + RECOVER_END_US, &status, NULL);
 }
 
-static int recover_in_guest(const struct record *r, int intr_fd, struct cs_counts *n,
+static int recover_in_guest(const struct record *r, int rootfd, int intr_fd, struct cs_counts *n,
 			    struct error *err)
 {
 	cleanup_vmm struct vmm_client vmm = {.sock = -1};
@@ -206,7 +205,7 @@ static int recover_in_guest(const struct record *r, int intr_fd, struct cs_count
 		return -1;
 	result = vmm_wait_started(&vmm, now_us() + RECOVER_BOOT_S * 1000000ull, err);
 	if (result == 0)
-		result = receive_disk(&vmm, r, intr_fd, n, err);
+		result = receive_disk(&vmm, r, rootfd, intr_fd, n, err);
 	close_fd(&lifeline);
 	reap(pid);
 	unlinkat(r->dirfd, "vmm.sock", 0);
@@ -215,13 +214,15 @@ static int recover_in_guest(const struct record *r, int intr_fd, struct cs_count
 
 int writeback_recover_counted(struct record *r, int intr_fd, struct cs_counts *n, struct error *err)
 {
+	cleanup_close int rootfd = -1;
 	uint64_t t = now_us();
 
 	if (r->state == RECORD_APPLIED)
 		return 0;
-	if (check_rootfs(r, err) < 0)
+	rootfd = open_rootfs(r, err);
+	if (rootfd < 0)
 		return -1;
-	if (recover_in_guest(r, intr_fd, n, err) < 0)
+	if (recover_in_guest(r, rootfd, intr_fd, n, err) < 0)
 		return error_wrap(err, "recover the changes of container \"%s\" to rootfs %s",
 				  r->container, r->rootfs.path);
 	log_elapsed("recovery of changes", t);
@@ -256,7 +257,9 @@ static int settle(const char *data, const char *name, const struct rootfs_id *id
 	/* Looked at without the lock first: a lock of ours, however short, would be in the way of
 	 * others who delete their containers. */
 	if (record_open(data, name, false, 0, &r, &why) < 0) {
-		log_debug("record %s: %s", name, why.msg);
+		/* Taken away meanwhile; or nobody will ever read it: that should be known. */
+		if (why.kind != ERR_NOT_FOUND)
+			log_warn("%s: the changes in it are in no rootfs", why.msg);
 		return 0;
 	}
 	wanted = same_rootfs(&r.rootfs, id);

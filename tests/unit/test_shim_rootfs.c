@@ -268,6 +268,17 @@ static void a_file_system_that_is_not_mounted_may_return(void **state)
 	rootfs_id_free(&id);
 }
 
+static void a_directory_beneath_the_mount_point_is_not_in_its_place(void **state)
+{
+	const struct tmpdir *t = *state;
+	struct rootfs_id id = {.path = sub(t, "disk"), .ino = 5, .dev = 0x7777};
+
+	make_dirs(t, (const char *const[]){"disk", NULL});
+	assert_false(rootfs_is(&id));
+	assert_true(rootfs_may_return(&id));
+	rootfs_id_free(&id);
+}
+
 /* ---- with mounts */
 
 /* Mounts go with the namespace, that is with this program. */
@@ -506,6 +517,27 @@ static void an_overlay_is_known_again_by_its_upper_directory(void **state)
 	rootfs_id_free(&id);
 }
 
+/* On an overlay inode numbers say nothing. */
+static void a_mount_point_without_its_mount_is_another_rootfs(void **state)
+{
+	const struct tmpdir *t = *state;
+	struct rootfs_id id = {.path = sub(t, "m/own"), .mounted = true};
+
+	if (!may_mount()) {
+		rootfs_id_free(&id);
+		skip();
+	}
+	make_dirs(t, OVERLAY_DIRS);
+	mount_overlay(t, "");
+	make_dirs(t, (const char *const[]){"m/own", NULL});
+	assert_false(rootfs_is(&id));
+	assert_true(rootfs_may_return(&id));
+	id.mounted = false;
+	assert_true(rootfs_is(&id));
+	unmount(t, "m");
+	rootfs_id_free(&id);
+}
+
 /* The exit status of a shell command with the path in the place of each %s. */
 static int run(const char *fmt, const char *path)
 {
@@ -584,6 +616,8 @@ int main(void)
 		TEST(no_directory_is_an_error_that_names_it),
 		TEST(a_directory_is_known_again),
 		TEST(a_file_system_that_is_not_mounted_may_return),
+		TEST(a_directory_beneath_the_mount_point_is_not_in_its_place),
+		TEST(a_mount_point_without_its_mount_is_another_rootfs),
 		TEST(an_overlay_is_chain_and_upper),
 		TEST(a_chain_is_read_once),
 		TEST(a_chain_of_one_layer_keeps_its_whiteouts_to_itself),
