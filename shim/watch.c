@@ -48,6 +48,10 @@
  * in it, and to tell it would undo what the other side has done to it since. */
 #define SLACK_NS 10000000
 
+/* Memory for what a sync changed, as many and as deep as the guest likes. Beyond that nobody can
+ * tell what was changed by others meanwhile. */
+#define OWN_BYTES_MAX (128u << 20)
+
 #define CHANGES                                                                             \
 	(IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_CLOSE_WRITE | \
 	 IN_ATTRIB)
@@ -83,8 +87,9 @@ struct watch {
 	struct watch_options o;
 	char *events, *merged;
 	void *nodes, *dirty, *own; /* trees of search.h */
-	size_t n_dirs, n_dirty;
+	size_t n_dirs, n_dirty, own_bytes;
 	bool warned;
+	bool own_lost; /* more than OWN_BYTES_MAX since watch_own_done() */
 	struct timespec since;
 };
 
@@ -170,9 +175,12 @@ static bool looks_same(const struct look *a, const struct look *b)
 static void mark(struct watch *w, const char *path)
 {
 	size_t len = strlen(path);
-	struct dirty *d = xcalloc(1, sizeof(*d) + len + 1);
-	struct dirty **in;
+	struct dirty *d, **in;
 
+	/* Nobody could open it to look at it. */
+	if (w->own_lost || len >= PATH_MAX)
+		return;
+	d = xcalloc(1, sizeof(*d) + len + 1);
 	memcpy(d->path, path, len + 1);
 	d->first_us = now_us();
 	in = tsearch(d, &w->dirty, by_path);
@@ -535,17 +543,33 @@ static int own_by_path(const void *a, const void *b)
 	return strcmp(((const struct own *)a)->path, ((const struct own *)b)->path);
 }
 
+static void lose_own(struct watch *w)
+{
+	log_warn("rootfs %s: so much is synced at a time that what others write meanwhile is not "
+		 "seen inside before a restart of the container",
+		 w->merged);
+	w->own_lost = true;
+	tdestroy(w->own, free);
+	w->own = NULL;
+	while (w->dirty)
+		unmark(w, *(struct dirty **)w->dirty);
+}
+
 void watch_own(struct watch *w, const char *path, const struct stat *st)
 {
 	size_t len = strlen(path);
-	struct own *o = xcalloc(1, sizeof(*o) + len + 1);
-	struct own **in;
+	struct own *o, **in;
 
+	if (w->own_lost || len >= PATH_MAX)
+		return;
+	o = xcalloc(1, sizeof(*o) + len + 1);
 	memcpy(o->path, path, len + 1);
 	in = tsearch(o, &w->own, own_by_path);
 	if (in && *in != o) {
 		free(o);
 		o = *in;
+	} else {
+		w->own_bytes += sizeof(*o) + len + 1;
 	}
 	o->there = st != NULL;
 	if (st) {
@@ -554,6 +578,8 @@ void watch_own(struct watch *w, const char *path, const struct stat *st)
 		o->size = st->st_size;
 		o->mtime = st->st_mtim;
 	}
+	if (w->own_bytes > OWN_BYTES_MAX)
+		lose_own(w);
 }
 
 /* True if the path is as we left it. A directory is ours as long as it is the same one: its times
@@ -597,4 +623,6 @@ void watch_own_done(struct watch *w)
 		unmark(w, mine[i]);
 	tdestroy(w->own, free);
 	w->own = NULL;
+	w->own_bytes = 0;
+	w->own_lost = false;
 }

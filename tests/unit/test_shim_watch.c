@@ -371,6 +371,29 @@ static void keeps_its_own_changes_to_itself(void **state)
 	assert_told(f, "both dir/other");
 }
 
+/* As many and as deep as a hostile sender likes. */
+static void own_changes_take_bounded_memory(void **state)
+{
+	struct fixture *f = *state;
+	static char path[8192];
+
+	watch_now(f);
+	put(f, "other", "1");
+	take_events(f);
+	memset(path, 'x', sizeof(path) - 1);
+	watch_own(f->w, path, NULL); /* longer than anybody could open */
+	path[4000] = '\0';
+	for (unsigned i = 0; i < 40000; i++) {
+		snprintf(path, 9, "%08x", i);
+		path[8] = '/';
+		watch_own(f->w, path, NULL);
+	}
+	assert_false(watch_pending(f->w));
+	watch_own_done(f->w);
+	put(f, "later", "1");
+	assert_told(f, "later");
+}
+
 static void leaves_out_temporary_names(void **state)
 {
 	struct fixture *f = *state;
@@ -502,6 +525,7 @@ int main(void)
 		PLAIN(tells_all_at_once_when_asked),
 		PLAIN(keeps_its_own_changes_to_itself),
 		PLAIN(leaves_out_temporary_names),
+		PLAIN(own_changes_take_bounded_memory),
 		PLAIN(finds_changes_after_lost_events),
 		PLAIN(does_not_follow_links_out_of_the_rootfs),
 		OVERLAY(sees_what_is_written_through_the_overlay),
