@@ -160,6 +160,13 @@ static int save_links(struct record *r, const struct rootfs *rootfs, struct erro
 	fd = openat(r->dirfd, LINKS, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	f = fd < 0 ? NULL : fdopen(fd, "w");
 	bad = !f || tree_each_link(tree, put_link, f) != 0;
+	/* Nobody would read them: better now than when the container has ended. */
+	if (!bad && ftello(f) > LINKS_MAX) {
+		fclose(f);
+		tree_free(tree);
+		return error_kind(err, ERR_UNSUPPORTED,
+				  "the names of hard links take more than %u MiB", LINKS_MAX >> 20);
+	}
 	if (f)
 		bad |= fclose(f) != 0;
 	tree_free(tree);

@@ -403,15 +403,9 @@ static size_t group_of(const struct apply *a, const struct cs_entry *e)
 		else
 			to = mid;
 	}
-	for (; from < a->o->n_links; from++) {
-		const struct cs_link_group *l = &a->o->links[a->groups[from]];
-
-		if (l->ino != e->origin)
-			break;
-		if (l->fs == 0 || l->fs == e->origin_fs)
-			return a->groups[from] + 1;
-	}
-	return 0;
+	if (from == a->o->n_links || a->o->links[a->groups[from]].ino != e->origin)
+		return 0;
+	return a->groups[from] + 1;
 }
 
 /* ---- hard links */
@@ -664,6 +658,8 @@ static int apply_nameless(struct apply *a, const struct cs_entry *e)
 	struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}};
 	size_t group = group_of(a, e);
 	cleanup_close int dir = -1;
+	struct level *top = apply_level(a);
+	bool default_acl = top->default_acl;
 	struct cs_entry named = *e;
 	struct stat st, parent;
 	int r;
@@ -674,8 +670,11 @@ static int apply_nameless(struct apply *a, const struct cs_entry *e)
 		return add_id(a, e, NULL);
 	if (fstat(dir, &parent) < 0)
 		return error_errno(a->err, "stat the directory of %s", apply_path(a));
+	/* That directory may have one. */
+	top->default_acl = true;
 	r = e->type == CS_FILE ? (apply_file(a, dir, &named, &st) < 0 ? -1 : 1)
 			       : apply_special(a, dir, &named, &st);
+	top->default_acl = default_acl;
 	if (r < 0 || add_id(a, &named, r > 0 ? &st : NULL) < 0)
 		return -1;
 	t[1] = parent.st_mtim;

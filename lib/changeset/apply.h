@@ -14,11 +14,10 @@
 #include "lib/changeset/changeset.h"
 #include "lib/error.h"
 
-/* Names of lower files that have several links, by inode number in the tree. `fs` tells trees
- * apart: the first eight bytes of the UUID (little-endian). 0: there is
- * only one. */
+/* Names of a lower file that has several links, by its inode number in the tree. There are groups
+ * only where the lower is one tree, so that the number says it all. */
 struct cs_link_group {
-	uint64_t ino, fs;
+	uint64_t ino;
 	char **paths; /* relative to the root */
 	size_t n;
 };

@@ -155,7 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *paths[] = {(char[]){"a"}, (char[]){"d/a"}, (char[]){"d/b"}, (char[]){"d2/a"},
 			 (char[]){"d/d/a"}};
-	struct cs_link_group group = {.ino = 7, .fs = 0, .paths = paths, .n = ARRAY_LEN(paths)};
+	struct cs_link_group group = {.ino = 7, .paths = paths, .n = ARRAY_LEN(paths)};
 	struct cs_apply_options o = {
 		.max_entries = 5000, .max_bytes = 1 << 20, .links = &group, .n_links = 1};
 	cleanup_close int s = memfd_create("fuzz", MFD_CLOEXEC);

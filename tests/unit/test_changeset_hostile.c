@@ -380,6 +380,40 @@ static void attributes_of_an_overlay(void **state)
 	assert_int_equal(getxattr(path, "trusted.mine", names, 1), -1);
 }
 
+/* A file that gets its content under a name in another directory has its own attributes only. */
+static void a_nameless_entry_inherits_nothing(void **state)
+{
+	static const unsigned char acl[] = {2,	  0,	0,    0, 1,    0,    7,	   0,	 0xff,
+					    0xff, 0xff, 0xff, 2, 0,    7,    0,	   77,	 0,
+					    0,	  0,	4,    0, 0,    0,    0xff, 0xff, 0xff,
+					    0xff, 16,	0,    7, 0,    0xff, 0xff, 0xff, 0xff,
+					    32,	  0,	0,    0, 0xff, 0xff, 0xff, 0xff};
+	char *paths[] = {TEXT("d/a"), TEXT("d/b")};
+	const struct cs_link_group group = {.ino = 5, .paths = paths, .n = 2};
+	struct cs_apply_options o = {.links = &group, .n_links = 1};
+	struct place *p = *state;
+	struct error err = ERROR_INIT;
+	char path[128], names[256];
+	struct stat a, b;
+
+	assert_int_equal(mkdirat(p->fd, "d", 0755), 0);
+	assert_int_equal(mknodat(p->fd, "d/a", S_IFREG | 0600, 0), 0);
+	assert_int_equal(linkat(p->fd, "d/a", p->fd, "d/b", 0), 0);
+	snprintf(path, sizeof(path), "%s/d", p->root);
+	assert_int_equal(setxattr(path, "system.posix_acl_default", acl, sizeof(acl), 0), 0);
+	put(p, FILE_ENTRY("n", .flags = CS_NAMELESS, .id = 1, .origin = 5, .size = 3));
+	cs_put_data(&p->w, 0, "new", 3, NULL);
+	if (apply(p, &o, NULL, &err) < 0)
+		fail_msg("%s", err.msg);
+	snprintf(path, sizeof(path), "%s/d/a", p->root);
+	assert_int_equal(llistxattr(path, names, sizeof(names)), 0);
+	assert_int_equal(fstatat(p->fd, "d/a", &a, 0), 0);
+	assert_int_equal(fstatat(p->fd, "d/b", &b, 0), 0);
+	assert_int_equal(a.st_size, 3);
+	assert_int_equal(a.st_mode & 07777, 0644);
+	assert_int_equal(a.st_ino, b.st_ino);
+}
+
 /* A link planted where a directory is named is replaced, or the way there is refused. */
 static void links_are_never_followed(void **state)
 {
@@ -597,6 +631,7 @@ int main(void)
 		T(deeper_than_allowed),
 		T(attributes_beyond_the_bounds),
 		T(attributes_of_an_overlay),
+		T(a_nameless_entry_inherits_nothing),
 		T(links_are_never_followed),
 		T(devices_only_where_allowed),
 		T(names_of_temporary_files_are_refused),
