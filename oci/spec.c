@@ -5,6 +5,7 @@
 #include "lib/file.h"
 #include "lib/json.h"
 
+#include <linux/capability.h>
 #include <string.h>
 
 static int read_root(const struct field *spec, struct oci_spec *s, struct error *err)
@@ -123,6 +124,13 @@ const struct oci_namespace *oci_spec_namespace(const struct oci_spec *spec, enum
 		if (spec->lnx.namespaces[i].type == type)
 			return &spec->lnx.namespaces[i];
 	return NULL;
+}
+
+bool oci_spec_may_mknod(const struct oci_spec *spec)
+{
+	const struct oci_capabilities *caps = spec->process ? spec->process->capabilities : NULL;
+
+	return caps && (caps->bounding & (UINT64_C(1) << CAP_MKNOD));
 }
 
 const char *oci_spec_annotation(const struct oci_spec *spec, const char *key)

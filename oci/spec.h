@@ -486,6 +486,9 @@ void oci_resources_freep(struct oci_resources **resources);
 
 /* The namespace of that type in the list, or NULL if the container has none of its own. */
 const struct oci_namespace *oci_spec_namespace(const struct oci_spec *spec, enum oci_ns_type type);
+/* Whether its processes could make device nodes, were they on the host: CAP_MKNOD is in their
+ * bounding set. */
+bool oci_spec_may_mknod(const struct oci_spec *spec);
 /* The value of an annotation, or NULL. */
 const char *oci_spec_annotation(const struct oci_spec *spec, const char *key);
 

@@ -114,7 +114,8 @@ static void count(struct mount_plan *p, const struct planned_mount *m)
 int mount_plan_make(const struct oci_spec *spec, const char *bundle, struct mount_plan *p,
 		    struct error *err)
 {
-	*p = (struct mount_plan){.v = xcalloc(spec->n_mounts + 1, sizeof(*p->v))};
+	*p = (struct mount_plan){.v = xcalloc(spec->n_mounts + 1, sizeof(*p->v)),
+				 .mknod = oci_spec_may_mknod(spec)};
 	for (size_t i = 0; i < spec->n_mounts; i++) {
 		const struct oci_mount *from = &spec->mounts[i];
 		struct planned_mount *m = &p->v[p->n];

@@ -41,6 +41,7 @@ struct mount_plan {
 	struct planned_mount *v;
 	size_t n;
 	unsigned projects, shares, readonly_disks, writable_disks;
+	bool mknod; /* device nodes may be made in shares */
 };
 
 /* Decides for every mount that needs something of the host. Errors name mounts[i]. Relative sources

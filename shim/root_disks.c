@@ -7,7 +7,6 @@
 #include "shim/state.h"
 #include "shim/writeback.h"
 
-#include <linux/capability.h>
 #include <string.h>
 
 #define SCRATCH_SERIAL "scratch"
@@ -25,14 +24,6 @@ int root_disks_open(struct root_disks *d, const char *path, bool hooks, struct e
 	return writeback_recover_rootfs(d->data, &d->rootfs.id, d->intr_fd, err);
 }
 
-/* Whether its processes could make device nodes in the rootfs directly, were they on the host. */
-static bool may_mknod(const struct oci_spec *spec)
-{
-	const struct oci_capabilities *caps = spec->process->capabilities;
-
-	return caps && (caps->bounding & (UINT64_C(1) << CAP_MKNOD));
-}
-
 int root_disks_make_record(struct root_disks *d, const char *name, const char *container,
 			   const struct oci_spec *spec, uint64_t bytes, struct error *err)
 {
@@ -40,8 +31,8 @@ int root_disks_make_record(struct root_disks *d, const char *name, const char *c
 
 	if (!d->writable)
 		return 0;
-	if (record_make(d->data, name, container, &d->rootfs, bytes, may_mknod(spec), d->intr_fd,
-			&d->record, err) < 0)
+	if (record_make(d->data, name, container, &d->rootfs, bytes, oci_spec_may_mknod(spec),
+			d->intr_fd, &d->record, err) < 0)
 		return -1;
 	log_elapsed("scratch disk and record", t);
 	return 0;

@@ -12,9 +12,10 @@
  * the host from unmounting.
  *
  * virtiofsd makes that tmpfs its root (pivot_root, its own mount, pid and net namespaces), keeps
- * eight capabilities and a seccomp filter. It wants to accept its connection. The listening
- * socket is bound in the same tmpfs, where nobody else can reach it, and husk connects at once: the
- * connection waits in the queue until virtiofsd is up, while husk-vmm already has the other end.
+ * eight capabilities (CAP_MKNOD only if the container has it) and a seccomp filter. It wants to
+ * accept its connection. The listening socket is bound in the same tmpfs, where nobody else can
+ * reach it, and husk connects at once: the connection waits in the queue until virtiofsd is up,
+ * while husk-vmm already has the other end.
  *
  * Ends. virtiofsd ends when its connection does, which is when husk-vmm and QEMU are gone. The
  * minder is there for every other case: it ends when the lifeline has no writer any more, or when
@@ -66,6 +67,7 @@ struct stage {
 	char **names; /* owned by the plan */
 	int *trees;
 	size_t n;
+	bool mknod;
 };
 
 static void stage_free(struct stage *s)
@@ -147,6 +149,7 @@ static int stage_make(const struct mount_plan *p, struct stage *s, int *ours, st
 {
 	struct mount_attr ro = {.attr_set = MOUNT_ATTR_RDONLY};
 
+	s->mknod = p->mknod;
 	s->names = xcalloc(p->n, sizeof(*s->names));
 	s->trees = xcalloc(p->n, sizeof(*s->trees));
 	s->fs = make_tmpfs(err);
@@ -225,6 +228,9 @@ static _Noreturn void become_virtiofsd(const char *path, const struct stage *s, 
 		(char *)"-o",
 		(char *)"sandbox=namespace,cache=auto,xattr,announce_submounts,log_level=warn",
 		(char *)"--rlimit-nofile=0",
+		/* A hostile guest has all that its container lacks. */
+		s->mknod ? NULL : (char *)"-o",
+		(char *)"modcaps=-mknod",
 		NULL};
 	char *env[] = {(char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C", NULL};
 	struct rlimit no_core = {0, 0};

@@ -6,12 +6,15 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 
 #include "lib/cleanup.h"
@@ -178,6 +181,45 @@ static void sees_the_shares_alone(void **state)
 	await_end(f, v, n);
 }
 
+static uint64_t capabilities_of(pid_t pid)
+{
+	cleanup_free char *path = xasprintf("/proc/%d/status", pid);
+	cleanup_free char *text = NULL;
+	const char *line;
+
+	assert_int_equal(file_read(AT_FDCWD, path, 65536, &text, NULL, NULL), 0);
+	line = strstr(text, "CapPrm:");
+	assert_non_null(line);
+	return strtoull(line + 7, NULL, 16);
+}
+
+static void makes_devices_only_for_who_may(void **state)
+{
+	struct fixture *f = *state;
+	cleanup_free char *probe = NULL;
+	pid_t v[8];
+	size_t n;
+
+	for (int may = 0; may < 2; may++) {
+		f->plan.mknod = may;
+		start(f);
+		await_answer(f);
+		n = descendants(f->share.pid, v, ARRAY_LEN(v));
+		assert_int_equal(capabilities_of(v[n - 1]) >> CAP_MKNOD & 1, may);
+		assert_true(capabilities_of(v[n - 1]) & 1 << CAP_CHOWN);
+		/* What is one opens none. */
+		free(probe);
+		probe = xasprintf("/proc/%d/root/m0/null", v[n - 1]);
+		assert_int_equal(mknod(probe, S_IFCHR | 0666, makedev(1, 3)), 0);
+		assert_int_equal(open(probe, O_RDONLY | O_CLOEXEC), -1);
+		assert_int_equal(errno, EACCES);
+		assert_int_equal(unlink(probe), 0);
+		close_fd(&f->share.sock);
+		await_end(f, v, n);
+		close_fd(&f->share.news);
+	}
+}
+
 static void ends_with_its_connection(void **state)
 {
 	struct fixture *f = *state;
@@ -248,6 +290,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SHARE_TEST(sees_the_shares_alone),
+		SHARE_TEST(makes_devices_only_for_who_may),
 		SHARE_TEST(ends_with_its_connection),
 		SHARE_TEST(ends_with_the_lifeline_before_it_is_up),
 		SHARE_TEST(ends_with_each_of_its_processes),
