@@ -220,18 +220,12 @@ static void default_signals(void)
 static _Noreturn void become_virtiofsd(const char *path, const struct stage *s, int output)
 {
 	char *argv[] = {
-		(char *)"virtiofsd",
-		(char *)"--fd=3",
-		(char *)"-f",
-		(char *)"-o",
-		(char *)"source=" STAGE_DIR,
-		(char *)"-o",
+		(char *)"virtiofsd", (char *)"--fd=3", (char *)"-f", (char *)"-o",
+		(char *)"source=" STAGE_DIR, (char *)"-o",
 		(char *)"sandbox=namespace,cache=auto,xattr,announce_submounts,log_level=warn",
 		(char *)"--rlimit-nofile=0",
 		/* A hostile guest has all that its container lacks. */
-		s->mknod ? NULL : (char *)"-o",
-		(char *)"modcaps=-mknod",
-		NULL};
+		s->mknod ? NULL : (char *)"-o", (char *)"modcaps=-mknod", NULL};
 	char *env[] = {(char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C", NULL};
 	struct rlimit no_core = {0, 0};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
