@@ -43,6 +43,7 @@
 #define VCPUS_MAX 64
 #define BOOT_TIMEOUT_S 60
 #define ANSWER_MS 3000 /* for a guest that runs to answer */
+#define DAWDLE_S 1800  /* how long a guest may be at its changes before `delete` ends it */
 #define GONE_MS 10000  /* how long processes that were told to end may take */
 
 /* ---- a container's configuration */
@@ -645,12 +646,14 @@ static void end_in_guest(const struct container_dir *d, const struct container_s
 {
 	cleanup_vmm struct vmm_client vmm = {.sock = -1};
 	cleanup_agent struct agent_client a = {.sock = -1};
-	uint64_t used = 0, since = now_us();
+	uint64_t used = 0, begun = now_us(), since = begun;
 
 	if (vmm_connect(d->fd, &vmm, NULL) < 0 || agent_connect(&vmm, ANSWER_MS, &a, NULL) < 0 ||
 	    agent_kill(&a, d->id, "", SIGKILL, true, NULL) < 0)
 		return;
-	while (process_alive(st->pid, st->pid_start) && now_us() - since < GONE_MS * 1000ull) {
+	/* A hostile one could trickle for hours; its disk is read by another guest then. */
+	while (process_alive(st->pid, st->pid_start) && now_us() - since < GONE_MS * 1000ull &&
+	       now_us() - begun < DAWDLE_S * 1000000ull) {
 		uint64_t ticks = cpu_ticks(st->pid);
 
 		if (ticks != used)
