@@ -8,10 +8,19 @@
 #include "shim/writeback.h"
 
 #include <string.h>
+#include <sys/statvfs.h>
 
 #define SCRATCH_SERIAL "scratch"
 #define LOCK_MS 10000	     /* for the VM that had the scratch to end */
 #define UNKNOWN_LOCK_MS 1000 /* the same; it may be of a namesake that runs */
+
+/* On a file system that is mounted read-only nothing that was written could stay. */
+static bool is_readonly(int dirfd)
+{
+	struct statvfs fs;
+
+	return fstatvfs(dirfd, &fs) == 0 && (fs.f_flag & ST_RDONLY);
+}
 
 int root_disks_open(struct root_disks *d, const char *path, bool hooks, struct error *err)
 {
@@ -20,6 +29,10 @@ int root_disks_open(struct root_disks *d, const char *path, bool hooks, struct e
 	d->record = (struct record){.dirfd = -1, .scratch = -1};
 	if (rootfs_open(path, hooks, &d->rootfs, err) < 0)
 		return error_wrap(err, "root.path");
+	if (d->writable && is_readonly(d->rootfs.dirfd)) {
+		log_debug("rootfs %s: is mounted read-only: so is the container's root", path);
+		d->writable = false;
+	}
 	log_elapsed("look at the rootfs", t);
 	return writeback_recover_rootfs(d->data, &d->rootfs.id, d->intr_fd, err);
 }

@@ -13,7 +13,7 @@
 struct root_disks {
 	const char *data; /* the data directory; the caller's */
 	int intr_fd;
-	bool writable;
+	bool writable; /* wanted; not if the rootfs is mounted read-only */
 	struct rootfs rootfs;
 	struct record record; /* if writable */
 };

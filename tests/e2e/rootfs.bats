@@ -108,6 +108,32 @@ trees() { find "$HUSK_DATA/trees" -type f | wc -l; }
 	is "61 0" "$(in_root 'echo $(ls /d | wc -l) $(cat /d/top)')"
 }
 
+@test "containers that are made at once share one tree of their layers; a damaged one is made again" {
+	local i pids=() tree
+	mkdir -p "$T/a"
+	echo a >"$T/a/file"
+	for i in 1 2 3; do
+		layers "at-once-$i" "$T/a"
+		edit_spec "$B/config.json" "$B/config.json.new" '.root.path = "m"' cat /file
+		mv "$B/config.json.new" "$B/config.json"
+	done
+	for i in 1 2 3; do
+		husk run -b "$T/at-once-$i" "at-once-$i" </dev/null >"$T/out-$i" 3>&- &
+		pids+=($!)
+	done
+	for i in "${pids[@]}"; do
+		ended "$i" 0
+	done
+	is $'a\na\na' "$(cat "$T"/out-{1,2,3})"
+	is 1 "$(trees)"
+	tree=$(find "$HUSK_DATA/trees" -type f)
+	sum=$(md5sum <"$tree")
+	printf garbage | dd of="$tree" bs=1 seek=5000 conv=notrunc status=none
+	is a "$(in_root 'cat /file')"
+	is 1 "$(trees)"
+	is "$sum" "$(md5sum <"$HUSK_DATA"/trees/*)"
+}
+
 # device TYPE: a bundle whose rootfs is a file system of that type on a loop device.
 device() {
 	B=$T/$1
@@ -150,6 +176,25 @@ device() {
 		done=1
 	done
 	((done)) || skip "this kernel mounts neither erofs nor squashfs"
+}
+
+@test "a rootfs that is mounted read-only: so is the container's root, whatever config.json says" {
+	local done=0
+	for type in erofs squashfs; do
+		device $type || continue
+		run in_root '(echo x >/f) 2>&1; cat /etc/group'
+		has "/f: Read-only file system"$'\n'"$(cat "$ROOTFS/etc/group")" "$output"
+		umount "$B/m"
+		done=1
+	done
+	((done)) || skip "this kernel mounts neither erofs nor squashfs"
+	bundle bound
+	mount --bind "$B/rootfs" "$B/rootfs"
+	mount -o remount,bind,ro "$B/rootfs"
+	run in_root 'echo x >/f || echo refused'
+	umount "$B/rootfs"
+	has "refused" "$output"
+	[[ ! -e $HUSK_DATA/changes || -z $(ls -A "$HUSK_DATA/changes") ]]
 }
 
 @test "the scratch disk has the size that the annotation says" {

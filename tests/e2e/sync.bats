@@ -161,6 +161,27 @@ check_writes() {
 	umount "$B/rootfs"
 }
 
+peak_kib() { awk '/^VmHWM:/ { print $2 }' "/proc/$1/status"; }
+
+@test "50,000 new files need no more of the proxy's memory than a few" {
+	local pid few many
+	bundle one . "${FOREVER[@]}"
+	start_here one
+	pid=$(pid_of one)
+	husk exec one sh -c 'mkdir /few && cd /few && seq 100 | xargs touch' </dev/null
+	husk sync one
+	few=$(peak_kib "$pid")
+	husk exec one sh -c 'for d in 1 2 3 4 5; do mkdir /m$d && cd /m$d && seq 10000 | xargs touch; done' </dev/null
+	run --separate-stderr husk sync one
+	status_is 0 && has "changed in the rootfs" "$output"
+	many=$(peak_kib "$pid")
+	echo "peak: $few KiB, then $many KiB; $output"
+	is 50000 "$(find "$B"/rootfs/m? -type f | wc -l)"
+	((many < few + 16 * 1024))
+	end one
+	husk delete one
+}
+
 @test "with an interval it syncs by itself; a wrong one is refused" {
 	bundle one '.annotations["io.husk.sync-interval"] = "1"' "${FOREVER[@]}"
 	start_here one

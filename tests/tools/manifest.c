@@ -48,8 +48,9 @@ static void *get(void *p, size_t n)
 /* ---- digest */
 
 /*
- * Two lanes, each of which is a bijection of its state for a given word and of the word for a given state: one word that
- * differs always shows. Fast also where a processor is emulated; nobody here makes collisions on purpose.
+ * Two lanes, each of which is a bijection of its state for a given word and of the word for a given
+ * state: one word that differs always shows. Fast also where a processor is emulated; nobody here
+ * makes collisions on purpose.
  */
 struct digest {
 	uint64_t a, b;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""nasty_tree.py DIR [--links N] [--entries N]: makes a tree of what file systems can hold and programs
+"""nasty_tree.py DIR [--links N] [--entries N] [--gib N]: makes a tree of what file systems can hold and programs
 forget (root). DIR must not exist."""
 import os
 import socket
@@ -136,7 +136,7 @@ def special(d):
     s.close()
 
 
-def sparse(d):
+def sparse(d, size):
     def holes(name, size, *data):
         fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o644, dir_fd=d.fd)
         for at, n in data:
@@ -145,8 +145,8 @@ def sparse(d):
         os.close(fd)
 
     gib = 1 << 30
-    holes("10-gib", 10 * gib, (0, 5), (3 * gib + 12345, 70000), (10 * gib - 3, 3))
-    holes("only-a-hole", 5 * gib + 1)
+    holes(f"{size}-gib", size * gib, (0, 5), (size * gib // 3 + 12345, 70000), (size * gib - 3, 3))
+    holes("only-a-hole", size * gib // 2 + 1)
     holes("small-hole", 1 << 20, (0, 4096), ((1 << 20) - 4096, 4096))
     holes("ends-in-hole", (1 << 20) + 17, (0, 100000))
     holes("begins-with-hole", 700001, (600000, 100001))
@@ -199,12 +199,9 @@ def many(d, n):
 
 def main():
     args = sys.argv[1:]
-    n_links, n_entries = 65000, 100000
-    while len(args) > 2 and args[1] in ("--links", "--entries"):
-        if args[1] == "--links":
-            n_links = int(args[2])
-        else:
-            n_entries = int(args[2])
+    how_many = {"--links": 65000, "--entries": 100000, "--gib": 10}
+    while len(args) > 2 and args[1] in how_many:
+        how_many[args[1]] = int(args[2])
         del args[1:3]
     if len(args) != 1:
         sys.exit(__doc__)
@@ -212,15 +209,18 @@ def main():
     os.mkdir(args[0])
     root = Dir(os.open(args[0], os.O_RDONLY | os.O_DIRECTORY))
     os.setxattr(args[0], "user.root", b"r")
-    for make in (names, sizes, symlinks, xattrs, special, sparse, metadata):
+    for make in (names, sizes, symlinks, xattrs, special, metadata):
         d = root.sub(make.__name__)
         make(d)
         d.close()
+    d = root.sub("sparse")
+    sparse(d, how_many["--gib"])
+    d.close()
     d = root.sub("links")
-    links(d, n_links)
+    links(d, how_many["--links"])
     d.close()
     d = root.sub("many")
-    many(d, n_entries)
+    many(d, how_many["--entries"])
     d.close()
     deep(root.sub("deep-long"), 30, "L" * 250)
     deep(root.sub("deep-short"), 900, "d")
