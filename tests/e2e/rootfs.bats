@@ -114,8 +114,7 @@ trees() { find "$HUSK_DATA/trees" -type f | wc -l; }
 	echo a >"$T/a/file"
 	for i in 1 2 3; do
 		layers "at-once-$i" "$T/a"
-		edit_spec "$B/config.json" "$B/config.json.new" '.root.path = "m"' cat /file
-		mv "$B/config.json.new" "$B/config.json"
+		edit_spec "$SPEC" "$T/at-once-$i/config.json" '.root.path = "m"' cat /file
 	done
 	for i in 1 2 3; do
 		husk run -b "$T/at-once-$i" "at-once-$i" </dev/null >"$T/out-$i" 3>&- &
