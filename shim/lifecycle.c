@@ -264,7 +264,9 @@ static int start_proxy(struct making *m, struct error *err)
 		return -1;
 	m->s->state.pid = m->s->proxy.pid;
 	m->s->state.pid_start = proc_start_time(m->s->proxy.pid);
-	return 0;
+	if (m->root.record.dirfd < 0)
+		return 0;
+	return record_note_proxy(&m->root.record, m->s->state.pid, m->s->state.pid_start, err);
 }
 
 static int run_create_hooks(struct making *m, struct error *err)

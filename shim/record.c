@@ -40,6 +40,7 @@
 #define LINKS "links"
 #define APPLIED "applied"
 #define WRITTEN "written"
+#define PROXY "proxy"
 
 #define NAME_ID_MAX 64 /* bytes of the container's id in a record's name */
 #define LINKS_MAX (256u << 20)
@@ -229,6 +230,28 @@ int record_sync(const struct record *r, struct error *err)
 			return error_errno(err, "sync %s of the record %s", files[i], r->name);
 	}
 	return 0;
+}
+
+int record_note_proxy(const struct record *r, pid_t pid, uint64_t start, struct error *err)
+{
+	char text[64];
+	int n = snprintf(text, sizeof(text), "%d %llu\n", (int)pid, (unsigned long long)start);
+
+	return file_write_atomic(r->dirfd, PROXY, text, (size_t)n, 0600, err);
+}
+
+bool record_is_used(const struct record *r)
+{
+	cleanup_free char *text = NULL;
+	unsigned long long start;
+	size_t len;
+	int pid;
+
+	/* Not noted yet: its create is at work. */
+	if (file_read(r->dirfd, PROXY, 64, &text, &len, NULL) < 0 ||
+	    sscanf(text, "%d %llu", &pid, &start) != 2)
+		return true;
+	return process_alive(pid, start);
 }
 
 /* ---- open */

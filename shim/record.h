@@ -58,6 +58,10 @@ int record_open(const char *data, const char *name, bool locked, unsigned wait_m
 int record_set_state(struct record *r, enum record_state state, struct error *err);
 /* Something was applied while the container ran: r->unchanged is false from now on. */
 int record_note_written(struct record *r, struct error *err);
+/* Notes whose it is: the proxy of the container's first process. */
+int record_note_proxy(const struct record *r, pid_t pid, uint64_t start, struct error *err);
+/* False if that proxy has gone: who holds the lock then is on the way out, or recovers it. */
+bool record_is_used(const struct record *r);
 /* Removes one that nothing ever ran on, whole or not; nothing happens if there is none. */
 int record_discard(const char *data, const char *name, struct error *err);
 /* Removes it and its scratch; before that, what was applied to the rootfs is brought to its disk.

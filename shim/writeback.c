@@ -30,6 +30,7 @@
 #include <sys/stat.h>
 
 #define STALL_S 60		   /* of a stream; ext4 replays its journal in less */
+#define OTHERS_MS 60000		   /* for another recovery of the same record */
 #define RECOVER_MEM (192ull << 20) /* kernel, agent, and the page cache of one disk */
 #define RECOVER_BOOT_S 60
 #define RECOVER_END_US 10000000ull
@@ -253,6 +254,7 @@ static int settle(const char *data, const char *name, const struct rootfs_id *id
 	cleanup_record struct record r = {.dirfd = -1, .scratch = -1};
 	struct error why = ERROR_INIT;
 	bool wanted, gone;
+	unsigned wait_ms = 0;
 
 	/* Looked at without the lock first: a lock of ours, however short, would be in the way of
 	 * others who delete their containers. */
@@ -264,11 +266,18 @@ static int settle(const char *data, const char *name, const struct rootfs_id *id
 	}
 	wanted = same_rootfs(&r.rootfs, id);
 	gone = !wanted && !rootfs_may_return(&r.rootfs);
+	/* A VM that is still ending, or somebody else who recovers it: what comes of that belongs
+	 * to the rootfs before it is read. */
+	if (wanted && !record_is_used(&r))
+		wait_ms = OTHERS_MS;
 	record_close(&r);
 	if (!wanted && !gone)
 		return 0;
-	if (record_open(data, name, true, 0, &r, &why) < 0)
+	if (record_open(data, name, true, wait_ms, &r, &why) < 0) {
+		if (wait_ms && why.kind == ERR_TIMEOUT)
+			return error_kind(err, ERR_TIMEOUT, "rootfs %s: %s", id->path, why.msg);
 		return 0; /* somebody runs it, or took it away meanwhile */
+	}
 	/* It may be seen under another path now (an overlay that was mounted again). */
 	if (wanted && r.state == RECORD_ACTIVE) {
 		free(r.rootfs.path);
