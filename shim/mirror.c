@@ -48,7 +48,8 @@
 #define REQUEST_US 5000000ull
 #define FETCH_GAP_US 100000ull /* between two looks at what the guest wrote */
 #define INTERVAL_MAX_S 86400
-#define DRAIN_EVERY 256 /* changes of our own, so that the queue of events has room */
+#define DRAIN_EVERY 256	  /* changes of our own, so that the queue of events has room */
+#define FORGET_EVERY 8192 /* a multiple of it: they are remembered until their events were seen */
 
 struct mirror {
 	pthread_t thread;
@@ -399,6 +400,8 @@ static void own_change(void *arg, const char *path, const struct stat *st)
 	watch_own(m->watch, path, st);
 	if (++m->n_own % DRAIN_EVERY == 0)
 		read_events(m);
+	if (m->n_own % FORGET_EVERY == 0)
+		watch_own_done(m->watch);
 }
 
 static int open_record(const struct mirror *m, struct record *r, struct error *err)
