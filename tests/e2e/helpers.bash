@@ -32,10 +32,10 @@ descendants() {
 		}' | sort -n
 }
 
-# What runs below the reaper and is not bats itself: proxies, husk-vmm, QEMU, helpers of tests.
+# What runs below the reaper and is not bats itself (its clock of a test is a sleep): proxies, husk-vmm, QEMU, helpers of tests.
 ours() {
 	[[ ${HUSK_TEST_REAPER:-} ]] || return 0
-	descendants "$HUSK_TEST_REAPER" | grep -vE '(^[0-9]+ (bash .*)?(/usr)?(/bin|/libexec|/lib)?[^ ]*/bats|^[0-9]+ bash /[^ ]*/bats|bats-(exec|format|gather|preprocess)|^[0-9]+ (ps -eo|awk|sort|grep|cat$|tee ))'
+	descendants "$HUSK_TEST_REAPER" | grep -vE '(^[0-9]+ (bash .*)?(/usr)?(/bin|/libexec|/lib)?[^ ]*/bats|^[0-9]+ bash /[^ ]*/bats|bats-(exec|format|gather|preprocess)|^[0-9]+ (ps -eo|awk|sort|grep|cat$|tee ))|^[0-9]+ sleep '"${BATS_TEST_TIMEOUT:-none}$"
 }
 
 alive() { [[ -e /proc/$1 ]] && ! grep -qs '^State:.*Z' "/proc/$1/status"; }

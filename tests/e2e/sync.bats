@@ -304,7 +304,7 @@ peak_kib() { awk '/^VmHWM:/ { print $2 }' "/proc/$1/status"; }
 @test "a create that comes while the VM of a killed proxy is still ending waits for its changes" {
 	bundle first . sh -c 'echo kept >/kept; sync; echo done; exec sleep 1000'
 	husk run -d -b "$B" first </dev/null >"$T/out" 2>"$T/err"
-	wait_until grep -q done "$T/out"
+	wait_until grep -q "done" "$T/out"
 	mkdir "$T/second"
 	jq --arg root "$B/rootfs" '.root.path = $root | .process.args = ["cat", "/kept"]' "$B/config.json" >"$T/second/config.json"
 	kill -9 "$(pid_of first)"
