@@ -96,8 +96,8 @@ def bench_tree(work, runs):
             b.configure(["true"])
             b.run()
         for _ in range(runs):
-            cold.append(plain.run()[1]["root tree"])
-            warm.append(overlay.run()[1]["root tree"])
+            cold.append(plain.run()[1]["rootfs as disks"])
+            warm.append(overlay.run()[1]["rootfs as disks"])
             ms, _ = timed(["mkfs.erofs", "--quiet", image, lower])
             mkfs.append(ms)
             os.unlink(image)
@@ -159,12 +159,13 @@ def bench_read(work, runs):
 
 
 def bench_find(work, runs):
+    """13,200 files of the tree: virtiofsd holds a descriptor for each, and here it gets 20,000."""
     lower = tree_of(work)
     b = Bundle(work, "find", lower, True)
     times = {"on the tree's disk": [], "over virtio-fs": []}
     # caches of names and inodes are dropped before each: both are read anew
     script = "".join(
-        f"echo 2 >/proc/sys/vm/drop_caches; t=$(readspeed clock); find {where} -xdev -exec stat -c %s {{}} + >/dev/null;"
+        f"echo 2 >/proc/sys/vm/drop_caches; t=$(readspeed clock); find {where}/pkg[1-3]* -xdev -exec stat -c %s {{}} + >/dev/null;"
         "echo $(($(readspeed clock) - t));" for _ in range(max(3, runs // 3)) for where in ("/tree", "/shared/tree"))
 
     def share(config):
@@ -190,7 +191,7 @@ def bench_find(work, runs):
 
 def bench_writeback(work, runs):
     lower = tree_of(work)
-    times = {f"write-back of {CHANGED:,} files": [], "tar | tar of the same files on the host": []}
+    times = {f"write-back of {CHANGED:,} files": [], "tar to tar of the same files on the host": []}
     back, tar = times.values()
     for i in range(max(3, runs // 3)):
         b = Bundle(work, f"back{i}", lower, True)
@@ -207,4 +208,4 @@ def bench_writeback(work, runs):
             shutil.rmtree(copy)
     ratio = median(back) / median(tar)
     return ([(n, v, "ms", f"{median(v) / median(tar):.2f} × tar") for n, v in times.items()],
-            [("write-back of 10,000 files <= 2 × tar | tar", ratio, 2, "×", "<=")], [])
+            [("write-back of 10,000 files <= 2 × tar to tar", ratio, 2, "×", "<=")], [])
