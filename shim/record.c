@@ -440,34 +440,9 @@ int record_remove(const char *data, struct record *r, struct error *err)
 	return 0;
 }
 
-static int by_name(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 char **record_list(const char *data, struct error *err)
 {
 	cleanup_free char *path = xasprintf("%s/" RECORDS, data);
-	cleanup_dir DIR *dir = opendir(path);
-	char **v = xcalloc(1, sizeof(*v));
-	size_t n = 0;
 
-	if (!dir && errno != ENOENT) {
-		error_errno(err, "open %s", path);
-		free(v);
-		return NULL;
-	}
-	for (struct dirent *e; dir && (e = readdir(dir));) {
-		char **more;
-
-		if (!good_name(e->d_name))
-			continue;
-		more = xcalloc(n + 2, sizeof(*more));
-		memcpy(more, v, n * sizeof(*more));
-		free(v);
-		v = more;
-		v[n++] = xstrdup(e->d_name);
-	}
-	qsort(v, n, sizeof(*v), by_name);
-	return v;
+	return dir_list(path, good_name, err);
 }

@@ -316,23 +316,23 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-char **state_list(const char *root, struct error *err)
+char **dir_list(const char *path, bool (*wanted)(const char *name), struct error *err)
 {
-	cleanup_dir DIR *dir = opendir(root);
+	cleanup_dir DIR *dir = opendir(path);
 	char **v = xcalloc(1, sizeof(*v));
 	size_t n = 0;
 
 	if (!dir && errno == ENOENT)
 		return v;
 	if (!dir) {
-		error_errno(err, "open %s", root);
+		error_errno(err, "open %s", path);
 		free(v);
 		return NULL;
 	}
 	for (struct dirent *e; (e = readdir(dir));) {
 		char **more;
 
-		if (id_check(e->d_name, NULL) < 0)
+		if (!wanted(e->d_name))
 			continue;
 		more = xcalloc(n + 2, sizeof(*more));
 		memcpy(more, v, n * sizeof(*more));
@@ -342,4 +342,14 @@ char **state_list(const char *root, struct error *err)
 	}
 	qsort(v, n, sizeof(*v), by_name);
 	return v;
+}
+
+static bool is_id(const char *name)
+{
+	return id_check(name, NULL) == 0;
+}
+
+char **state_list(const char *root, struct error *err)
+{
+	return dir_list(root, is_id, err);
 }

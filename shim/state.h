@@ -74,8 +74,10 @@ struct oci_state state_view(const struct container_state *s, const struct oci_sp
 /* Writes `pid` to the file that an engine named, atomically. */
 int pid_file_write(const char *path, pid_t pid, struct error *err);
 
-/* Names of the containers below `root`, sorted; NULL-terminated, free each and the list. */
+/* Names of the containers below `root`, sorted; NULL-terminated (strv_free). */
 char **state_list(const char *root, struct error *err);
+/* Those names in a directory that are wanted, in the same way; none if it does not exist. */
+char **dir_list(const char *path, bool (*wanted)(const char *name), struct error *err);
 void strv_free(char **v);
 
 #endif

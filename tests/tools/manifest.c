@@ -366,7 +366,9 @@ int main(int argc, char **argv)
 	struct stat st;
 	int c, fd;
 
-	excluded = get(NULL, (size_t)argc * sizeof(*excluded));
+	excluded = calloc((size_t)argc, sizeof(*excluded));
+	if (!excluded)
+		die("memory");
 	while ((c = getopt(argc, argv, "xte:")) >= 0) {
 		if (c == 'x')
 			one_fs = true;
