@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #define BLOCK 4096u
+#define EXCLUDED_MAX 64
 #define RECENT 1577836800 /* 2020-01-01 */
 
 static void die(const char *what)
@@ -241,7 +242,7 @@ static const char *seen_before(const struct stat *st, const char *path)
 	return NULL;
 }
 
-static const char **excluded;
+static char excluded[EXCLUDED_MAX][4096];
 static size_t n_excluded;
 static bool one_fs, recent_alike;
 
@@ -360,22 +361,28 @@ static void walk(int fd, dev_t dev, const struct path *here)
 	free(names);
 }
 
+static void exclude(const char *path)
+{
+	if (n_excluded == EXCLUDED_MAX || strlen(path) >= sizeof(excluded[0])) {
+		fputs("manifest: -e: too many or too long\n", stderr);
+		exit(2);
+	}
+	strcpy(excluded[n_excluded++], path);
+}
+
 int main(int argc, char **argv)
 {
 	struct rlimit lim;
 	struct stat st;
 	int c, fd;
 
-	excluded = calloc((size_t)argc, sizeof(*excluded));
-	if (!excluded)
-		die("memory");
 	while ((c = getopt(argc, argv, "xte:")) >= 0) {
 		if (c == 'x')
 			one_fs = true;
 		else if (c == 't')
 			recent_alike = true;
 		else if (c == 'e')
-			excluded[n_excluded++] = optarg;
+			exclude(optarg);
 		else
 			return 2;
 	}
@@ -392,7 +399,6 @@ int main(int argc, char **argv)
 		die(argv[optind]);
 	line(".", ".", &st);
 	walk(fd, st.st_dev, NULL);
-	free(excluded);
 	for (size_t i = 0; i < seen_size; i++)
 		free(seen[i].path);
 	free(seen);
