@@ -77,17 +77,6 @@ static void stdio_close(struct stdio *io)
 }
 #define cleanup_stdio __attribute__((cleanup(stdio_close)))
 
-static int make_pipe(int *reader, int *writer, struct error *err)
-{
-	int fds[2];
-
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return error_errno(err, "pipe");
-	*reader = fds[0];
-	*writer = fds[1];
-	return 0;
-}
-
 /* Makes pipes, or the socket on which the pty's master comes, and the process's streams on them.
  */
 static int add_stdio(struct proc *p, const struct oci_process *spec, struct stdio *io,
@@ -102,9 +91,9 @@ static int add_stdio(struct proc *p, const struct oci_process *spec, struct stdi
 		io->child.console_sock = fds[1];
 		return proc_add_stream(p, &p->console, STREAM_CONSOLE, -1, err);
 	}
-	if (make_pipe(&io->child.in, &io->in, err) < 0 ||
-	    make_pipe(&io->out, &io->child.out, err) < 0 ||
-	    make_pipe(&io->err, &io->child.err, err) < 0 ||
+	if (pipe_make(&io->child.in, &io->in, err) < 0 ||
+	    pipe_make(&io->out, &io->child.out, err) < 0 ||
+	    pipe_make(&io->err, &io->child.err, err) < 0 ||
 	    proc_add_stream(p, &p->in, STREAM_IN, steal_fd(&io->in), err) < 0 ||
 	    proc_add_stream(p, &p->out, STREAM_OUT, steal_fd(&io->out), err) < 0)
 		return -1;

@@ -211,16 +211,6 @@ static int note_upper(struct container *c, struct error *err)
 	return 0;
 }
 
-static bool is_empty(const char *dir)
-{
-	cleanup_dir DIR *d = opendir(dir);
-	unsigned n = 0;
-
-	while (d && n < 3 && readdir(d))
-		n++;
-	return d && n == 2;
-}
-
 int root_mount(struct container *c, struct error *err)
 {
 	/* 0711: the root of a user namespace goes through here, and is nobody special */
@@ -245,7 +235,7 @@ bool root_is_clean(const struct container *c)
 	if (!c->root.upper[0] || !ns_own(c->spec, OCI_NS_PID) || stat(upper, &st) < 0)
 		return false;
 	return st.st_ctim.tv_sec == c->upper_ctime.tv_sec &&
-	       st.st_ctim.tv_nsec == c->upper_ctime.tv_nsec && is_empty(upper);
+	       st.st_ctim.tv_nsec == c->upper_ctime.tv_nsec && dir_is_empty(AT_FDCWD, upper);
 }
 
 /* True if something is mounted at `path`. */

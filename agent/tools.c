@@ -138,14 +138,9 @@ static int become_tool(struct work *w, struct error *err)
  * got to the disk. Its attributes mean nothing. */
 static bool is_untouched(int upper)
 {
-	int copy = openat(upper, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_dir DIR *dir = copy < 0 ? NULL : fdopendir(copy);
 	struct stat st;
-	unsigned n = 0;
 
-	while (dir && readdir(dir))
-		n++;
-	return dir && n == 2 && fstat(upper, &st) == 0 && (st.st_mode & 07777) == 0;
+	return fstat(upper, &st) == 0 && (st.st_mode & 07777) == 0 && dir_is_empty(upper, ".");
 }
 
 static int changes(struct work *w, struct error *err)
@@ -316,17 +311,6 @@ struct ctr *tools_reaped(struct procs *set, pid_t pid)
 
 /* ---- the start */
 
-static int make_pipe(int *reader, int *writer, struct error *err)
-{
-	int fds[2];
-
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return error_errno(err, "pipe");
-	*reader = fds[0];
-	*writer = fds[1];
-	return 0;
-}
-
 static int add_stream(struct tool *t, struct stream **slot, enum stream_kind kind, int fd,
 		      struct error *err)
 {
@@ -343,12 +327,12 @@ static int make_ends(struct tool *t, bool is_push, struct ends *e, struct error 
 	if (sync_pair(&t->sync_fd, &e->sync, err) < 0)
 		return -1;
 	if (!is_push)
-		return make_pipe(&ours, &e->data, err) < 0
+		return pipe_make(&ours, &e->data, err) < 0
 			       ? -1
 			       : add_stream(t, &t->stream, STREAM_OUT, ours, err);
-	if (make_pipe(&e->data, &ours, err) < 0 ||
+	if (pipe_make(&e->data, &ours, err) < 0 ||
 	    add_stream(t, &t->stream, STREAM_IN, ours, err) < 0 ||
-	    make_pipe(&ours, &e->result, err) < 0)
+	    pipe_make(&ours, &e->result, err) < 0)
 		return -1;
 	return add_stream(t, &t->result, STREAM_OUT, ours, err);
 }

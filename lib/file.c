@@ -144,6 +144,31 @@ int file_put(int dirfd, const char *path, const char *text, struct error *err)
 	return 0;
 }
 
+int pipe_make(int *reader, int *writer, struct error *err)
+{
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return error_errno(err, "pipe");
+	*reader = fds[0];
+	*writer = fds[1];
+	return 0;
+}
+
+bool dir_is_empty(int dirfd, const char *path)
+{
+	int fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_dir DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	unsigned n = 0;
+
+	if (fd >= 0 && !d)
+		close(fd);
+	/* "." and ".." */
+	while (d && n < 3 && readdir(d))
+		n++;
+	return d && n == 2;
+}
+
 int mkdir_p(const char *path, mode_t mode, struct error *err)
 {
 	cleanup_free char *copy = xstrdup(path);

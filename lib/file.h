@@ -33,6 +33,13 @@ int file_write_atomic(int dirfd, const char *name, const char *text, size_t len,
 /* Writes `text` to an existing file such as one in /proc, /sys or a cgroup, with one write. */
 int file_put(int dirfd, const char *path, const char *text, struct error *err);
 
+/* pipe2(2), both ends O_CLOEXEC. */
+int pipe_make(int *reader, int *writer, struct error *err);
+
+/* True if the directory `path`, relative to `dirfd` (or AT_FDCWD), can be read and has nothing in
+ * it. */
+bool dir_is_empty(int dirfd, const char *path);
+
 /* Creates `path` and its missing parents. */
 int mkdir_p(const char *path, mode_t mode, struct error *err);
 

@@ -60,16 +60,6 @@ static bool unstable_inodes(int fd)
 	       fs.f_type == FUSE_SUPER_MAGIC;
 }
 
-static bool empty_dir(const char *path)
-{
-	cleanup_dir DIR *d = opendir(path);
-	bool empty = d != NULL;
-
-	for (struct dirent *e; empty && (e = readdir(d));)
-		empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
-	return empty;
-}
-
 /* ---- overlay */
 
 /* A layer "<id>-init/diff" as Docker makes it: engines name layers by symbolic links. */
@@ -187,7 +177,7 @@ bool rootfs_upper_is_bare(const struct rootfs *r)
 {
 	struct stat upper, below;
 
-	return empty_dir(r->layers.upper) && stat(r->layers.upper, &upper) == 0 &&
+	return dir_is_empty(AT_FDCWD, r->layers.upper) && stat(r->layers.upper, &upper) == 0 &&
 	       stat(r->layers.lowers[0], &below) == 0 && upper.st_mode == below.st_mode &&
 	       upper.st_uid == below.st_uid && upper.st_gid == below.st_gid;
 }

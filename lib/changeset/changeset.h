@@ -69,11 +69,11 @@ enum cs_type {
 };
 
 #define CS_OPAQUE 1u /* flag of DIR */
+#define CS_ATTRS 2u  /* flag of DIR: mode, owner, times and xattrs are to be set */
 /* Flag of any entry but DIR: a lower file with several names (`origin` says which) was changed, and
  * the name by which it was is gone. It is meant by those of its names that the stream leaves alone;
  * its own is none. Such entries come last, in the top directory. */
 #define CS_NAMELESS 4u
-#define CS_ATTRS 2u /* flag of DIR: mode, owner, times and xattrs are to be set */
 
 struct cs_xattr {
 	const char *name;

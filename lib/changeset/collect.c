@@ -285,23 +285,32 @@ static bool make_nameless(struct walk *k, struct cs_entry *e, const struct overl
 	return true;
 }
 
+/* What is no directory: a link to what was sent before, or its attributes. 1: to be sent. */
+static int begin_entry(struct walk *k, const struct stat *st, const struct xattr_at *at,
+		       struct cs_entry *e, struct overlay_says *s)
+{
+	if (was_sent(k, st, &e->id))
+		return put_link(k, e->name, e->id);
+	if (take_xattrs(k, at, e, s) < 0)
+		return -1;
+	e->origin = s->origin;
+	e->origin_fs = s->origin_fs;
+	return !k->nameless || make_nameless(k, e, s);
+}
+
 static int send_file(struct walk *k, const char *name, int fd, const struct stat *st,
 		     bool xwhiteouts)
 {
 	struct cs_entry e = entry_of(CS_FILE, name, st);
 	struct xattr_at at = {.fd = fd, .name = name};
-	struct overlay_says s;
+	struct overlay_says s = {0};
+	int r;
 
-	if (was_sent(k, st, &e.id))
-		return put_link(k, name, e.id);
-	if (take_xattrs(k, &at, &e, &s) < 0)
-		return -1;
-	if (k->nameless && !make_nameless(k, &e, &s))
-		return 0;
+	r = begin_entry(k, st, &at, &e, &s);
+	if (r <= 0)
+		return r;
 	if (s.whiteout && xwhiteouts && st->st_size == 0)
 		return put_whiteout(k, name);
-	e.origin = s.origin;
-	e.origin_fs = s.origin_fs;
 	if (put(k, &e) < 0)
 		return -1;
 	return send_data(k, fd, name, st);
@@ -318,7 +327,8 @@ static int send_special(struct walk *k, int dirfd, const char *name, const struc
 	struct cs_entry e = entry_of(type, name, st);
 	struct xattr_at at = {.fd = -1, .dirfd = dirfd, .name = name};
 	char target[CS_TARGET_MAX + 1];
-	struct overlay_says s;
+	struct overlay_says s = {0};
+	int r;
 
 	if (k->kind == CS_COLLECT_UPPER && type == CS_CHAR && st->st_rdev == 0)
 		return k->nameless ? 0 : put_whiteout(k, name);
@@ -332,14 +342,9 @@ static int send_special(struct walk *k, int dirfd, const char *name, const struc
 		target[n] = '\0';
 		e.target = target;
 	}
-	if (was_sent(k, st, &e.id))
-		return put_link(k, name, e.id);
-	if (take_xattrs(k, &at, &e, &s) < 0)
-		return -1;
-	if (k->nameless && !make_nameless(k, &e, &s))
-		return 0;
-	e.origin = s.origin;
-	e.origin_fs = s.origin_fs;
+	r = begin_entry(k, st, &at, &e, &s);
+	if (r <= 0)
+		return r;
 	return put(k, &e);
 }
 

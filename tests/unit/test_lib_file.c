@@ -165,6 +165,18 @@ static void flags_of_descriptors(void **state)
 	assert_int_equal(set_nonblock(-1, true), -1);
 }
 
+static void an_empty_directory_is_told(void **state)
+{
+	const struct tmpdir *t = *state;
+
+	assert_true(dir_is_empty(t->fd, "."));
+	assert_true(dir_is_empty(AT_FDCWD, t->path));
+	assert_int_equal(mkdirat(t->fd, "d", 0700), 0);
+	assert_false(dir_is_empty(t->fd, "."));
+	assert_true(dir_is_empty(t->fd, "d"));
+	assert_false(dir_is_empty(t->fd, "none"));
+}
+
 static void controls_are_replaced(void **state UNUSED)
 {
 	char s[] = "a\x1b[1m\tb\x7f \xc2\x9b"
@@ -184,6 +196,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(put_writes_once_and_makes_nothing, tmpdir_make,
 						tmpdir_remove),
 		cmocka_unit_test_setup_teardown(parents_are_made, tmpdir_make, tmpdir_remove),
+		cmocka_unit_test_setup_teardown(an_empty_directory_is_told, tmpdir_make,
+						tmpdir_remove),
 		cmocka_unit_test(controls_are_replaced),
 		cmocka_unit_test(disk_full_is_told),
 		cmocka_unit_test(start_time_names_a_process),
