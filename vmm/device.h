@@ -1,5 +1,5 @@
 /*
- * device.h - what a virtio device is to its transport (vhost-user now, virtio-mmio next).
+ * device.h - what a virtio device is to its transport: vhost-user or virtio-mmio.
  *
  * A device is a set of functions over guest memory, virtqueues and kick/call eventfds. The
  * transport owns feature negotiation, ring addresses and the eventfds; the device owns what a
@@ -23,7 +23,9 @@
 #define VIRTIO_ID_NET 1
 #define VIRTIO_ID_BLOCK 2
 #define VIRTIO_ID_RNG 4
+#define VIRTIO_ID_BALLOON 5
 #define VIRTIO_ID_VSOCK 19
+#define VIRTIO_ID_FS 26
 
 #define VIRTIO_F_INDIRECT_DESC 28
 #define VIRTIO_F_EVENT_IDX 29
@@ -42,7 +44,8 @@ struct virtio_device_ops {
 	/* Configuration space (§2.5): fills buf with bytes [off, off + len); zeros past its end. */
 	void (*read_config)(struct virtio_device *d, uint32_t off, void *buf, uint32_t len);
 	void (*write_config)(struct virtio_device *d, uint32_t off, const void *buf, uint32_t len);
-	/* d->vq[q] is set up and has its eventfds: serve it. */
+	/* d->vq[q] is set up and has its eventfds: serve it. Queues that the driver did not set up
+	 * are not started. */
 	int (*start_queue)(struct virtio_device *d, unsigned q, struct error *err);
 	void (*stop_queue)(struct virtio_device *d, unsigned q);
 	void (*destroy)(struct virtio_device *d);
@@ -86,6 +89,20 @@ void blk_detach(struct virtio_device *d);
 
 /* virtio-rng (§5.4), from getrandom(2), rate-limited. */
 struct virtio_device *rng_new(struct loop *l, struct error *err);
+
+/* virtio-balloon (§5.5) with DEFLATE_ON_OOM and free-page reporting: what the guest does not use
+ * goes back to the host. `mem` is the memory that is punched (the machine's, set before the queues
+ * start). Its target is set by balloon_set_target() (vmm/virtio/balloon.h), at first 0. */
+struct virtio_device *balloon_new(struct loop *l, struct error *err);
+
+/* virtio-fs (§5.11) with tag "husk": the queues are served by a virtiofsd at the other end of the
+ * vhost-user socket `sock` (taken, also on failure); this is the front end. `lost` is called from
+ * the loop, once, when the connection ends or virtiofsd breaks the protocol. Guest memory's
+ * descriptors are in its regions (mem.h). Engine kvm only: QEMU has its own front end. */
+struct virtio_device *fs_new(struct loop *l, int sock, void (*lost)(void *arg, const char *why),
+			     void *arg, struct error *err);
+
+/* virtio-net (§5.1) on a TAP with a vnet header (taken, also on failure); vmm/virtio/net.h. */
 
 /* virtio-vsock (§5.10), guest CID 3. See vmm/virtio/vsock.h for its host side. */
 struct virtio_device *vsock_new(struct loop *l, struct error *err);

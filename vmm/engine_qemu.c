@@ -85,7 +85,8 @@
 	"dummy.numdummies=0"
 #define CMDLINE_TSC " tsc=reliable tsc_early_khz=%llu"
 
-struct engine {
+struct qemu {
+	struct engine engine; /* first */
 	struct loop *loop;
 	struct engine_events ev;
 	struct minder minder;
@@ -110,6 +111,11 @@ struct engine {
 };
 
 enum { IN_CONSOLE, IN_MESSAGES };
+
+static struct qemu *qemu_of(struct engine *e)
+{
+	return (struct qemu *)e;
+}
 
 /* ---- QEMU's command line */
 
@@ -238,7 +244,7 @@ static void channel_args(struct args *a, int qmp, int console)
 
 /* ---- the end */
 
-static void read_in(struct engine *e, unsigned i)
+static void read_in(struct qemu *e, unsigned i)
 {
 	char buf[4096];
 
@@ -275,7 +281,7 @@ static void on_message(void *arg, uint32_t events UNUSED)
 }
 
 /* The kernel's own word about its end, if the console has it. */
-static void find_panic(struct engine *e)
+static void find_panic(struct qemu *e)
 {
 	const char *p = strstr(console_text(&e->console), "Kernel panic - not syncing: ");
 
@@ -286,7 +292,7 @@ static void find_panic(struct engine *e)
 	}
 }
 
-static void describe_end(struct engine *e, int status, char *why, size_t size)
+static void describe_end(struct qemu *e, int status, char *why, size_t size)
 {
 	char last[512], how[128];
 
@@ -321,7 +327,7 @@ static void drop(struct loop_source **src)
 	*src = NULL;
 }
 
-static void drop_sources(struct engine *e)
+static void drop_sources(struct qemu *e)
 {
 	drop(&e->exit_src);
 	drop(&e->status_src);
@@ -331,7 +337,7 @@ static void drop_sources(struct engine *e)
 
 static void on_status(void *arg, uint32_t events)
 {
-	struct engine *e = arg;
+	struct qemu *e = arg;
 	struct error err = ERROR_INIT;
 	int r;
 
@@ -346,7 +352,7 @@ static void on_status(void *arg, uint32_t events)
 /* The minder is gone, and with it all that it started. */
 static void on_exit_of_minder(void *arg, uint32_t events UNUSED)
 {
-	struct engine *e = arg;
+	struct qemu *e = arg;
 	char why[ERROR_MSG_MAX];
 	int status = minder_wait(&e->minder);
 
@@ -361,7 +367,7 @@ static void on_exit_of_minder(void *arg, uint32_t events UNUSED)
 
 static void out_of_grace(void *arg, uint32_t events UNUSED)
 {
-	struct engine *e = arg;
+	struct qemu *e = arg;
 
 	e->grace = NULL;
 	e->killed = true;
@@ -369,7 +375,7 @@ static void out_of_grace(void *arg, uint32_t events UNUSED)
 }
 
 /* A connection to QEMU ended that should live as long as QEMU. */
-static void lost(struct engine *e, const char *what, const char *why)
+static void lost(struct qemu *e, const char *what, const char *why)
 {
 	if (e->ended || e->lost[0])
 		return;
@@ -387,7 +393,7 @@ static void device_closed(void *arg, const char *why)
 
 static void fs_closed(void *arg, uint32_t events UNUSED)
 {
-	struct engine *e = arg;
+	struct qemu *e = arg;
 
 	drop(&e->fs_src);
 	if (!e->guest_end[0])
@@ -401,7 +407,7 @@ static void fs_closed(void *arg, uint32_t events UNUSED)
 
 static void qmp_ready(void *arg)
 {
-	struct engine *e = arg;
+	struct qemu *e = arg;
 
 	minder_seal(&e->minder);
 	e->ev.started(e->ev.arg);
@@ -409,7 +415,7 @@ static void qmp_ready(void *arg)
 
 static void qmp_event(void *arg, const struct qmp_msg *m)
 {
-	struct engine *e = arg;
+	struct qemu *e = arg;
 
 	log_debug("qemu: %s %s", m->event, m->reason);
 	if (strcmp(m->event, "SHUTDOWN") != 0 && strcmp(m->event, "GUEST_PANICKED") != 0)
@@ -430,14 +436,14 @@ static void qmp_closed(void *arg, const char *why)
 
 static void qmp_answered(void *arg, const struct qmp_msg *m UNUSED, const struct error *err)
 {
-	struct engine *e = arg;
+	struct qemu *e = arg;
 	engine_done_fn done = e->done;
 
 	e->done = NULL;
 	done(e->done_arg, err);
 }
 
-static int execute(struct engine *e, const char *command, engine_done_fn done, void *arg,
+static int execute(struct qemu *e, const char *command, engine_done_fn done, void *arg,
 		   struct error *err)
 {
 	if (e->ended)
@@ -453,14 +459,14 @@ static int execute(struct engine *e, const char *command, engine_done_fn done, v
 	return 0;
 }
 
-int engine_pause(struct engine *e, engine_done_fn done, void *arg, struct error *err)
+static int qemu_pause(struct engine *e, engine_done_fn done, void *arg, struct error *err)
 {
-	return execute(e, "stop", done, arg, err);
+	return execute(qemu_of(e), "stop", done, arg, err);
 }
 
-int engine_resume(struct engine *e, engine_done_fn done, void *arg, struct error *err)
+static int qemu_resume(struct engine *e, engine_done_fn done, void *arg, struct error *err)
 {
-	return execute(e, "cont", done, arg, err);
+	return execute(qemu_of(e), "cont", done, arg, err);
 }
 
 /* ---- the start */
@@ -472,7 +478,7 @@ static int pair(int sv[2], struct error *err)
 	return 0;
 }
 
-static int watch_in(struct engine *e, unsigned i, int fd, loop_fn fn, struct error *err)
+static int watch_in(struct qemu *e, unsigned i, int fd, loop_fn fn, struct error *err)
 {
 	e->in[i].fd = fd;
 	set_nonblock(fd, true);
@@ -511,7 +517,7 @@ static int lay_wires(struct wires *w, unsigned ndevices, struct error *err)
 	return w->root < 0 ? -1 : 0;
 }
 
-static int spawn(struct engine *e, const struct engine_config *cfg, const struct wires *w,
+static int spawn(struct qemu *e, const struct engine_config *cfg, const struct wires *w,
 		 struct error *err)
 {
 	struct args a = {0};
@@ -543,7 +549,7 @@ static int spawn(struct engine *e, const struct engine_config *cfg, const struct
 	return r;
 }
 
-static int connect_devices(struct engine *e, const struct engine_config *cfg, struct wires *w,
+static int connect_devices(struct qemu *e, const struct engine_config *cfg, struct wires *w,
 			   struct error *err)
 {
 	for (unsigned i = 0; i < cfg->ndevices; i++) {
@@ -556,7 +562,7 @@ static int connect_devices(struct engine *e, const struct engine_config *cfg, st
 	return 0;
 }
 
-static int connect_qemu(struct engine *e, struct wires *w, struct error *err)
+static int connect_qemu(struct qemu *e, struct wires *w, struct error *err)
 {
 	const struct qmp_handler h = {
 		.ready = qmp_ready, .event = qmp_event, .closed = qmp_closed, .arg = e};
@@ -572,7 +578,7 @@ static int connect_qemu(struct engine *e, struct wires *w, struct error *err)
 	return e->qmp ? 0 : -1;
 }
 
-static int watch_fs(struct engine *e, int fd, struct error *err)
+static int watch_fs(struct qemu *e, int fd, struct error *err)
 {
 	if (fd < 0)
 		return 0;
@@ -603,17 +609,75 @@ static int check_config(const struct engine_config *cfg, struct error *err)
 	return error_errno(err, "%s", cfg->qemu);
 }
 
+static void qemu_stop(struct engine *base)
+{
+	struct qemu *e = qemu_of(base);
+
+	drop_sources(e);
+	if (!e->ended && e->minder.pid > 0) {
+		minder_kill(&e->minder);
+		minder_wait(&e->minder);
+	}
+	e->ended = true;
+}
+
+static void qemu_free(struct engine *base)
+{
+	struct qemu *e = qemu_of(base);
+
+	qemu_stop(base);
+	for (unsigned i = 0; i < e->nvu; i++)
+		vhost_user_free(e->vu[i]);
+	qmp_free(e->qmp);
+	for (unsigned i = 0; i < ARRAY_LEN(e->in); i++) {
+		loop_remove(e->in[i].src);
+		close_fd(&e->in[i].fd);
+	}
+	close_fd(&e->fs_fd);
+	minder_free(&e->minder);
+	console_free(&e->console);
+	console_free(&e->messages);
+	free(e);
+}
+
+static pid_t qemu_pid(const struct engine *e)
+{
+	return ((const struct qemu *)e)->minder.program;
+}
+
+static const char *qemu_console_tail(struct engine *base)
+{
+	struct qemu *e = qemu_of(base);
+
+	if (!e->ended) {
+		read_in(e, IN_CONSOLE);
+		read_in(e, IN_MESSAGES);
+	}
+	return console_text(&e->console);
+}
+
+static const struct engine_ops qemu_ops = {
+	.name = "qemu",
+	.pause = qemu_pause,
+	.resume = qemu_resume,
+	.stop = qemu_stop,
+	.free = qemu_free,
+	.pid = qemu_pid,
+	.console_tail = qemu_console_tail,
+};
+
 struct engine *engine_qemu_start(struct loop *l, const struct engine_config *cfg,
 				 const struct engine_events *ev, struct error *err)
 {
-	struct engine *e;
+	struct qemu *e;
 	struct wires w;
 	int r;
 
 	if (check_config(cfg, err) < 0)
 		return NULL;
 	e = xcalloc(1, sizeof(*e));
-	*e = (struct engine){.loop = l, .ev = *ev, .in = {{.fd = -1}, {.fd = -1}}};
+	*e = (struct qemu){
+		.engine.ops = &qemu_ops, .loop = l, .ev = *ev, .in = {{.fd = -1}, {.fd = -1}}};
 	e->fs_fd = -1;
 	e->minder = (struct minder){.pidfd = -1, .status_fd = -1};
 	console_init(&e->console, CONSOLE_BYTES);
@@ -629,52 +693,8 @@ struct engine *engine_qemu_start(struct loop *l, const struct engine_config *cfg
 		r = watch_fs(e, cfg->fs_fd, err);
 	close_wires(&w);
 	if (r < 0) {
-		engine_stop(e);
-		engine_free(e);
+		qemu_free(&e->engine);
 		return NULL;
 	}
-	return e;
-}
-
-void engine_stop(struct engine *e)
-{
-	drop_sources(e);
-	if (!e->ended && e->minder.pid > 0) {
-		minder_kill(&e->minder);
-		minder_wait(&e->minder);
-	}
-	e->ended = true;
-}
-
-void engine_free(struct engine *e)
-{
-	if (!e)
-		return;
-	engine_stop(e);
-	for (unsigned i = 0; i < e->nvu; i++)
-		vhost_user_free(e->vu[i]);
-	qmp_free(e->qmp);
-	for (unsigned i = 0; i < ARRAY_LEN(e->in); i++) {
-		loop_remove(e->in[i].src);
-		close_fd(&e->in[i].fd);
-	}
-	close_fd(&e->fs_fd);
-	minder_free(&e->minder);
-	console_free(&e->console);
-	console_free(&e->messages);
-	free(e);
-}
-
-pid_t engine_pid(const struct engine *e)
-{
-	return e->minder.program;
-}
-
-const char *engine_console_tail(struct engine *e)
-{
-	if (!e->ended) {
-		read_in(e, IN_CONSOLE);
-		read_in(e, IN_MESSAGES);
-	}
-	return console_text(&e->console);
+	return &e->engine;
 }

@@ -54,7 +54,7 @@ static int check_region(const struct guest_mem *m, const struct mem_region *n, i
 int mem_add(struct guest_mem *m, uint64_t gpa, uint64_t size, uint64_t user, int fd,
 	    uint64_t offset, struct error *err)
 {
-	struct mem_region r = {.gpa = gpa, .size = size, .user = user};
+	struct mem_region r = {.gpa = gpa, .size = size, .user = user, .fd = -1, .offset = offset};
 	uint64_t skip = offset & ((uint64_t)sysconf(_SC_PAGESIZE) - 1);
 
 	if (check_region(m, &r, fd, offset, err) < 0)

@@ -1,7 +1,8 @@
 /*
  * mem.h - guest memory as the devices see it: the one overflow-checked way to a guest address.
  *
- * The memory is a memfd that husk-vmm shares with the engine; regions are mapped once. Everything
+ * The memory is a memfd (engine kvm: ours; engine qemu: QEMU's, shared with us); regions are mapped
+ * once. Everything
  * in it belongs to the guest and may change at any time: copy a structure once, then check the
  * copy, then use it.
  */
@@ -21,6 +22,8 @@ struct mem_region {
 	uint8_t *hva;  /* where it is mapped here */
 	void *map;     /* mapping to undo, with its length: may begin before hva */
 	uint64_t map_len;
+	int fd; /* the file and place that `hva` shows, for those who map it too; -1: not known */
+	uint64_t offset;
 };
 
 struct guest_mem {

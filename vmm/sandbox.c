@@ -382,7 +382,7 @@ static void op_state(struct sandbox *s, struct control_call *call, enum state wa
 
 static void write_status(struct sandbox *s, struct jsonw *w)
 {
-	jsonw_kstr(w, "engine", "qemu");
+	jsonw_kstr(w, "engine", engine_name(s->engine));
 	jsonw_kint(w, "pid", getpid());
 	jsonw_kint(w, "engine_pid", engine_pid(s->engine));
 	jsonw_kstr(w, "state", s->state == PAUSED ? "paused" : "running");
