@@ -26,6 +26,7 @@ PACKAGES_RUN := qemu-system-x86 e2fsprogs busybox-static
 PACKAGES_TEST := libcmocka-dev bats clang libclang-rt-dev llvm clang-format clang-tidy cppcheck \
 	shellcheck jq tmux debootstrap runc crun containerd umoci skopeo python3 procps util-linux \
 	iproute2 ca-certificates docker.io xfsprogs squashfs-tools attr erofs-utils
+# Besides, tests/nested/kernel unpacks linux-image-cloud-amd64 in the cache; it is not installed.
 PACKAGES := $(PACKAGES_BUILD) $(PACKAGES_RUN) $(PACKAGES_TEST)
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wformat=2 \
@@ -182,6 +183,10 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (default 5) each
 e2e: all kernel test-tools ## end-to-end tests (root); E2E=file.bats for one
 	tests/run e2e $(E2E)
 
+.PHONY: check-kvm
+check-kvm: all kernel test-tools ## end-to-end tests on engine kvm, on real KVM: in a nested machine where the host has none (root); E2E=file.bats for one
+	HUSK_ENGINE=kvm tests/nested/run -- tests/run e2e $(E2E)
+
 .PHONY: engines
 engines: all kernel ## tests with real container engines (root); ENGINE=file.bats for one
 	tests/run engines $(ENGINE)
@@ -215,6 +220,7 @@ deps: ## install the Debian packages that build and tests need (root)
 		export DEBIAN_FRONTEND=noninteractive; \
 		apt-get update -q && apt-get install -q -y --no-install-recommends $$missing; \
 	fi
+	@tests/nested/kernel >/dev/null
 
 .PHONY: install
 install: all kernel ## into DESTDIR/PREFIX (default /usr/local)
