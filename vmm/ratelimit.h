@@ -29,8 +29,12 @@ struct ratelimit {
 
 /* Full buckets at `now_us`. */
 void ratelimit_init(struct ratelimit *r, const struct ratelimit_config *cfg, uint64_t now_us);
+/* Whether it limits anything: otherwise nobody need ask for the time. */
+bool ratelimit_limits(const struct ratelimit *r);
 /* Takes an operation of `bytes` if both buckets allow it: 0. Otherwise nothing is taken, and the
  * result is after how many microseconds to ask again (at least 1). */
 uint64_t ratelimit_take(struct ratelimit *r, uint64_t bytes, uint64_t now_us);
+/* Pays for bytes that were moved already, into debt if need be. */
+void ratelimit_charge(struct ratelimit *r, uint64_t bytes);
 
 #endif

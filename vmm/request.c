@@ -66,6 +66,33 @@ static const char *get_str(yajl_val v, const char *key, const char *def, struct 
 	return def;
 }
 
+static int get_limit(yajl_val rate, const char *key, uint64_t *out, struct error *err)
+{
+	int64_t n = 0;
+
+	if (json_get(rate, key) && get_int(rate, key, 0, REQUEST_RATE_MAX, &n, err) < 0)
+		return -1;
+	*out = (uint64_t)n;
+	return 0;
+}
+
+/* A limit (ratelimit.h); absent, or 0 a second: none. */
+static int get_rate(yajl_val v, const char *key, struct ratelimit_config *out, struct error *err)
+{
+	yajl_val rate = json_get(v, key);
+
+	if (!rate)
+		return 0;
+	if (!YAJL_IS_OBJECT(rate))
+		return error_kind(err, ERR_INVALID, "%s: not an object", key);
+	if (get_limit(rate, "bytes_per_s", &out->bytes_per_s, err) < 0 ||
+	    get_limit(rate, "bytes_burst", &out->bytes_burst, err) < 0 ||
+	    get_limit(rate, "ops_per_s", &out->ops_per_s, err) < 0 ||
+	    get_limit(rate, "ops_burst", &out->ops_burst, err) < 0)
+		return error_wrap(err, "%s", key);
+	return 0;
+}
+
 /* ---- operations */
 
 static int parse_serial(yajl_val v, struct request *r, struct error *err)
@@ -88,7 +115,8 @@ static int parse_serial(yajl_val v, struct request *r, struct error *err)
 static int parse_attach_block(yajl_val v, struct request *r, struct error *err)
 {
 	if (parse_serial(v, r, err) < 0 || get_bool(v, "readonly", &r->readonly, err) < 0 ||
-	    get_bool(v, "discardable", &r->discardable, err) < 0)
+	    get_bool(v, "discardable", &r->discardable, err) < 0 ||
+	    get_rate(v, "rate", &r->rate, err) < 0)
 		return -1;
 	return 0;
 }
@@ -276,6 +304,9 @@ static int parse_op(yajl_val v, struct request *r, struct error *err)
 	case REQUEST_HOLD:
 		return parse_hold(v, r, err);
 	case REQUEST_ATTACH_TREE:
+		if (get_rate(v, "rate", &r->rate, err) < 0)
+			return -1;
+		return parse_serial(v, r, err);
 	case REQUEST_DETACH:
 		return parse_serial(v, r, err);
 	case REQUEST_VSOCK_CONNECT:

@@ -12,6 +12,7 @@
 
 #include "lib/error.h"
 #include "lib/log.h"
+#include "vmm/ratelimit.h"
 
 #define REQUEST_SERIAL_MAX 20	 /* bytes of a disk's serial (virtio 1.2 §5.2.6.1) */
 #define REQUEST_PATH_MAX 4095	 /* bytes of a path in a tree, unescaped */
@@ -19,6 +20,7 @@
 #define REQUEST_VCPUS_MAX 64
 #define REQUEST_MEM_MIN (32ull << 20)
 #define REQUEST_MEM_MAX (1ull << 40)
+#define REQUEST_RATE_MAX (1ull << 50) /* bytes or operations, a second or at once */
 
 enum request_op {
 	REQUEST_START,
@@ -60,6 +62,7 @@ struct request {
 	char serial[REQUEST_SERIAL_MAX + 1]; /* attach-block, attach-tree, hold, detach */
 	char *path;			     /* hold: any bytes, relative, no "." or ".." */
 	bool readonly, discardable;	     /* attach-block */
+	struct ratelimit_config rate;	     /* attach-block, attach-tree */
 	uint32_t port;			     /* vsock-connect */
 	uint64_t timeout_us;		     /* vsock-connect, 0: none */
 };

@@ -238,6 +238,7 @@ static int attach_block(struct sandbox *s, const struct request *r, int *fds, st
 	src = source_file_new(steal_fd(&fds[0]), r->readonly, r->discardable, err);
 	if (!src)
 		return error_wrap(err, "disk %s", r->serial);
+	blk_limit(s->blocks[slot], &r->rate);
 	if (blk_attach(s->blocks[slot], r->serial, src, err) < 0)
 		return error_wrap(err, "disk %s", r->serial);
 	return slot;
@@ -253,6 +254,7 @@ static int attach_tree(struct sandbox *s, const struct request *r, int *fds, str
 	src = source_tree_new(steal_fd(&fds[0]), steal_fd(&fds[1]), err);
 	if (!src)
 		return error_wrap(err, "disk %s", r->serial);
+	blk_limit(s->blocks[slot], &r->rate);
 	if (blk_attach(s->blocks[slot], r->serial, src, err) < 0)
 		return error_wrap(err, "disk %s", r->serial);
 	s->trees[slot] = src;
@@ -445,6 +447,8 @@ static void write_stats(struct sandbox *s, struct jsonw *w)
 		kuint(w, "flushes", bs.flushes);
 		kuint(w, "discards", bs.discards);
 		kuint(w, "errors", bs.errors);
+		kuint(w, "throttled", bs.throttled);
+		kuint(w, "throttled_us", bs.throttled_us);
 		jsonw_end_obj(w);
 	}
 	jsonw_end_arr(w);

@@ -19,6 +19,7 @@ case_() {
 @test "two sandboxes never share a uid" { case_ two_vms_have_two_uids; }
 @test "disks are attached to the running guest and detached" { case_ disks_come_and_go; }
 @test "what the guest flushes and discards reaches the host" { case_ what_the_guest_flushes_and_discards_reaches_the_host; }
+@test "a limited disk is as fast as its limit, and no faster" { case_ a_limited_disk_is_as_fast_as_its_limit; }
 @test "a disk may be attached before the guest looks for it" { case_ disks_may_come_before_the_guest; }
 @test "the guest has the host's time and timers that fire" { case_ the_guest_knows_the_time; }
 @test "streams to the agent open, carry data, survive a pause and end with the machine" { case_ the_agent_answers; }

@@ -295,6 +295,31 @@ def what_the_guest_flushes_and_discards_reaches_the_host():
         vm.boot.call("shutdown")
 
 
+def a_limited_disk_is_as_fast_as_its_limit():
+    script = FIND_DISK + '''
+        find_disk disk
+        /busybox dd if=$disk of=/dev/null bs=64k count=32 2>/dev/null && echo "read twice: first"
+        /busybox dd if=$disk of=/dev/null bs=64k skip=32 count=32 2>/dev/null && echo "second"
+    '''
+    rate = {"bytes_per_s": 4 << 20, "bytes_burst": 1 << 20}
+    with vmm(script) as vm:
+        vm.start()
+        wait_console(vm, "guest up")
+        before = time.monotonic()
+        attach(vm.boot, "disk", path=image("disk", 4), rate=rate)
+        wait_console(vm, "second")
+        took = time.monotonic() - before
+        stats = vm.boot.call("stats")["blocks"][0]
+        least = (stats["read_bytes"] - rate["bytes_burst"]) / rate["bytes_per_s"]
+        assert least > 0.5 and took >= least, (took, stats)
+        assert stats["throttled"] > 0 and stats["throttled_us"] > 1e6 * least / 2, stats
+        # A request that waits for its turn does not keep the disk from being taken away.
+        vm.boot.call("detach", serial="disk")
+        expect_refused("invalid", "rate: ops_per_s: -1 is not in", attach, vm.boot, "other",
+                       rate={"ops_per_s": -1})
+        vm.boot.call("shutdown")
+
+
 def disks_may_come_before_the_guest():
     with vmm(SHOW_DISKS) as vm:
         seq = vm.send_start()

@@ -479,6 +479,59 @@ static void nothing_is_served_after_stop(void **state)
 	assert_int_equal(f->r.ram[STATUS], PENDING);
 }
 
+static void a_limit_makes_requests_wait(void **state)
+{
+	struct fixture *f = *state;
+	struct ratelimit_config cfg = {.ops_per_s = 200, .ops_burst = 5};
+	struct blk_stats s;
+	uint64_t before = now_us();
+
+	blk_limit(f->d, &cfg);
+	assert_int_equal(blk_attach(f->d, "disk-1", image(f, false), NULL), 0);
+	offer(f, VIRTIO_BLK_T_IN, 0, 512, true);
+	for (unsigned i = 1; i < 15; i++)
+		ring_offer(&f->r, 0);
+	start(f);
+	for (unsigned i = 0; i < 100 && ring_used_idx(&f->r) < 15; i++)
+		ring_calls(f->d->vq[0].call_fd, 100);
+	assert_int_equal(ring_used_idx(&f->r), 15);
+	assert_true(now_us() - before >= 50000); /* 10 requests that the burst did not hold */
+	stop(f);
+	blk_stats(f->d, &s);
+	assert_in_range(s.throttled, 5, 10);
+	assert_true(s.throttled_us >= 45000);
+}
+
+static void a_limited_slot_stops_at_once(void **state)
+{
+	struct fixture *f = *state;
+	struct ratelimit_config cfg = {.bytes_per_s = 1, .bytes_burst = 1000};
+	struct blk_stats s;
+	uint64_t before;
+
+	blk_limit(f->d, &cfg);
+	assert_int_equal(blk_attach(f->d, "disk-1", image(f, false), NULL), 0);
+	start(f);
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 512, true), VIRTIO_BLK_S_OK);
+	offer(f, VIRTIO_BLK_T_IN, 0, 512, true);
+	kick(f);
+	do {
+		blk_stats(f->d, &s);
+		usleep(1000);
+	} while (s.throttled == 0);
+	before = now_us();
+	stop(f);
+	assert_true(now_us() - before < 5000000);
+	assert_int_equal(f->d->vq[0].last_avail, 1); /* the request was not taken */
+	assert_int_equal(f->r.ram[STATUS], PENDING);
+	/* the next source has no limit */
+	blk_detach(f->d);
+	assert_int_equal(blk_attach(f->d, "disk-2", image(f, false), NULL), 0);
+	start(f);
+	assert_int_equal(answer(f), VIRTIO_BLK_S_OK);
+	stop(f);
+}
+
 static void a_shrunk_file_reads_as_zeros(void **state)
 {
 	struct fixture *f = *state;
@@ -544,6 +597,8 @@ int main(void)
 		T(a_readonly_source_is_never_written),
 		T(sources_come_and_go_while_the_queue_runs),
 		T(nothing_is_served_after_stop),
+		T(a_limit_makes_requests_wait),
+		T(a_limited_slot_stops_at_once),
 		T(a_shrunk_file_reads_as_zeros),
 		T(bad_images_are_refused),
 		T(config_space_ends),

@@ -129,6 +129,22 @@ static void parses_the_others(void **state)
 	assert_int_equal(parse("{\"seq\":1,\"op\":\"shutdown\"}").op, REQUEST_SHUTDOWN);
 }
 
+static void parses_limits(void **state)
+{
+	struct request r;
+
+	(void)state;
+	r = parse("{\"seq\":1,\"op\":\"attach-block\",\"serial\":\"a\",\"rate\":{"
+		  "\"bytes_per_s\":1048576,\"bytes_burst\":0,\"ops_per_s\":1125899906842624}}");
+	assert_int_equal(r.rate.bytes_per_s, 1 << 20);
+	assert_int_equal(r.rate.bytes_burst, 0);
+	assert_int_equal(r.rate.ops_per_s, REQUEST_RATE_MAX);
+	assert_int_equal(r.rate.ops_burst, 0);
+	r = parse("{\"seq\":1,\"op\":\"attach-tree\",\"serial\":\"a\",\"rate\":{"
+		  "\"ops_burst\":7}}");
+	assert_int_equal(r.rate.ops_burst, 7);
+}
+
 #define START "\"op\":\"start\",\"engine\":\"qemu\",\"qemu\":\"/q\","
 
 #define HOLD "{\"seq\":1,\"op\":\"hold\",\"serial\":\"a\",\"path\":"
@@ -154,6 +170,11 @@ static void names_what_is_wrong(void **state)
 		{"{\"seq\":1,\"op\":\"attach-block\",\"serial\":\"a\",\"readonly\":1}",
 		 "readonly: not a boolean", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"attach-tree\"}", "serial: missing", ERR_INVALID},
+		{"{\"seq\":1,\"op\":\"attach-block\",\"serial\":\"a\",\"rate\":1}",
+		 "rate: not an object", ERR_INVALID},
+		{"{\"seq\":1,\"op\":\"attach-tree\",\"serial\":\"a\",\"rate\":{"
+		 "\"bytes_burst\":1125899906842625}}",
+		 "rate: bytes_burst: ", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"hold\",\"serial\":\"a\"}", "path: missing", ERR_INVALID},
 		{HOLD "1}", "path: not a string", ERR_INVALID},
 		{HOLD "\"\"}", "path: not 1 to 4095", ERR_INVALID},
@@ -453,6 +474,7 @@ int main(void)
 		cmocka_unit_test(parses_paths),
 		cmocka_unit_test(paths_have_a_limit),
 		cmocka_unit_test(names_what_is_wrong),
+		cmocka_unit_test(parses_limits),
 		cmocka_unit_test(tells_seq_of_a_bad_request),
 		SOCKET_TEST(answers_by_seq),
 		SOCKET_TEST(passes_descriptors_both_ways),

@@ -19,6 +19,10 @@
  * life, and afterwards nothing is in flight. The thread's only shared state are the counters.
  * An empty or unused slot costs no thread.
  *
+ * A limit (ratelimit.h) belongs to a source. The thread pays for a request when it takes it, with
+ * all bytes of its chain; if it cannot, it puts the request back and sleeps until it can, or until
+ * it is told to stop. What waits, waits in the guest's queue: nothing is buffered here.
+ *
  * A request may be cut into descriptors in any way (§2.7.4.1): the header is the first 16 readable
  * bytes, the status the last writable byte. What lies between goes from guest memory to the source
  * without a copy.
@@ -34,6 +38,7 @@
 #include <unistd.h>
 
 #include "lib/cleanup.h"
+#include "lib/log.h"
 #include "vmm/source.h"
 #include "vmm/virtio/blk.h"
 
@@ -47,6 +52,7 @@
 #define EMPTY_BATCH 64		     /* requests answered for an empty slot in one go */
 #define EMPTY_PAUSE_US 1000
 #define STACK_BYTES (256u << 10)
+#define THROTTLE_MS_MAX 60000 /* of one sleep */
 
 _Static_assert((uint64_t)SEG_MAX *SIZE_MAX_BYTES <= VQ_CHAIN_BYTES_MAX, "limits must fit");
 
@@ -56,6 +62,8 @@ struct blk {
 	char serial[VIRTIO_BLK_ID_BYTES + 1];
 	struct block_source *src;
 	struct blk_stats stats; /* written by the serving thread, atomically */
+	struct ratelimit_config limit_config;
+	struct ratelimit limit; /* the thread's */
 
 	struct loop_source *kick, *pause; /* served by the loop */
 	bool threaded;			  /* served by `thread` */
@@ -169,18 +177,25 @@ static uint8_t do_get_id(const struct blk *b, const struct request *r)
 	return VIRTIO_BLK_S_OK;
 }
 
-/* For sources that cannot make holes. */
-static int write_zeros(struct block_source *src, uint64_t off, uint64_t len)
+static bool stopping(const struct blk *b)
+{
+	return __atomic_load_n(&b->stop, __ATOMIC_ACQUIRE);
+}
+
+/* For sources that cannot make holes. Few bytes of a request can ask for many here: they are paid
+ * for afterwards, and not all written when the slot shall stop. */
+static int write_zeros(struct blk *b, uint64_t off, uint64_t len)
 {
 	static uint8_t zeros[64 << 10];
 
 	while (len) {
 		uint64_t take = len < sizeof(zeros) ? len : sizeof(zeros);
 		struct iovec iov = {zeros, take};
-		int r = src->ops->writev(src, &iov, 1, off);
+		int r = stopping(b) ? -EINTR : b->src->ops->writev(b->src, &iov, 1, off);
 
 		if (r < 0)
 			return r;
+		ratelimit_charge(&b->limit, take);
 		off += take;
 		len -= take;
 	}
@@ -204,7 +219,7 @@ static uint8_t do_range(struct blk *b, const struct virtio_blk_discard_write_zer
 	if (b->src->ops->discard)
 		r = b->src->ops->discard(b->src, off, len, zero);
 	if (r == -EOPNOTSUPP && zero)
-		r = write_zeros(b->src, off, len);
+		r = write_zeros(b, off, len);
 	return status_of(r);
 }
 
@@ -280,9 +295,33 @@ static uint64_t serve(struct blk *b, struct virtqueue *q, const struct vq_chain 
 
 /* ---- a queue with a source: the thread */
 
-static bool stopping(const struct blk *b)
+static void throttle(struct blk *b, uint64_t us)
 {
-	return __atomic_load_n(&b->stop, __ATOMIC_ACQUIRE);
+	uint64_t ms = us / 1000 + 1, before = now_us();
+	struct pollfd p = {.fd = b->wake, .events = POLLIN};
+
+	count(&b->stats.throttled, 1);
+	poll(&p, 1, ms < THROTTLE_MS_MAX ? (int)ms : THROTTLE_MS_MAX);
+	count(&b->stats.throttled_us, now_us() - before);
+}
+
+/* Takes the next request that the limit allows, and waits for it if need be, with the driver told
+ * of all that is done. False: there is none, or the slot shall stop. */
+static bool next_request(struct blk *b, struct virtqueue *q, struct vq_chain *c)
+{
+	uint64_t us;
+
+	while (!stopping(b) && vq_pop(q, c) > 0) {
+		if (!ratelimit_limits(&b->limit))
+			return true;
+		us = ratelimit_take(&b->limit, c->read_bytes + c->write_bytes, now_us());
+		if (us == 0)
+			return true;
+		vq_unpop(q);
+		vq_notify(q);
+		throttle(b, us);
+	}
+	return false;
 }
 
 /* Everything that is available, until there is nothing or the slot shall stop. */
@@ -293,7 +332,7 @@ static void drain(struct blk *b, struct virtqueue *q, struct vq_chain *c)
 
 	do {
 		vq_kicks_off(q);
-		while (!stopping(b) && vq_pop(q, c) > 0) {
+		while (next_request(b, q, c)) {
 			bytes += serve(b, q, c);
 			if (++requests < NOTIFY_REQUESTS && bytes < NOTIFY_BYTES)
 				continue;
@@ -486,6 +525,7 @@ int blk_attach(struct virtio_device *d, const char *serial, struct block_source 
 	if (r == 0) {
 		memcpy(b->serial, serial, strlen(serial) + 1);
 		b->stats = (struct blk_stats){0};
+		ratelimit_init(&b->limit, &b->limit_config, now_us());
 		r = move_queue(b, src, &old, err);
 		if (r < 0)
 			b->serial[0] = '\0';
@@ -508,8 +548,14 @@ void blk_detach(struct virtio_device *d)
 	if (move_queue(b, NULL, &old, NULL) < 0)
 		return; /* cannot happen: no fd and no thread is needed */
 	b->serial[0] = '\0';
+	b->limit_config = (struct ratelimit_config){0};
 	old->ops->destroy(old);
 	announce(b);
+}
+
+void blk_limit(struct virtio_device *d, const struct ratelimit_config *cfg)
+{
+	blk_of(d)->limit_config = *cfg;
 }
 
 /* ---- the device */
@@ -622,4 +668,6 @@ void blk_stats(const struct virtio_device *d, struct blk_stats *s)
 	s->flushes = __atomic_load_n(&b->stats.flushes, __ATOMIC_RELAXED);
 	s->discards = __atomic_load_n(&b->stats.discards, __ATOMIC_RELAXED);
 	s->errors = __atomic_load_n(&b->stats.errors, __ATOMIC_RELAXED);
+	s->throttled = __atomic_load_n(&b->stats.throttled, __ATOMIC_RELAXED);
+	s->throttled_us = __atomic_load_n(&b->stats.throttled_us, __ATOMIC_RELAXED);
 }
