@@ -39,6 +39,7 @@ struct virtio_device_ops {
 	const char *name; /* "block", "vsock", ... for logs */
 	uint32_t id;	  /* VIRTIO_ID_* */
 	unsigned nqueues;
+	uint16_t queue_size; /* the most entries of a queue, a power of two; 0: 256 (virtio-mmio) */
 	/* Bits offered (without the transport's own). */
 	uint64_t (*features)(struct virtio_device *d);
 	/* Configuration space (§2.5): fills buf with bytes [off, off + len); zeros past its end. */

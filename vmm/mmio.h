@@ -30,11 +30,13 @@
 struct mmio_bus;
 
 /* Where calls and kicks go in through the kernel; from the loop's thread, or before threads exist.
- * `add` false: take it away again. Each returns 0, or -1 with *err. */
+ * Asked for when a slot gets a device that needs it, and never taken back: the next device in the
+ * slot uses them again, and the end of the machine ends them. Each returns 0, or -1 with *err. */
 struct mmio_kernel {
-	int (*irq)(void *arg, unsigned slot, int fd, bool add, struct error *err);
+	/* A signal of fd is an interrupt of the slot. */
+	int (*irq)(void *arg, unsigned slot, int fd, struct error *err);
 	/* A 4-byte write of `value` at byte `off` of the slot's page signals fd. */
-	int (*io)(void *arg, unsigned slot, uint32_t off, uint32_t value, int fd, bool add,
+	int (*io)(void *arg, unsigned slot, uint32_t off, uint32_t value, int fd,
 		  struct error *err);
 	void *arg;
 };
@@ -43,11 +45,15 @@ struct mmio_kernel {
  * outlive the bus. `mem` is guest memory, for the rings. */
 struct mmio_bus *mmio_new(struct loop *l, const struct guest_mem *mem, void *pages, unsigned nslots,
 			  const struct mmio_kernel *k, struct error *err);
-void mmio_free(struct mmio_bus *b); /* stops and takes out all devices, without events */
+/* Stops and takes out all devices, without events. No vCPU's thread exists any more. */
+void mmio_free(struct mmio_bus *b);
 
-/* Puts a device into the first free slot, and returns the slot; -1: no slot is free. */
+/* Puts a device into the first free slot, and returns the slot; -1: no slot is free. From the
+ * loop's thread, as is all that is not said otherwise. */
 int mmio_plug(struct mmio_bus *b, struct virtio_device *d, struct error *err);
-/* Takes it out as soon as no driver uses it (Status 0); `done` is called from the loop, later. */
+/* Takes it out as soon as no driver uses it: Status is 0 or, as Linux leaves it when it unbinds a
+ * driver, ACKNOWLEDGE. `done` is called from the loop, later, and then the device is the caller's.
+ */
 void mmio_unplug(struct mmio_bus *b, struct virtio_device *d,
 		 void (*done)(void *arg, struct virtio_device *d), void *arg);
 
@@ -60,10 +66,11 @@ void mmio_read(struct mmio_bus *b, uint64_t off, void *data, unsigned len);
 /* The machine ends: whoever waits in mmio_write() returns, and nobody waits again. Any thread. */
 void mmio_wake_all(struct mmio_bus *b);
 
-/* Stops all queues that run, and lets the same ones run on: no ring is touched in between. From
- * the loop's thread, while no vCPU runs. */
-int mmio_pause(struct mmio_bus *b, struct error *err);
-int mmio_resume(struct mmio_bus *b, struct error *err);
+/* Stops all queues that run, and lets the same ones run on: no ring is touched in between. Only
+ * while no vCPU runs or waits in mmio_write(): what a vCPU waits for, the loop's thread does. A
+ * device that cannot run on says so to its driver (DEVICE_NEEDS_RESET). */
+void mmio_pause(struct mmio_bus *b);
+void mmio_resume(struct mmio_bus *b);
 
 /* Ranges of a slot's page that may be written later than the guest says (coalesced MMIO): only
  * registers that mean nothing before another register is written. What was collected must be
