@@ -79,3 +79,15 @@ void console_last_lines(struct console *c, unsigned lines, char *buf, size_t siz
 		p += len + (p + len < end);
 	}
 }
+
+bool console_panic(struct console *c, char *buf, size_t size)
+{
+	static const char mark[] = "Kernel panic - not syncing: ";
+	const char *p = strstr(console_text(c), mark);
+
+	if (!p)
+		return false;
+	p += strlen(mark);
+	snprintf(buf, size, "%.*s", (int)strcspn(p, "\n"), p);
+	return true;
+}

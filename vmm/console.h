@@ -7,6 +7,7 @@
 #ifndef HUSK_VMM_CONSOLE_H
 #define HUSK_VMM_CONSOLE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct console {
@@ -29,5 +30,9 @@ const char *console_text(struct console *c);
 
 /* The last `lines` lines that are not empty, joined by "; ", into `buf`; "" if there are none. */
 void console_last_lines(struct console *c, unsigned lines, char *buf, size_t size);
+
+/* The reason in a Linux kernel's "Kernel panic - not syncing: ...", into `buf`; false if the text
+ * has none. */
+bool console_panic(struct console *c, char *buf, size_t size);
 
 #endif

@@ -61,6 +61,8 @@ struct engine_ops {
 	void (*free)(struct engine *e);
 	pid_t (*pid)(const struct engine *e);
 	const char *(*console_tail)(struct engine *e);
+	/* The guest's agent listens: what counts takes note. May be NULL. */
+	void (*ready)(struct engine *e);
 	/* Adds members to an answer to `stats`; may be NULL. */
 	void (*stats)(const struct engine *e, struct jsonw *w);
 };
@@ -136,6 +138,12 @@ static inline pid_t engine_pid(const struct engine *e)
 static inline const char *engine_console_tail(struct engine *e)
 {
 	return e->ops->console_tail(e);
+}
+
+static inline void engine_ready(struct engine *e)
+{
+	if (e->ops->ready)
+		e->ops->ready(e);
 }
 
 static inline void engine_stats(const struct engine *e, struct jsonw *w)

@@ -283,13 +283,11 @@ static void on_message(void *arg, uint32_t events UNUSED)
 /* The kernel's own word about its end, if the console has it. */
 static void find_panic(struct qemu *e)
 {
-	const char *p = strstr(console_text(&e->console), "Kernel panic - not syncing: ");
+	char reason[64];
 
-	if (p && strncmp(e->guest_end, "guest", 5) == 0) {
-		p += strlen("Kernel panic - not syncing: ");
-		snprintf(e->guest_end, sizeof(e->guest_end), "guest kernel panic: %.*s",
-			 (int)strcspn(p, "\n"), p);
-	}
+	if (strncmp(e->guest_end, "guest", 5) == 0 &&
+	    console_panic(&e->console, reason, sizeof(reason)))
+		snprintf(e->guest_end, sizeof(e->guest_end), "guest kernel panic: %s", reason);
 }
 
 static void describe_end(struct qemu *e, int status, char *why, size_t size)

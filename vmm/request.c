@@ -240,26 +240,28 @@ static int parse_disks(yajl_val v, struct request_start *s, struct error *err)
 	return 0;
 }
 
-static int parse_start(yajl_val v, struct request_start *s, struct error *err)
+static int parse_engine(yajl_val v, struct request_start *s, struct error *err)
 {
-	const char *engine = get_str(v, "engine", NULL, err), *qemu, *cmdline;
-	int64_t memory, vcpus;
+	const char *engine = get_str(v, "engine", NULL, err), *qemu;
 
 	if (!engine)
 		return -1;
 	if (strcmp(engine, "qemu") != 0)
 		return error_kind(err, ERR_UNSUPPORTED, "engine: \"%.32s\" is not known", engine);
-	if (get_int(v, "memory", REQUEST_MEM_MIN, REQUEST_MEM_MAX, &memory, err) < 0 ||
-	    get_int(v, "vcpus", 1, REQUEST_VCPUS_MAX, &vcpus, err) < 0)
-		return -1;
-	if (memory % (1 << 20) != 0)
-		return error_kind(err, ERR_INVALID, "memory: not a multiple of 1 MiB");
+	s->engine = REQUEST_ENGINE_QEMU;
 	qemu = get_str(v, "qemu", NULL, err);
 	if (!qemu)
 		return -1;
 	if (qemu[0] != '/' || strlen(qemu) >= 4096)
 		return error_kind(err, ERR_INVALID, "qemu: not an absolute path");
-	cmdline = get_str(v, "cmdline", "", err);
+	s->qemu = xstrdup(qemu);
+	return 0;
+}
+
+static int parse_cmdline(yajl_val v, struct request_start *s, struct error *err)
+{
+	const char *cmdline = get_str(v, "cmdline", "", err);
+
 	if (!cmdline)
 		return -1;
 	if (strlen(cmdline) > REQUEST_CMDLINE_MAX)
@@ -268,14 +270,29 @@ static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 	for (const char *p = cmdline; *p; p++)
 		if (*p < ' ' || *p > '~')
 			return error_kind(err, ERR_INVALID, "cmdline: not printable ASCII");
-	if (parse_log_level(v, &s->log_level, err) < 0 || parse_disks(v, s, err) < 0)
+	s->cmdline = xstrdup(cmdline);
+	return 0;
+}
+
+static int parse_start(yajl_val v, struct request_start *s, struct error *err)
+{
+	int64_t memory, vcpus;
+
+	if (parse_engine(v, s, err) < 0)
 		return -1;
-	if (get_bool(v, "log_json", &s->log_json, err) < 0 || get_bool(v, "fs", &s->fs, err) < 0)
+	if (get_int(v, "memory", REQUEST_MEM_MIN, REQUEST_MEM_MAX, &memory, err) < 0 ||
+	    get_int(v, "vcpus", 1, REQUEST_VCPUS_MAX, &vcpus, err) < 0)
 		return -1;
+	if (memory % (1 << 20) != 0)
+		return error_kind(err, ERR_INVALID, "memory: not a multiple of 1 MiB");
 	s->memory = (uint64_t)memory;
 	s->vcpus = (unsigned)vcpus;
-	s->qemu = xstrdup(qemu);
-	s->cmdline = xstrdup(cmdline);
+	if (parse_cmdline(v, s, err) < 0 || parse_log_level(v, &s->log_level, err) < 0 ||
+	    parse_disks(v, s, err) < 0)
+		return -1;
+	if (get_bool(v, "log_json", &s->log_json, err) < 0 || get_bool(v, "fs", &s->fs, err) < 0 ||
+	    get_bool(v, "console", &s->console, err) < 0)
+		return -1;
 	return 0;
 }
 

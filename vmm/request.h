@@ -37,20 +37,25 @@ enum request_op {
 	REQUEST_SHUTDOWN,
 };
 
+enum request_engine { REQUEST_ENGINE_KVM, REQUEST_ENGINE_QEMU };
+
 /* Slots for disks: of the 8 that the qemu engine has, the vsock and the rng take two, and two are
  * kept for a network card and virtio-fs. */
 #define REQUEST_DISKS_MAX 4
 #define REQUEST_DISKS_DEFAULT 2 /* of each kind */
 
 struct request_start {
-	char *qemu;    /* absolute path */
+	enum request_engine engine;
+	char *qemu;    /* absolute path; NULL with engine kvm */
 	char *cmdline; /* printable ASCII */
 	uint64_t memory;
 	unsigned vcpus;
-	unsigned readonly_disks, writable_disks; /* slots, REQUEST_DISKS_MAX together */
+	/* Slots, REQUEST_DISKS_MAX together; engine kvm needs none. */
+	unsigned readonly_disks, writable_disks;
 	enum log_level log_level;
 	bool log_json;
-	bool fs; /* a fourth descriptor is a virtiofsd's socket */
+	bool console; /* a serial console from the first line on */
+	bool fs;      /* a fourth descriptor is a virtiofsd's socket */
 };
 
 struct request {

@@ -1,16 +1,9 @@
 /*
  * Theory of operation.
  *
- * The machine's devices exist from its start, because no engine need be able to add one later: a
- * vsock, a random generator, and a fixed number of disks, each an empty slot until a source is
- * attached. Engine qemu has 8 places in all; the two that are left are for a NIC and for a
- * virtio-fs.
- *
- * attach-block takes the first free slot of the right kind: the read-only slots for read-only
- * disks (the guest then knows that the disk is, VIRTIO_BLK_F_RO being fixed for a device's life);
- * when these are used up a read-only disk may take a writable slot, where its source still
- * refuses writes. attach-tree does the same for the read-only disk that a tree makes. Serials are
- * unique in a sandbox: the agent finds a disk by nothing else.
+ * A sandbox is a machine and what it is connected to. Its vsock and its random generator are there
+ * from the start; disks come and go (disks.c), with an engine that cannot plug devices in by slots
+ * that it has from its start.
  *
  * States: NEW -> STARTING -> RUNNING <-> PAUSED -> OVER. Once OVER the loop ends; what was asked
  * and is not answered yet is answered first, for at most FLUSH_MS.
@@ -18,9 +11,8 @@
 #include "vmm/sandbox.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
+#include "vmm/disks.h"
 #include "vmm/engine.h"
-#include "vmm/source.h"
-#include "vmm/virtio/blk.h"
 #include "vmm/virtio/vsock.h"
 
 #include <string.h>
@@ -36,9 +28,8 @@ struct sandbox {
 	struct control *control;
 	struct engine *engine;
 	enum state state;
-	struct virtio_device *vsock, *rng, *blocks[REQUEST_DISKS_MAX];
-	struct block_source *trees[REQUEST_DISKS_MAX]; /* the slot's source, if made of a tree */
-	unsigned nblocks;
+	struct virtio_device *vsock, *rng;
+	struct disks disks;
 	struct control_call *start_call; /* until the machine runs */
 	struct control_call *state_call; /* a pause or resume under way */
 	enum state next_state;		 /* when it is done */
@@ -105,7 +96,16 @@ static void on_ready(void *arg)
 	s->ready = true;
 	s->ready_us = now_us();
 	log_elapsed("agent listens", s->exec_us);
+	engine_ready(s->engine);
 	control_event(s->control, "ready", NULL, NULL);
+}
+
+static void on_unplugged(void *arg, struct virtio_device *d)
+{
+	struct sandbox *s = arg;
+
+	if (!disks_unplugged(&s->disks, d))
+		log_debug("device %s: unplugged", d->ops->name);
 }
 
 static int make_devices(struct sandbox *s, const struct request_start *r, struct error *err)
@@ -117,12 +117,10 @@ static int make_devices(struct sandbox *s, const struct request_start *r, struct
 	s->rng = rng_new(s->loop, err);
 	if (!s->rng)
 		return -1;
-	for (unsigned i = 0; i < r->readonly_disks + r->writable_disks; i++) {
-		s->blocks[i] = blk_new(s->loop, i < r->readonly_disks, err);
-		if (!s->blocks[i])
-			return -1;
-		s->nblocks++;
-	}
+	if (r->engine == REQUEST_ENGINE_QEMU)
+		return disks_init_fixed(&s->disks, s->loop, r->readonly_disks, r->writable_disks,
+					err);
+	disks_init(&s->disks, s->loop);
 	return 0;
 }
 
@@ -143,13 +141,15 @@ static int check_fs(int fd, struct error *err)
 
 static int start(struct sandbox *s, const struct request_start *r, int *fds, struct error *err)
 {
-	const struct engine_events ev = {.started = on_started, .ended = on_ended, .arg = s};
-	struct virtio_device *devices[2 + REQUEST_DISKS_MAX];
+	const struct engine_events ev = {
+		.started = on_started, .ended = on_ended, .unplugged = on_unplugged, .arg = s};
+	struct virtio_device *devices[2 + DISKS_PLACES];
 	struct engine_config cfg = {.kernel_fd = fds[1],
 				    .initramfs_fd = fds[2],
 				    .cmdline = r->cmdline,
 				    .mem_bytes = r->memory,
 				    .vcpus = r->vcpus,
+				    .console = r->console,
 				    .qemu = r->qemu,
 				    .fs_fd = r->fs ? fds[3] : -1,
 				    .devices = devices};
@@ -162,13 +162,14 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 		return -1;
 	devices[0] = s->vsock;
 	devices[1] = s->rng;
-	for (unsigned i = 0; i < s->nblocks; i++)
-		devices[2 + i] = s->blocks[i];
-	cfg.ndevices = 2 + s->nblocks;
+	cfg.ndevices = 2;
+	for (unsigned i = 0; s->disks.fixed && i < s->disks.n; i++)
+		devices[cfg.ndevices++] = s->disks.dev[i];
 	s->engine = engine_qemu_start(s->loop, &cfg, &ev, err);
 	if (!s->engine)
 		return -1;
-	log_elapsed("engine's processes started", s->exec_us);
+	s->disks.engine = s->engine;
+	log_elapsed("engine started", s->exec_us);
 	return 0;
 }
 
@@ -194,80 +195,13 @@ static void op_start(struct sandbox *s, struct control_call *call, const struct 
 
 /* ---- disks */
 
-/* Index of the slot that has the disk, or -1. */
-static int slot_of(const struct sandbox *s, const char *serial)
-{
-	for (unsigned i = 0; i < s->nblocks; i++)
-		if (blk_attached(s->blocks[i]) && strcmp(blk_serial(s->blocks[i]), serial) == 0)
-			return (int)i;
-	return -1;
-}
-
-/* Index of the slot for a disk, or -1. */
-static int free_slot(struct sandbox *s, bool readonly)
-{
-	for (int pass = readonly ? 0 : 1; pass < 2; pass++)
-		for (unsigned i = 0; i < s->nblocks; i++)
-			if (!blk_attached(s->blocks[i]) && blk_readonly(s->blocks[i]) == !pass)
-				return (int)i;
-	return -1;
-}
-
-/* The slot that a disk of this kind and serial gets, or -1. */
-static int find_slot(struct sandbox *s, const char *serial, bool readonly, struct error *err)
-{
-	int slot;
-
-	if (slot_of(s, serial) >= 0)
-		return error_kind(err, ERR_EXISTS, "disk %s: attached already", serial);
-	slot = free_slot(s, readonly);
-	if (slot < 0)
-		return error_set(err, "disk %s: no free %s slot", serial,
-				 readonly ? "disk" : "writable");
-	return slot;
-}
-
-/* Both take their descriptors; the slot, or -1. */
-static int attach_block(struct sandbox *s, const struct request *r, int *fds, struct error *err)
-{
-	int slot = find_slot(s, r->serial, r->readonly, err);
-	struct block_source *src;
-
-	if (slot < 0)
-		return -1;
-	src = source_file_new(steal_fd(&fds[0]), r->readonly, r->discardable, err);
-	if (!src)
-		return error_wrap(err, "disk %s", r->serial);
-	blk_limit(s->blocks[slot], &r->rate);
-	if (blk_attach(s->blocks[slot], r->serial, src, err) < 0)
-		return error_wrap(err, "disk %s", r->serial);
-	return slot;
-}
-
-static int attach_tree(struct sandbox *s, const struct request *r, int *fds, struct error *err)
-{
-	int slot = find_slot(s, r->serial, true, err);
-	struct block_source *src;
-
-	if (slot < 0)
-		return -1;
-	src = source_tree_new(steal_fd(&fds[0]), steal_fd(&fds[1]), err);
-	if (!src)
-		return error_wrap(err, "disk %s", r->serial);
-	blk_limit(s->blocks[slot], &r->rate);
-	if (blk_attach(s->blocks[slot], r->serial, src, err) < 0)
-		return error_wrap(err, "disk %s", r->serial);
-	s->trees[slot] = src;
-	return slot;
-}
-
 static void op_attach(struct sandbox *s, struct control_call *call, const struct request *r,
 		      int *fds)
 {
 	struct error e = ERROR_INIT;
 	struct jsonw w;
-	int slot = r->op == REQUEST_ATTACH_TREE ? attach_tree(s, r, fds, &e)
-						: attach_block(s, r, fds, &e);
+	int slot = r->op == REQUEST_ATTACH_TREE ? disks_attach_tree(&s->disks, r, fds, &e)
+						: disks_attach_block(&s->disks, r, fds, &e);
 
 	if (slot < 0) {
 		control_fail(call, &e);
@@ -279,26 +213,11 @@ static void op_attach(struct sandbox *s, struct control_call *call, const struct
 	control_answer(call, &w, -1);
 }
 
-static int hold(struct sandbox *s, const struct request *r, struct error *err)
-{
-	int slot = slot_of(s, r->serial);
-
-	if (slot < 0)
-		return error_kind(err, ERR_NOT_FOUND, "disk %s: not attached", r->serial);
-	if (!s->trees[slot])
-		return error_kind(err, ERR_INVALID, "disk %s: not made of a tree: holds no files",
-				  r->serial);
-	/* Opens one file: short enough for the loop. */
-	if (source_tree_hold(s->trees[slot], r->path, err) < 0)
-		return error_wrap(err, "disk %s", r->serial);
-	return 0;
-}
-
 static void op_hold(struct sandbox *s, struct control_call *call, const struct request *r)
 {
 	struct error e = ERROR_INIT;
 
-	if (hold(s, r, &e) < 0)
+	if (disks_hold(&s->disks, r, &e) < 0)
 		control_fail(call, &e);
 	else
 		control_ok(call);
@@ -307,16 +226,11 @@ static void op_hold(struct sandbox *s, struct control_call *call, const struct r
 static void op_detach(struct sandbox *s, struct control_call *call, const struct request *r)
 {
 	struct error e = ERROR_INIT;
-	int slot = slot_of(s, r->serial);
 
-	if (slot < 0) {
-		error_kind(&e, ERR_NOT_FOUND, "disk %s: not attached", r->serial);
+	if (disks_detach(&s->disks, r->serial, &e) < 0)
 		control_fail(call, &e);
-		return;
-	}
-	s->trees[slot] = NULL;
-	blk_detach(s->blocks[slot]);
-	control_ok(call);
+	else
+		control_ok(call);
 }
 
 /* ---- streams */
@@ -389,16 +303,7 @@ static void write_status(struct sandbox *s, struct jsonw *w)
 	jsonw_kint(w, "engine_pid", engine_pid(s->engine));
 	jsonw_kstr(w, "state", s->state == PAUSED ? "paused" : "running");
 	jsonw_kbool(w, "ready", s->ready);
-	jsonw_key(w, "slots");
-	jsonw_arr(w);
-	for (unsigned i = 0; i < s->nblocks; i++) {
-		jsonw_obj(w);
-		jsonw_kstr(w, "serial",
-			   blk_attached(s->blocks[i]) ? blk_serial(s->blocks[i]) : NULL);
-		jsonw_kbool(w, "readonly", blk_readonly(s->blocks[i]));
-		jsonw_end_obj(w);
-	}
-	jsonw_end_arr(w);
+	disks_write_slots(&s->disks, w);
 	jsonw_key(w, "times_us");
 	jsonw_obj(w);
 	jsonw_kint(w, "exec", (int64_t)s->exec_us);
@@ -430,28 +335,8 @@ static void write_stats(struct sandbox *s, struct jsonw *w)
 	kuint(w, "tx_bytes", vs.tx_bytes);
 	kuint(w, "rx_bytes", vs.rx_bytes);
 	jsonw_end_obj(w);
-	jsonw_key(w, "blocks");
-	jsonw_arr(w);
-	for (unsigned i = 0; i < s->nblocks; i++) {
-		struct blk_stats bs = {0};
-
-		if (!blk_attached(s->blocks[i]))
-			continue;
-		blk_stats(s->blocks[i], &bs);
-		jsonw_obj(w);
-		jsonw_kstr(w, "serial", blk_serial(s->blocks[i]));
-		kuint(w, "reads", bs.reads);
-		kuint(w, "writes", bs.writes);
-		kuint(w, "read_bytes", bs.read_bytes);
-		kuint(w, "write_bytes", bs.write_bytes);
-		kuint(w, "flushes", bs.flushes);
-		kuint(w, "discards", bs.discards);
-		kuint(w, "errors", bs.errors);
-		kuint(w, "throttled", bs.throttled);
-		kuint(w, "throttled_us", bs.throttled_us);
-		jsonw_end_obj(w);
-	}
-	jsonw_end_arr(w);
+	disks_write_stats(&s->disks, w);
+	engine_stats(s->engine, w);
 }
 
 static void op_report(struct sandbox *s, struct control_call *call,
@@ -567,8 +452,7 @@ void sandbox_free(struct sandbox *s)
 	engine_free(s->engine);
 	destroy(s->vsock);
 	destroy(s->rng);
-	for (unsigned i = 0; i < s->nblocks; i++)
-		destroy(s->blocks[i]);
+	disks_free(&s->disks);
 	if (s->control)
 		control_flush(s->control, FLUSH_MS);
 	control_free(s->control);
