@@ -40,8 +40,7 @@ struct arch_image {
 /* Where the first vCPU begins; plain data. */
 struct arch_entry {
 	uint64_t ip;	/* of its first instruction */
-	uint64_t table; /* guest physical: boot_params, or the PVH start info */
-	bool pvh;	/* 32-bit entry of PVH; else 64-bit */
+	uint64_t table; /* guest physical: what the kernel is handed (x86: boot_params) */
 };
 
 /* The kernel's parameters of this machine: those that `nslots` slots and the way of booting need,
@@ -49,20 +48,26 @@ struct arch_entry {
  * when that is longer than a kernel takes. The caller frees. */
 char *arch_cmdline(unsigned nslots, bool console, const char *extra, struct error *err);
 
-/* Writes kernel, initramfs and tables to guest memory. Read-only segments of the kernel whose
- * offset in the file allows it are mapped from the file, privately (MAP_FIXED over `m`'s mapping),
- * not copied: guests share them. The kernel's bytes are not trusted (fuzz_kernel). ERR_INVALID
- * names what is wrong with the kernel. */
+/* Writes kernel, initramfs and tables to guest memory, which must be fresh (zeros). What is only
+ * read of the kernel is mapped from the file, privately (MAP_FIXED over `m`'s mapping), not copied,
+ * where its offset in the file allows that: guests share it. No page of it is ever used for
+ * anything else by Linux, so that no device is asked to put something there: the memory's own file
+ * (struct mem_region) has zeros in its place. The kernel's bytes are not trusted (fuzz_kernel).
+ * ERR_INVALID names what is wrong with the kernel. */
 int arch_load(const struct guest_mem *m, const struct arch_image *img, struct arch_entry *entry,
 	      struct error *err);
 
 /* ---- the virtual machine */
 
-/* Interrupt controllers and timers; before the first vCPU is made. */
-int arch_vm_init(int kvm, int vm, struct error *err);
-/* CPUID, MSRs and registers of vCPU `index` (also its APIC id) of `vcpus`. Those but the first wait
- * to be started by the guest. */
-int arch_vcpu_init(int kvm, int vm, int vcpu, unsigned index, unsigned vcpus,
+struct arch_vm;
+
+/* Interrupt controllers and timers, and what all `vcpus` have in common. Before the first vCPU is
+ * made. */
+struct arch_vm *arch_vm_new(int kvm, int vm, unsigned vcpus, struct error *err);
+void arch_vm_free(struct arch_vm *v);
+/* CPUID, MSRs and registers of vCPU `index`, which is also its APIC id. Those but the first wait to
+ * be started by the guest, and need no `entry`. */
+int arch_vcpu_init(const struct arch_vm *v, int vcpu, unsigned index,
 		   const struct arch_entry *entry, struct error *err);
 
 /* ---- exits */
@@ -73,11 +78,15 @@ enum arch_end {
 	ARCH_PANIC, /* its kernel said that it panicked (pvpanic) */
 };
 
+/* The serial port's interrupt. */
+unsigned arch_console_irq(void);
+
 /* What the machine has behind I/O ports beside KVM's own: a serial port and ways to end. */
 struct arch_ports {
 	/* A byte that the guest wrote to its serial port; from a vCPU's thread. */
 	void (*console)(void *arg, uint8_t byte);
 	void *arg;
+	int irq_fd;	 /* eventfd that raises arch_console_irq(); -1: none, without a console */
 	uint8_t uart[8]; /* registers of the serial port; the caller zeroes them at first */
 };
 
