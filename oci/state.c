@@ -65,6 +65,8 @@ void oci_state_write(const struct oci_state *s, struct jsonw *w)
 	jsonw_kstr(w, "created", oci_time(&s->created, created));
 	write_annotations(s, w);
 	jsonw_kstr(w, "owner", s->owner ? s->owner : "");
+	if (s->engine)
+		jsonw_kstr(w, "engine", s->engine);
 	jsonw_end_obj(w);
 }
 

@@ -31,6 +31,8 @@ struct oci_state {
 	const char *rootfs;
 	struct timespec created;
 	const char *owner;
+	/* husk's own ("the state MAY include additional properties"); NULL: left out */
+	const char *engine;
 };
 
 const char *oci_status_name(enum oci_status status);
@@ -44,7 +46,7 @@ const char *oci_time(const struct timespec *t, char buf[OCI_TIME_SIZE]);
 /* What hooks read: ociVersion, id, status, pid (if there is one), bundle, annotations (if any). One
  * line, malloc'ed. */
 int oci_state_for_hook(const struct oci_state *s, char **text, size_t *len, struct error *err);
-/* What `state` prints: also pid 0, rootfs, created, owner. Pretty, malloc'ed. */
+/* What `state` prints: also pid 0, rootfs, created, owner, engine. Pretty, malloc'ed. */
 int oci_state_for_user(const struct oci_state *s, char **text, size_t *len, struct error *err);
 /* The same object as an element of a larger document (`list --format json`). */
 void oci_state_write(const struct oci_state *s, struct jsonw *w);

@@ -42,21 +42,14 @@ static char *find_mkfs_ext4(struct error *err)
 
 static void cpu_row(void)
 {
-	cleanup_free char *text = NULL;
-	char found[64] = "";
+	const char *has = choice_cpu_extension();
 
-	if (file_read(AT_FDCWD, "/proc/cpuinfo", 4u << 20, &text, NULL, NULL) < 0)
-		text = xstrdup("");
-	if (strstr(text, " vmx "))
-		strcat(found, "vmx ");
-	if (strstr(text, " svm "))
-		strcat(found, "svm ");
-	row("CPU", found[0] != '\0', false, found[0] ? found : "neither vmx nor svm",
+	row("CPU", has, false, has ? has : "neither vmx nor svm",
 	    "enable virtualisation in the firmware, or nested virtualisation on the machine's "
 	    "host");
 }
 
-static void kvm_row(void)
+static enum kvm_verdict kvm_row(void)
 {
 	struct error err = ERROR_INIT;
 	enum kvm_verdict v = kvm_probe(&err);
@@ -67,6 +60,50 @@ static void kvm_row(void)
 				: err.msg,
 	    v == KVM_RUNS ? ""
 			  : "load kvm_intel or kvm_amd on a host with hardware virtualisation");
+	return v;
+}
+
+/* Which one would run a container, and why. Returns whether that is QEMU. */
+static bool engine_row(const struct choice_wish *wish, enum kvm_verdict kvm)
+{
+	struct error err = ERROR_INIT;
+	cleanup_free char *value = NULL;
+	struct choice c;
+
+	if (choice_engine(wish, NULL, &c, &err) < 0) {
+		row("engine", false, true, err.msg, "");
+		return false;
+	}
+	if (!choice_is_kvm(&c)) {
+		value = xasprintf("qemu without KVM (%s%s): a compatibility mode; QEMU does not "
+				  "call this a security boundary",
+				  c.automatic ? "" : "from ",
+				  c.automatic ? c.why_not_kvm : c.said_by);
+		row("engine", true, false, value, "");
+		return true;
+	}
+	value = xasprintf("kvm (%s%s)", c.automatic ? "" : "from ",
+			  c.automatic ? "the host runs guests on hardware" : c.said_by);
+	row("engine", kvm == KVM_RUNS || (!c.automatic && kvm == KVM_EMULATES), true, value,
+	    "this host's KVM runs no guests: mend it as said above, or use --engine qemu");
+	if (kvm == KVM_EMULATES && !c.automatic)
+		printf("%-18s %-4s   %s\n", "", "",
+		       "only a kernel made for such a KVM gets anywhere (--kernel); others: "
+		       "--engine qemu");
+	return false;
+}
+
+static void qemu_row(bool needed)
+{
+	path_row("QEMU", choice_qemu, needed);
+}
+
+static void kernel_row(const struct choice_wish *wish)
+{
+	struct error err = ERROR_INIT;
+	cleanup_free char *path = choice_kernel(wish, &err);
+
+	row("kernel", path, true, path ? path : "not found", err.msg);
 }
 
 static const char *cgroup_version(void)
@@ -90,7 +127,7 @@ static void tun_row(void)
 	    "not used yet; later for the network: modprobe tun");
 }
 
-int cmd_check(const struct globals *g UNUSED, int argc, char **argv, struct error *err)
+int cmd_check(const struct globals *g, int argc, char **argv, struct error *err)
 {
 	const struct option_def defs[] = {{0}};
 	int first = verb_options(argc, argv, defs, "check", "", 0, 0, err);
@@ -101,13 +138,9 @@ int cmd_check(const struct globals *g UNUSED, int argc, char **argv, struct erro
 	row("root", geteuid() == 0, true, geteuid() == 0 ? "uid 0" : "not root",
 	    "run husk as root");
 	cpu_row();
-	kvm_row();
-	path_row("QEMU", path_qemu, true);
-	printf("%-18s %-4s %s\n", "engine", "",
-	       "qemu (TCG): a compatibility mode; QEMU does not call "
-	       "TCG a security boundary");
+	qemu_row(engine_row(&g->wish, kvm_row()));
 	path_row("husk-vmm", path_vmm, true);
-	path_row("kernel", path_kernel, true);
+	kernel_row(&g->wish);
 	path_row("initramfs", path_initramfs, true);
 	path_row("mkfs.ext4", find_mkfs_ext4, true);
 	path_row("data directory", path_data, true);

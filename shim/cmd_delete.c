@@ -6,10 +6,10 @@
 
 /* A directory without a state (its create was killed before it had one), or with one that cannot be
  * read: a VM that answers and records of changes under its name are all that can be found of it. */
-static int delete_unknown(struct container_dir *d, struct error *err)
+static int delete_unknown(const struct globals *g, struct container_dir *d, struct error *err)
 {
 	vmm_end(d->fd);
-	if (root_changes_settle_unknown(d->id, -1, err) < 0)
+	if (root_changes_settle_unknown(d->id, &g->wish, -1, err) < 0)
 		return -1;
 	return dir_remove(d, err);
 }
@@ -51,12 +51,12 @@ int cmd_delete(const struct globals *g, int argc, char **argv, struct error *err
 	if (open_locked(g->root, argv[first], force, &d, err) < 0)
 		return force && err->kind == ERR_NOT_FOUND ? 0 : -1;
 	if (state_load(&d, &st, err) < 0)
-		return err->kind == ERR_NOT_FOUND || force ? delete_unknown(&d, err) : -1;
+		return err->kind == ERR_NOT_FOUND || force ? delete_unknown(g, &d, err) : -1;
 	if (!force && !may_delete(&st))
 		return error_set(
 			err,
 			"cannot delete container \"%s\" that is not stopped: %s: kill it first, "
 			"or use --force",
 			d.id, oci_status_name(st.status));
-	return lifecycle_destroy(&d, &st, force, err);
+	return lifecycle_destroy(g, &d, &st, force, err);
 }

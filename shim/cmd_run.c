@@ -68,11 +68,11 @@ static int await_proxy(pid_t pid, bool shared_terminal, struct error *err)
 }
 
 /* Takes the container away again, and keeps the first error. */
-static int give_up(struct lifecycle *s)
+static int give_up(const struct globals *g, struct lifecycle *s)
 {
 	struct error why = ERROR_INIT;
 
-	if (lifecycle_destroy(&s->dir, &s->state, true, &why) < 0)
+	if (lifecycle_destroy(g, &s->dir, &s->state, true, &why) < 0)
 		log_warn("%s", why.msg);
 	kill(s->proxy.pid, SIGKILL);
 	while (waitpid(s->proxy.pid, NULL, 0) < 0 && errno == EINTR)
@@ -121,7 +121,7 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 	terminal = uses_own_terminal(&o, s.spec);
 	if (lifecycle_poststart(&s.state, s.spec, intr, err) < 0) {
 		tty_restore();
-		return give_up(&s);
+		return give_up(g, &s);
 	}
 	if (detach)
 		return 0;
@@ -129,14 +129,14 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 	status = await_proxy(s.proxy.pid, terminal, err);
 	tty_restore();
 	if (status < 0)
-		return give_up(&s);
+		return give_up(g, &s);
 	if (keep)
 		return status;
 	s.state.pid = 0;
 	t = now_us();
 	/* Somebody else may have deleted it meanwhile. */
 	if (dir_lock(&s.dir, 10000, &later) == 0 &&
-	    lifecycle_destroy(&s.dir, &s.state, false, &later) < 0)
+	    lifecycle_destroy(g, &s.dir, &s.state, false, &later) < 0)
 		log_warn("%s", later.msg);
 	log_elapsed("delete", t);
 	return status;

@@ -29,7 +29,8 @@ static void tell_nothing(const char *id)
 }
 
 /* Nobody runs it (any more): what its proxy could not do is done from the scratch disk. */
-static int sync_stopped(const struct container_state *st, int intr_fd, struct error *err)
+static int sync_stopped(const struct globals *g, const struct container_state *st, int intr_fd,
+			struct error *err)
 {
 	cleanup_record struct record r = {.dirfd = -1, .scratch = -1};
 	cleanup_free char *data = path_data(err);
@@ -50,7 +51,7 @@ static int sync_stopped(const struct container_state *st, int intr_fd, struct er
 		tell_nothing(st->id);
 		return 0;
 	}
-	if (writeback_recover_counted(&r, intr_fd, &n, err) < 0)
+	if (writeback_recover_counted(&r, &g->wish, intr_fd, &n, err) < 0)
 		return -1;
 	tell(st->id, &n);
 	return 0;
@@ -76,13 +77,13 @@ int cmd_sync(const struct globals *g, int argc, char **argv, struct error *err)
 	if (intr < 0)
 		return -1;
 	if (st.status == OCI_STATUS_STOPPED)
-		return sync_stopped(&st, intr, err);
+		return sync_stopped(g, &st, intr, err);
 	if (mirror_ask_sync(d.fd, intr, &n, err) == 0) {
 		tell(st.id, &n);
 		return 0;
 	}
 	/* It ended while we asked: its proxy has written everything back, or could not. */
 	if (err->kind == ERR_NOT_RUNNING)
-		return sync_stopped(&st, intr, err);
+		return sync_stopped(g, &st, intr, err);
 	return -1;
 }

@@ -52,6 +52,7 @@ struct plan {
 	char *bundle, *config, *rootfs, *data;
 	struct oci_spec *spec; /* belongs to the sandbox */
 	struct mount_plan mounts;
+	struct choice choice;
 	uint64_t mem_bytes, scratch_bytes;
 	unsigned vcpus;
 };
@@ -63,6 +64,7 @@ static void free_plan(struct plan *p)
 	free(p->rootfs);
 	free(p->data);
 	mount_plan_free(&p->mounts);
+	choice_free(&p->choice);
 }
 
 static int find_rootfs(struct plan *p, struct error *err)
@@ -111,7 +113,8 @@ static void size_machine(struct plan *p)
 	}
 }
 
-static int load_plan(const struct create_options *o, struct plan *p, struct error *err)
+static int load_plan(const struct globals *g, const struct create_options *o, struct plan *p,
+		     struct error *err)
 {
 	cleanup_free char *path = NULL;
 	unsigned interval; /* the mirror's business; wrong ones are refused here */
@@ -133,6 +136,10 @@ static int load_plan(const struct create_options *o, struct plan *p, struct erro
 	    sync_interval(oci_spec_annotation(p->spec, SYNC_ANNOTATION), &interval, err) < 0 ||
 	    find_rootfs(p, err) < 0 || mount_plan_make(p->spec, p->bundle, &p->mounts, err) < 0)
 		return error_wrap(err, "%s", path);
+	if (choice_make(&g->wish, oci_spec_annotation(p->spec, ENGINE_ANNOTATION), &p->choice,
+			err) < 0)
+		return -1;
+	choice_say(&p->choice, g->log_fd >= 0);
 	oci_spec_warn(p->spec);
 	size_machine(p);
 	p->data = path_data(err);
@@ -183,7 +190,7 @@ static int start_vmm(struct making *m, struct error *err)
 	cleanup_close int listen_sock = vmm_listen(m->s->dir.fd, err);
 	cleanup_close int rd = -1;
 	struct vmm_config cfg = {
-		.engine = "qemu",
+		.choice = &m->plan.choice,
 		.mem_bytes = m->plan.mem_bytes,
 		.vcpus = m->plan.vcpus,
 		.readonly_disks = m->root.rootfs.n_disks + m->plan.mounts.readonly_disks,
@@ -307,7 +314,7 @@ static int attach_disks(struct making *m, struct error *err)
 	uint64_t t;
 
 	if (vmm_wait_started(&m->vmm, now_us() + boot_timeout_s() * 1000000ull, err) < 0)
-		return share_blame(&m->share, err);
+		return share_blame(&m->share, err) < 0 ? choice_blame(&m->plan.choice, err) : -1;
 	log_elapsed("VMM start (since its exec)", m->t_vmm);
 	t = now_us();
 	if (root_disks_attach(&m->root, &m->vmm, err) < 0)
@@ -523,7 +530,7 @@ static void undo(struct making *m)
 	}
 	if (m->share.pid > 0)
 		waitpid(m->share.pid, NULL, 0);
-	root_changes_settle(st->record, st->id, false, true, -1, NULL);
+	root_changes_settle(st->record, st->id, false, true, &m->g->wish, -1, NULL);
 	dir_remove(&m->s->dir, NULL);
 }
 
@@ -537,7 +544,8 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 			   .lifeline = -1,
 			   .vmm = {.sock = -1},
 			   .agent = {.sock = -1},
-			   .root = {.intr_fd = intr_fd,
+			   .root = {.wish = &g->wish,
+				    .intr_fd = intr_fd,
 				    .rootfs = {.dirfd = -1, .device = -1},
 				    .record = {.dirfd = -1, .scratch = -1}},
 			   .share = {.sock = -1, .news = -1},
@@ -547,7 +555,7 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 	*s = (struct lifecycle){.dir = {.fd = -1}, .proxy = {.link = -1}};
 	if (id_check(o->id, err) < 0)
 		return -1;
-	if (load_plan(o, &m.plan, err) < 0) {
+	if (load_plan(g, o, &m.plan, err) < 0) {
 		oci_spec_free(m.plan.spec);
 		free_plan(&m.plan);
 		return -1;
@@ -562,7 +570,7 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 	s->state.bundle = xstrdup(m.plan.bundle);
 	s->state.rootfs = xstrdup(m.plan.rootfs);
 	s->state.config = xstrdup(m.plan.config);
-	s->state.engine = xstrdup("qemu");
+	s->state.engine = xstrdup(m.plan.choice.engine);
 	clock_gettime(CLOCK_REALTIME, &s->state.created);
 	if (make(&m, err) < 0) {
 		undo(&m);
@@ -665,8 +673,8 @@ static void end_in_guest(const struct container_dir *d, const struct container_s
 	}
 }
 
-int lifecycle_destroy(struct container_dir *d, struct container_state *st, bool force,
-		      struct error *err)
+int lifecycle_destroy(const struct globals *g, struct container_dir *d, struct container_state *st,
+		      bool force, struct error *err)
 {
 	cleanup_oci_spec struct oci_spec *spec = NULL;
 	struct error hook_err = ERROR_INIT;
@@ -683,7 +691,7 @@ int lifecycle_destroy(struct container_dir *d, struct container_state *st, bool 
 	await_gone(st->share_pid, st->share_start);
 	st->status = OCI_STATUS_STOPPED;
 	st->pid = 0;
-	if (root_changes_settle(st->record, d->id, st->started, force, -1, err) < 0 ||
+	if (root_changes_settle(st->record, d->id, st->started, force, &g->wish, -1, err) < 0 ||
 	    dir_remove(d, err) < 0)
 		return -1;
 	if (!st->config || container_spec(st, &spec, &hook_err) < 0)

@@ -44,8 +44,8 @@ int lifecycle_poststart(const struct container_state *st, const struct oci_spec 
 /* Ends what is left of a container (proxy, VM), brings its changes to its rootfs if they are not
  * there, runs poststop hooks and removes its directory. `force`: changes that cannot be brought
  * there are kept where the next create on the rootfs finds them, and that is no error. */
-int lifecycle_destroy(struct container_dir *d, struct container_state *st, bool force,
-		      struct error *err);
+int lifecycle_destroy(const struct globals *g, struct container_dir *d, struct container_state *st,
+		      bool force, struct error *err);
 
 void lifecycle_free(struct lifecycle *s);
 #define cleanup_lifecycle __attribute__((cleanup(lifecycle_free)))

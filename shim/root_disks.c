@@ -34,7 +34,7 @@ int root_disks_open(struct root_disks *d, const char *path, bool hooks, struct e
 		d->writable = false;
 	}
 	log_elapsed("look at the rootfs", t);
-	return writeback_recover_rootfs(d->data, &d->rootfs.id, d->intr_fd, err);
+	return writeback_recover_rootfs(d->data, &d->rootfs.id, d->wish, d->intr_fd, err);
 }
 
 int root_disks_make_record(struct root_disks *d, const char *name, const char *container,
@@ -116,8 +116,8 @@ void root_disks_free(struct root_disks *d)
 
 /* ---- the end */
 
-static int settle(const char *data, const char *name, bool started, unsigned wait_ms, int intr_fd,
-		  struct error *err)
+static int settle(const char *data, const char *name, bool started, unsigned wait_ms,
+		  const struct choice_wish *wish, int intr_fd, struct error *err)
 {
 	cleanup_record struct record r = {.dirfd = -1, .scratch = -1};
 	struct error why = ERROR_INIT;
@@ -131,13 +131,13 @@ static int settle(const char *data, const char *name, bool started, unsigned wai
 			*err = why;
 		return -1;
 	}
-	if (r.state != RECORD_APPLIED && writeback_recover(&r, intr_fd, err) < 0)
+	if (r.state != RECORD_APPLIED && writeback_recover(&r, wish, intr_fd, err) < 0)
 		return -1;
 	return record_remove(data, &r, err);
 }
 
 int root_changes_settle(const char *record, const char *container, bool started, bool force,
-			int intr_fd, struct error *err)
+			const struct choice_wish *wish, int intr_fd, struct error *err)
 {
 	cleanup_free char *data = record ? path_data(err) : NULL;
 	struct error why = ERROR_INIT;
@@ -147,7 +147,7 @@ int root_changes_settle(const char *record, const char *container, bool started,
 		return 0;
 	if (!data)
 		return -1;
-	if (settle(data, record, started, LOCK_MS, intr_fd, &why) == 0) {
+	if (settle(data, record, started, LOCK_MS, wish, intr_fd, &why) == 0) {
 		log_elapsed("record of changes", t);
 		return 0;
 	}
@@ -174,7 +174,8 @@ static bool is_of(const char *data, const char *name, const char *container)
 	       strcmp(r.container, container) == 0;
 }
 
-int root_changes_settle_unknown(const char *container, int intr_fd, struct error *err)
+int root_changes_settle_unknown(const char *container, const struct choice_wish *wish, int intr_fd,
+				struct error *err)
 {
 	cleanup_free char *data = path_data(err);
 	char **names = data ? record_list(data, err) : NULL;
@@ -184,7 +185,7 @@ int root_changes_settle_unknown(const char *container, int intr_fd, struct error
 		return -1;
 	for (char **n = names; *n; n++)
 		if (is_of(data, *n, container) &&
-		    settle(data, *n, true, UNKNOWN_LOCK_MS, intr_fd, &why) < 0)
+		    settle(data, *n, true, UNKNOWN_LOCK_MS, wish, intr_fd, &why) < 0)
 			log_warn("container \"%s\": %s: its changes are kept in %s/changes/%s",
 				 container, why.msg, data, *n);
 	strv_free(names);

@@ -11,7 +11,8 @@
 #include "shim/vmm_client.h"
 
 struct root_disks {
-	const char *data; /* the data directory; the caller's */
+	const char *data;		/* the data directory; the caller's */
+	const struct choice_wish *wish; /* for VMs that recover changes */
 	int intr_fd;
 	bool writable; /* wanted; not if the rootfs is mounted read-only */
 	struct rootfs rootfs;
@@ -35,9 +36,10 @@ void root_disks_free(struct root_disks *d);
  * the rootfs if they are not there, and removes the record. `started`: something may have run on
  * it. `force`: what cannot be brought there is kept, with a warning, and that is no error. */
 int root_changes_settle(const char *record, const char *container, bool started, bool force,
-			int intr_fd, struct error *err);
+			const struct choice_wish *wish, int intr_fd, struct error *err);
 /* The same, with force, for a container whose state is lost: for all records of that name which
  * nobody holds. */
-int root_changes_settle_unknown(const char *container, int intr_fd, struct error *err);
+int root_changes_settle_unknown(const char *container, const struct choice_wish *wish, int intr_fd,
+				struct error *err);
 
 #endif

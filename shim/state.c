@@ -280,7 +280,8 @@ struct oci_state state_view(const struct container_state *s, const struct oci_sp
 				  .n_annotations = spec ? spec->n_annotations : 0,
 				  .rootfs = s->rootfs,
 				  .created = s->created,
-				  .owner = ""};
+				  .owner = "",
+				  .engine = s->engine};
 }
 
 int pid_file_write(const char *path, pid_t pid, struct error *err)

@@ -29,7 +29,7 @@ struct container_state {
 	uint64_t vmm_start;
 	pid_t share_pid; /* of what minds virtiofsd; 0: none */
 	uint64_t share_start;
-	char *engine; /* "qemu" */
+	char *engine; /* of its VM: "kvm", "qemu" */
 	char *record; /* name of its record of changes (record.h); NULL: its root is read-only */
 	bool started; /* its process may have run */
 	char *config; /* text of config.json as it was at create: exec and hooks need it */

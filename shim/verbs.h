@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "lib/error.h"
+#include "shim/choice.h"
 #include "shim/options.h"
 
 #define DEFAULT_ROOT "/run/husk"
@@ -19,7 +20,8 @@ struct globals {
 	bool debug;
 	bool systemd_cgroup;
 	const char *rootless;
-	int log_fd; /* open log file, or -1 */
+	struct choice_wish wish; /* --engine, --kernel */
+	int log_fd;		 /* open log file, or -1 */
 };
 
 /* argv holds what follows the verb. Returns the exit status, or -1 with *err. */

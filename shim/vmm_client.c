@@ -143,29 +143,31 @@ static yajl_val call(struct vmm_client *c, struct jsonw *w, const int *fds, unsi
 
 static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct error *err)
 {
-	cleanup_free char *kernel = path_kernel(err);
-	cleanup_free char *initramfs = kernel ? path_initramfs(err) : NULL;
-	cleanup_free char *qemu = initramfs ? path_qemu(err) : NULL;
+	cleanup_free char *initramfs = path_initramfs(err);
+	const struct choice *choice = cfg->choice;
 	cleanup_close int kfd = -1, ifd = -1;
 	cleanup_jsonw struct jsonw w = {0};
 
-	if (!qemu)
+	if (!initramfs)
 		return -1;
-	kfd = open(kernel, O_RDONLY | O_CLOEXEC);
+	kfd = open(choice->kernel, O_RDONLY | O_CLOEXEC);
 	if (kfd < 0)
-		return error_errno(err, "open kernel %s", kernel);
+		return error_errno(err, "open kernel %s", choice->kernel);
 	ifd = open(initramfs, O_RDONLY | O_CLOEXEC);
 	if (ifd < 0)
 		return error_errno(err, "open initramfs %s", initramfs);
 	if (begin(c, &w, "start", err) < 0)
 		return -1;
-	jsonw_kstr(&w, "engine", cfg->engine);
-	jsonw_kstr(&w, "qemu", qemu);
+	jsonw_kstr(&w, "engine", choice->engine);
+	if (choice->qemu)
+		jsonw_kstr(&w, "qemu", choice->qemu);
 	jsonw_kint(&w, "memory", (int64_t)cfg->mem_bytes);
 	jsonw_kint(&w, "vcpus", cfg->vcpus);
 	jsonw_kint(&w, "readonly_disks", cfg->readonly_disks);
 	jsonw_kint(&w, "writable_disks", cfg->writable_disks);
 	jsonw_kstr(&w, "cmdline", cfg->debug ? "husk.debug" : "");
+	/* QEMU's has one in any case. */
+	jsonw_kbool(&w, "console", cfg->debug);
 	jsonw_kstr(&w, "log_level", cfg->debug ? "debug" : "info");
 	jsonw_kbool(&w, "log_json", log_is_json());
 	jsonw_kbool(&w, "fs", cfg->fs_sock >= 0);

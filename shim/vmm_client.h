@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "lib/error.h"
+#include "shim/choice.h"
 
 struct vmm_client {
 	int sock;
@@ -17,7 +18,7 @@ struct vmm_client {
 };
 
 struct vmm_config {
-	const char *engine; /* "qemu" */
+	const struct choice *choice; /* engine, kernel, QEMU */
 	uint64_t mem_bytes;
 	unsigned vcpus;
 	unsigned readonly_disks, writable_disks; /* slots for disks to be attached */

@@ -175,12 +175,13 @@ static void reap(pid_t pid)
 		spawn_wait(pid, -1, now_us() + RECOVER_END_US, &status, NULL);
 }
 
-static int recover_in_guest(const struct record *r, int rootfd, int intr_fd, struct cs_counts *n,
-			    struct error *err)
+static int recover_in_guest(const struct record *r, const struct choice_wish *wish, int rootfd,
+			    int intr_fd, struct cs_counts *n, struct error *err)
 {
+	cleanup_choice struct choice choice = {0};
 	cleanup_vmm struct vmm_client vmm = {.sock = -1};
 	cleanup_close int listen_sock = -1, rd = -1, lifeline = -1;
-	struct vmm_config cfg = {.engine = "qemu",
+	struct vmm_config cfg = {.choice = &choice,
 				 .mem_bytes = RECOVER_MEM,
 				 .vcpus = 1,
 				 .writable_disks = 1,
@@ -189,6 +190,8 @@ static int recover_in_guest(const struct record *r, int rootfd, int intr_fd, str
 	pid_t pid;
 	int p[2], result;
 
+	if (choice_make(wish, NULL, &choice, err) < 0)
+		return -1;
 	/* One that was killed in the middle left its socket. */
 	if (unlinkat(r->dirfd, "vmm.sock", 0) < 0 && errno != ENOENT)
 		return error_errno(err, "unlink vmm.sock");
@@ -205,7 +208,9 @@ static int recover_in_guest(const struct record *r, int rootfd, int intr_fd, str
 	if (pid < 0)
 		return -1;
 	result = vmm_wait_started(&vmm, now_us() + RECOVER_BOOT_S * 1000000ull, err);
-	if (result == 0)
+	if (result < 0)
+		choice_blame(&choice, err);
+	else
 		result = receive_disk(&vmm, r, rootfd, intr_fd, n, err);
 	close_fd(&lifeline);
 	reap(pid);
@@ -213,7 +218,8 @@ static int recover_in_guest(const struct record *r, int rootfd, int intr_fd, str
 	return result;
 }
 
-int writeback_recover_counted(struct record *r, int intr_fd, struct cs_counts *n, struct error *err)
+int writeback_recover_counted(struct record *r, const struct choice_wish *wish, int intr_fd,
+			      struct cs_counts *n, struct error *err)
 {
 	cleanup_close int rootfd = -1;
 	uint64_t t = now_us();
@@ -223,7 +229,7 @@ int writeback_recover_counted(struct record *r, int intr_fd, struct cs_counts *n
 	rootfd = open_rootfs(r, err);
 	if (rootfd < 0)
 		return -1;
-	if (recover_in_guest(r, rootfd, intr_fd, n, err) < 0)
+	if (recover_in_guest(r, wish, rootfd, intr_fd, n, err) < 0)
 		return error_wrap(err, "recover the changes of container \"%s\" to rootfs %s",
 				  r->container, r->rootfs.path);
 	log_elapsed("recovery of changes", t);
@@ -232,11 +238,12 @@ int writeback_recover_counted(struct record *r, int intr_fd, struct cs_counts *n
 	return record_set_state(r, RECORD_APPLIED, err);
 }
 
-int writeback_recover(struct record *r, int intr_fd, struct error *err)
+int writeback_recover(struct record *r, const struct choice_wish *wish, int intr_fd,
+		      struct error *err)
 {
 	struct cs_counts n = {0};
 
-	return writeback_recover_counted(r, intr_fd, &n, err);
+	return writeback_recover_counted(r, wish, intr_fd, &n, err);
 }
 
 /* ---- all records of a rootfs */
@@ -248,8 +255,8 @@ static bool same_rootfs(const struct rootfs_id *a, const struct rootfs_id *b)
 	return a->upper ? strcmp(a->upper, b->upper) == 0 : strcmp(a->path, b->path) == 0;
 }
 
-static int settle(const char *data, const char *name, const struct rootfs_id *id, int intr_fd,
-		  struct error *err)
+static int settle(const char *data, const char *name, const struct rootfs_id *id,
+		  const struct choice_wish *wish, int intr_fd, struct error *err)
 {
 	cleanup_record struct record r = {.dirfd = -1, .scratch = -1};
 	struct error why = ERROR_INIT;
@@ -282,14 +289,14 @@ static int settle(const char *data, const char *name, const struct rootfs_id *id
 	if (wanted && r.state == RECORD_ACTIVE) {
 		free(r.rootfs.path);
 		r.rootfs.path = xstrdup(id->path);
-		if (writeback_recover(&r, intr_fd, err) < 0)
+		if (writeback_recover(&r, wish, intr_fd, err) < 0)
 			return -1;
 	}
 	return record_remove(data, &r, err);
 }
 
-int writeback_recover_rootfs(const char *data, const struct rootfs_id *id, int intr_fd,
-			     struct error *err)
+int writeback_recover_rootfs(const char *data, const struct rootfs_id *id,
+			     const struct choice_wish *wish, int intr_fd, struct error *err)
 {
 	char **names = record_list(data, err);
 	int result = 0;
@@ -297,7 +304,7 @@ int writeback_recover_rootfs(const char *data, const struct rootfs_id *id, int i
 	if (!names)
 		return -1;
 	for (char **n = names; *n && result == 0; n++)
-		result = settle(data, *n, id, intr_fd, err);
+		result = settle(data, *n, id, wish, intr_fd, err);
 	strv_free(names);
 	return result;
 }

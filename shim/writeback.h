@@ -21,15 +21,16 @@ int writeback_live(struct vmm_client *vmm, struct agent_client *a, struct record
 		   const struct writeback_hooks *hooks, struct cs_counts *n, struct error *err);
 
 /* Boots a guest for nothing but reading the record's scratch, applies, marks it applied. The record
- * is locked by the caller. */
-int writeback_recover(struct record *r, int intr_fd, struct error *err);
+ * is locked by the caller. `wish`: which engine and kernel. */
+int writeback_recover(struct record *r, const struct choice_wish *wish, int intr_fd,
+		      struct error *err);
 /* The same, and tells how much it was. */
-int writeback_recover_counted(struct record *r, int intr_fd, struct cs_counts *n,
-			      struct error *err);
+int writeback_recover_counted(struct record *r, const struct choice_wish *wish, int intr_fd,
+			      struct cs_counts *n, struct error *err);
 
 /* Recovers every record of the rootfs `id` that nobody runs, and removes it; drops records whose
  * rootfs is gone for good. For `create`. */
-int writeback_recover_rootfs(const char *data, const struct rootfs_id *id, int intr_fd,
-			     struct error *err);
+int writeback_recover_rootfs(const char *data, const struct rootfs_id *id,
+			     const struct choice_wish *wish, int intr_fd, struct error *err);
 
 #endif

@@ -200,9 +200,9 @@ fake_initramfs() {
 
 @test "QEMU is not installed: the package is named" {
 	bundle c . true
-	HUSK_QEMU=/none/qemu run --separate-stderr husk run -b "$B" c
+	HUSK_QEMU=/none/qemu run --separate-stderr husk --engine qemu run -b "$B" c
 	one_error "/none/qemu (from HUSK_QEMU): install it with 'apt-get install qemu-system-x86': No such file or directory"
-	HUSK_QEMU=/bin/false HUSK_BOOT_TIMEOUT=5 run --separate-stderr husk run -b "$B" c
+	HUSK_QEMU=/bin/false HUSK_BOOT_TIMEOUT=5 run --separate-stderr husk --engine qemu run -b "$B" c
 	status_is 1
 	is 1 "$(grep -c . <<<"$stderr")"
 }
@@ -251,14 +251,14 @@ fake_initramfs() {
 	"$HUSK" --root "$ROOT" run -b "$B" w </dev/null 2>"$T/err" 3>&- &
 	pid=$!
 	wait_until test -e "$ROOT/w/state.json"
-	wait_until has_qemu "$pid"
+	wait_until has_machine w
 	kill -TERM "$pid"
 	ended "$pid" 1
 	has "interrupted by a signal" "$(cat "$T/err")"
 	[[ ! -e $ROOT/w ]]
 }
 
-has_qemu() { descendants "$1" | grep -q qemu-system; }
+has_machine() { [[ -n $(machine_of "$1") ]]; }
 
 @test "a root directory that is not ours to write" {
 	bundle c . true

@@ -7,71 +7,66 @@ setup_file() { make_base; }
 setup() { setup_test; }
 teardown() { check_nothing_left; }
 
-minder_of() { descendants "$(vmm_of "$1")" | head -n 1 | cut -d' ' -f1; }
-
 # crash PART ID: kills it, and waits for the end of all others.
 crash() {
-	local pid vmm qemu minder victim
-	pid=$(pid_of "$2") vmm=$(vmm_of "$2") qemu=$(qemu_of "$2") minder=$(minder_of "$2")
-	[[ $pid && $vmm && $qemu && $minder ]]
-	case $1 in
-	proxy) victim=$pid ;;
-	vmm) victim=$vmm ;;
-	qemu) victim=$qemu ;;
-	minder) victim=$minder ;;
-	esac
-	kill -9 "$victim"
-	for p in $pid $vmm $qemu $minder; do
-		wait_until gone "$p"
+	local part pid pids=()
+	for part in proxy $(vm_parts); do
+		pid=$(part_of "$part" "$2")
+		[[ $pid ]]
+		pids+=("$pid")
+	done
+	kill -9 "$(part_of "$1" "$2")"
+	for pid in "${pids[@]}"; do
+		wait_until gone "$pid"
 	done
 }
 
 @test "while the container runs" {
-	for part in proxy vmm qemu minder; do
-		start_box $part
-		crash $part $part
-		is "stopped 0" "$(husk state $part | jq -r '"\(.status) \(.pid)"')"
-		run --separate-stderr husk exec $part true
+	for part in proxy $(vm_parts); do
+		start_box "$part"
+		crash "$part" "$part"
+		is "stopped 0" "$(husk state "$part" | jq -r '"\(.status) \(.pid)"')"
+		run --separate-stderr husk exec "$part" true
 		one_error "cannot exec in a stopped container"
-		run --separate-stderr husk kill $part
+		run --separate-stderr husk kill "$part"
 		one_error "container not running"
-		husk delete $part
+		husk delete "$part"
 	done
 }
 
 @test "between create and start" {
-	for part in proxy vmm qemu; do
-		bundle $part . true
-		husk create -b "$B" $part </dev/null
-		crash $part $part
-		is stopped "$(state_of $part)"
-		run --separate-stderr husk start $part
+	for part in proxy $(vm_parts); do
+		bundle "$part" . true
+		husk create -b "$B" "$part" </dev/null
+		crash "$part" "$part"
+		is stopped "$(state_of "$part")"
+		run --separate-stderr husk start "$part"
 		one_error "cannot start a container that has stopped"
-		husk delete $part
+		husk delete "$part"
 	done
 }
 
 @test "under husk run: it ends with 137 and cleans up" {
-	for part in proxy vmm qemu; do
-		bundle $part . sh -c 'echo up; exec sleep 1000'
-		husk run -b "$B" $part >"$T/out" 2>"$T/err" </dev/null 3>&- &
+	for part in proxy $(vm_parts); do
+		bundle "$part" . sh -c 'echo up; exec sleep 1000'
+		husk run -b "$B" "$part" >"$T/$part.said" 2>"$T/err" </dev/null 3>&- &
 		pid=$!
-		wait_until grep -q up "$T/out"
-		crash $part $part
+		wait_until grep -qs up "$T/$part.said"
+		crash "$part" "$part"
 		ended $pid 137
-		[[ ! -e $ROOT/$part ]]
+		[[ ! -e $ROOT/"$part" ]]
 	done
 }
 
 @test "under a foreground exec: it ends, and not with success" {
-	for part in proxy vmm qemu; do
-		start_box $part
-		husk exec $part sh -c 'echo up; exec sleep 1000' >"$T/out" 2>"$T/err" </dev/null 3>&- &
+	for part in proxy $(vm_parts); do
+		start_box "$part"
+		husk exec "$part" sh -c 'echo up; exec sleep 1000' >"$T/$part.said" 2>"$T/err" </dev/null 3>&- &
 		pid=$!
-		wait_until grep -q up "$T/out"
-		crash $part $part
+		wait_until grep -qs up "$T/$part.said"
+		crash "$part" "$part"
 		ended $pid 137
-		husk delete $part
+		husk delete "$part"
 	done
 }
 
@@ -89,23 +84,19 @@ begin_create() {
 	bundle "$1" . true
 	"$HUSK" --root "$ROOT" create -b "$B" "$1" </dev/null 2>"$T/err" 3>&- &
 	creator=$!
-	creating() { [[ -s $ROOT/$1/state.json && -n $(qemu_of "$1") ]]; }
+	creating() { [[ -s $ROOT/$1/state.json && -n $(machine_of "$1") ]]; }
 	wait_until creating "$1"
 	is creating "$(jq -r .status "$ROOT/$1/state.json")"
 }
 
 @test "during create, a part: create fails with a message and cleans up" {
 	hang_guests
-	for part in vmm qemu minder; do
-		begin_create $part
-		case $part in
-		vmm) kill -9 "$(vmm_of $part)" ;;
-		qemu) kill -9 "$(qemu_of $part)" ;;
-		minder) kill -9 "$(minder_of $part)" ;;
-		esac
+	for part in $(vm_parts); do
+		begin_create "$part"
+		kill -9 "$(part_of "$part" "$part")"
 		ended $creator 1
 		is 1 "$(grep -c . "$T/err")"
-		[[ ! -e $ROOT/$part ]]
+		[[ ! -e $ROOT/"$part" ]]
 		none_left
 	done
 }
@@ -153,7 +144,7 @@ begin_create() {
 @test "two containers do not disturb each other" {
 	start_box a
 	start_box b
-	crash qemu a
+	crash "$(vm_parts | awk '{ print $NF }')" a
 	is running "$(state_of b)"
 	is fine "$(husk exec b echo fine)"
 	husk delete a

@@ -61,6 +61,10 @@ make_base() {
 	export SPEC=$BASE/config.json ROOTFS=$BASE/rootfs
 	export HUSK_DATA=$BASE/data ROOT=$BASE/root BEFORE
 	mkdir -p "$HUSK_DATA"
+	export HUSK_CONFIG=$BASE/husk.json
+	echo '{}' >"$HUSK_CONFIG"
+	ENGINE=$("$HUSK" check | awk '$1 == "engine" { print $3 }')
+	export ENGINE
 	busybox_root "$ROOTFS"
 	"$HUSK" spec --bundle "$BASE"
 	BEFORE=$(ours | cut -d' ' -f1)
@@ -182,9 +186,38 @@ pid_of() { husk state "$1" | jq -r .pid; }
 is_stopped() { [[ $(state_of "$1") == stopped ]]; }
 is_running() { [[ $(state_of "$1") == running ]]; }
 
-# The container's husk-vmm, and its QEMU.
-vmm_of() { jq -r .vmm_pid "$ROOT/$1/state.json"; }
-qemu_of() { descendants "$(vmm_of "$1")" | awk '/qemu-system/ { print $1; exit }'; }
+# ---- the engine: kvm, where husk-vmm is the machine, or qemu, where a QEMU below it is. Tests run
+# on the one that husk chooses; HUSK_ENGINE and HUSK_KERNEL say otherwise.
+
+# only_on ENGINE WHY: skips a test of what the other engine does not have.
+only_on() { [[ $ENGINE == "$1" ]] || skip "engine $ENGINE: $2"; }
+
+# The processes of a sandbox besides its proxy, to be killed by tests.
+vm_parts() {
+	case $ENGINE in
+	kvm) echo vmm ;;
+	qemu) echo vmm qemu minder ;;
+	esac
+}
+
+# part_of PART ID: its pid.
+part_of() {
+	case $1 in
+	proxy) jq -r .pid "$ROOT/$2/state.json" ;;
+	vmm) jq -r .vmm_pid "$ROOT/$2/state.json" ;;
+	qemu) descendants "$(part_of vmm "$2")" | awk '/qemu-system/ { print $1; exit }' ;;
+	minder) ps -o ppid= -p "$(part_of qemu "$2")" | tr -d ' ' ;;
+	esac
+}
+
+# The container's husk-vmm, and the process that runs its CPUs.
+vmm_of() { part_of vmm "$1"; }
+machine_of() {
+	case $ENGINE in
+	kvm) part_of vmm "$1" ;;
+	qemu) part_of qemu "$1" ;;
+	esac
+}
 
 # ---- assertions
 

@@ -17,7 +17,7 @@ teardown() { check_nothing_left; }
 }
 
 @test "check names what is missing and the command that mends it" {
-	HUSK_KERNEL=$T/none HUSK_QEMU=/none run husk check
+	HUSK_KERNEL=$T/none HUSK_QEMU=/none run husk --engine qemu check
 	status_is 1
 	has "make kernel" "$output" || has "HUSK_KERNEL" "$output"
 	has "apt-get install qemu-system-x86" "$output"

@@ -27,12 +27,12 @@ late_kill() {
 
 # Kills one of them, at this moment or in the middle of the write-back.
 kill_one() {
-	local pid vmm qemu
-	pid=$(pid_of "$1") vmm=$(vmm_of "$1") qemu=$(qemu_of "$1")
+	local pid vmm machine
+	pid=$(pid_of "$1") vmm=$(vmm_of "$1") machine=$(machine_of "$1")
 	case $((RANDOM % 5)) in
 	0) kill -9 "$pid" ;;
 	1) kill -9 "$vmm" ;;
-	2) kill -9 "$qemu" ;;
+	2) kill -9 "$machine" ;;
 	3) late_kill "$1" "$pid" ;;
 	4) late_kill "$1" "$vmm" ;;
 	esac

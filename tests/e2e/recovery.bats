@@ -19,17 +19,17 @@ random_ms() { printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)); }
 
 # One of the sandbox's processes, or all of them.
 kill_something() {
-	local vmm qemu pid victims
-	pid=$(jq -r .pid "$ROOT/$1/state.json") vmm=$(vmm_of "$1") qemu=$(qemu_of "$1") || :
+	local vmm machine pid victims
+	pid=$(jq -r .pid "$ROOT/$1/state.json") vmm=$(vmm_of "$1") machine=$(machine_of "$1") || :
 	case $((RANDOM % 4)) in
 	0) victims=$pid ;;
 	1) victims=$vmm ;;
-	2) victims=$qemu ;;
-	3) victims="$pid $vmm $qemu" ;;
+	2) victims=$machine ;;
+	3) victims="$pid $vmm $machine" ;;
 	esac
 	# shellcheck disable=SC2086
 	kill -9 ${victims:-$pid} 2>/dev/null || :
-	for p in $pid $vmm $qemu; do
+	for p in $pid $vmm $machine; do
 		wait_until gone "$p"
 	done
 }
@@ -95,7 +95,7 @@ while_writing_back() {
 		[[ -d $B/rootfs/etc ]] || cp -a "$ROOTFS/etc" "$B/rootfs/"
 		husk run -d -b "$B" r </dev/null >"$T/r.out" 2>"$T/r.err"
 		wait_until grep -q "done" "$T/r.out"
-		kill -9 "$(qemu_of r)"
+		kill -9 "$(machine_of r)"
 		wait_until is_stopped r
 		run timeout -s KILL "$(random_ms $ms)" "$HUSK" --root "$ROOT" delete r </dev/null
 		wait_until none_left

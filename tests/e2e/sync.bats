@@ -91,15 +91,15 @@ check_writes() {
 	husk delete one
 }
 
-@test "the proxy, husk-vmm or QEMU killed: delete, sync or the next container brings what was synced" {
-	for part in proxy vmm qemu; do
+@test "the proxy, husk-vmm or the machine killed: delete, sync or the next container brings what was synced" {
+	for part in proxy vmm machine; do
 		start_box $part . sh -c 'echo kept >/file; rm /etc/passwd; sync; echo up; exec sleep 1000'
 		wait_until grep -q up "$T/$part.out"
 		vmm=$(vmm_of $part)
 		case $part in
 		proxy) kill -9 "$(pid_of $part)" ;;
 		vmm) kill -9 "$vmm" ;;
-		qemu) kill -9 "$(qemu_of $part)" ;;
+		machine) kill -9 "$(machine_of $part)" ;;
 		esac
 		wait_until gone "$vmm"
 		wait_until is_stopped $part
@@ -112,7 +112,7 @@ check_writes() {
 			run --separate-stderr husk sync vmm
 			status_is 0 && is "vmm: nothing to do" "$output"
 			;;
-		qemu)
+		machine)
 			edit_spec "$SPEC" "$B/config.json" . cat /file
 			run --separate-stderr husk run -b "$B" next </dev/null
 			status_is 0 && is kept "$output"
@@ -124,12 +124,12 @@ check_writes() {
 	done
 }
 
-@test "QEMU killed before anything got to the disk: the rootfs is as it was" {
+@test "the machine killed before anything got to the disk: the rootfs is as it was" {
 	start_box one . sh -c 'echo lost >/file; echo up; exec sleep 1000'
 	wait_until grep -q up "$T/one.out"
 	stat -c '%a %u %g %y' "$B/rootfs" >"$T/before"
 	vmm=$(vmm_of one)
-	kill -9 "$(qemu_of one)"
+	kill -9 "$(machine_of one)"
 	wait_until gone "$vmm"
 	wait_until is_stopped one
 	husk delete one

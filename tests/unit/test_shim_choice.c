@@ -1,0 +1,247 @@
+/* Which engine and kernel: who says it, who comes first, what is refused; and the configuration
+ * file. What the host itself would choose depends on the host. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "shim/choice.h"
+#include "shim/config_file.h"
+#include "shim/kvm_probe.h"
+#include "tests/unit/tmpdir.h"
+
+static int setup(void **state)
+{
+	static const char *const names[] = {"HUSK_ENGINE", "HUSK_KERNEL", "HUSK_QEMU", NULL};
+	const struct tmpdir *t;
+	char path[128];
+
+	if (tmpdir_make(state) < 0)
+		return -1;
+	t = *state;
+	for (const char *const *n = names; *n; n++)
+		unsetenv(*n);
+	snprintf(path, sizeof(path), "%s/config.json", t->path);
+	setenv("HUSK_CONFIG", path, 1);
+	return file_write_atomic(t->fd, "config.json", "{}", 2, 0644, NULL);
+}
+
+static void write_config(const struct tmpdir *t, const char *text)
+{
+	assert_int_equal(file_write_atomic(t->fd, "config.json", text, strlen(text), 0644, NULL),
+			 0);
+}
+
+static const char *engine_of(const char *option, const char *annotation, const char **said_by)
+{
+	struct choice_wish wish = {.engine = option};
+	struct choice c;
+
+	if (choice_engine(&wish, annotation, &c, NULL) < 0)
+		return NULL;
+	if (said_by)
+		*said_by = c.said_by;
+	return c.engine;
+}
+
+static void the_command_line_comes_before_all_others(void **state)
+{
+	const char *by;
+
+	setenv("HUSK_ENGINE", "kvm", 1);
+	write_config(*state, "{\"engine\": \"kvm\"}");
+	assert_string_equal(engine_of("qemu", "kvm", &by), "qemu");
+	assert_string_equal(by, "--engine");
+}
+
+static void then_the_annotation_the_environment_and_the_file(void **state)
+{
+	const char *by;
+
+	setenv("HUSK_ENGINE", "qemu", 1);
+	write_config(*state, "{\"engine\": \"qemu\"}");
+	assert_string_equal(engine_of(NULL, "qemu", &by), "qemu");
+	assert_string_equal(by, "annotations[\"io.husk.engine\"]");
+	assert_string_equal(engine_of(NULL, NULL, &by), "qemu");
+	assert_string_equal(by, "HUSK_ENGINE");
+	unsetenv("HUSK_ENGINE");
+	assert_string_equal(engine_of(NULL, NULL, &by), "qemu");
+	assert_string_equal(by, "the configuration file");
+}
+
+static void auto_is_what_the_host_does(void **state)
+{
+	struct choice_wish none = {0}, automatic = {.engine = "auto"};
+	struct choice a, b;
+
+	(void)state;
+	setenv("HUSK_ENGINE", "auto", 1);
+	assert_int_equal(choice_engine(&none, NULL, &a, NULL), 0);
+	assert_int_equal(choice_engine(&automatic, "qemu", &b, NULL), 0);
+	assert_string_equal(a.engine, b.engine);
+	assert_true(a.automatic && b.automatic);
+	assert_true(choice_is_kvm(&a) == (a.why_not_kvm[0] == '\0'));
+	if (!choice_cpu_extension()) {
+		assert_string_equal(a.engine, "qemu");
+		assert_string_equal(a.why_not_kvm, "the CPU has neither vmx nor svm");
+	}
+}
+
+static void a_word_that_is_none_is_refused_with_its_place(void **state)
+{
+	struct choice_wish wish = {.engine = "xen"}, none = {0};
+	struct error err = ERROR_INIT;
+	struct choice c;
+
+	assert_int_equal(choice_engine(&wish, NULL, &c, &err), -1);
+	assert_string_equal(err.msg, "--engine: \"xen\": must be auto, kvm or qemu");
+	assert_int_equal(choice_engine(&none, "KVM", &c, &err), -1);
+	assert_string_equal(err.msg, "annotations[\"io.husk.engine\"]: \"KVM\": must be auto, kvm "
+				     "or qemu");
+	setenv("HUSK_ENGINE", "x", 1);
+	assert_int_equal(choice_engine(&none, NULL, &c, &err), -1);
+	assert_string_equal(err.msg, "HUSK_ENGINE: \"x\": must be auto, kvm or qemu");
+	/* Also where nobody needs it. */
+	write_config(*state, "{\"engine\": \"xen\"}");
+	wish.engine = "qemu";
+	assert_int_equal(choice_engine(&wish, NULL, &c, &err), -1);
+	assert_non_null(strstr(err.msg, "/config.json: engine: \"xen\": must be auto, kvm or "
+					"qemu"));
+}
+
+static void the_kernel_is_the_first_that_is_named(void **state)
+{
+	const struct tmpdir *t = *state;
+	struct choice_wish wish = {.kernel = "/none/kernel"}, none = {0};
+	cleanup_free char *from_env = NULL, *from_file = NULL;
+	struct error err = ERROR_INIT;
+	char a[128], b[128], text[256];
+
+	snprintf(a, sizeof(a), "%s/a", t->path);
+	snprintf(b, sizeof(b), "%s/b", t->path);
+	snprintf(text, sizeof(text), "{\"kernel\": \"%s\"}", b);
+	write_config(t, text);
+	assert_int_equal(file_write_atomic(t->fd, "a", "", 0, 0644, NULL), 0);
+	assert_null(choice_kernel(&none, &err));
+	assert_non_null(strstr(err.msg, "/b (from the configuration file): No such file"));
+	assert_int_equal(file_write_atomic(t->fd, "b", "", 0, 0644, NULL), 0);
+	from_file = choice_kernel(&none, NULL);
+	assert_string_equal(from_file, b);
+	setenv("HUSK_KERNEL", a, 1);
+	from_env = choice_kernel(&none, NULL);
+	assert_string_equal(from_env, a);
+	assert_null(choice_kernel(&wish, &err));
+	assert_string_equal(err.msg, "/none/kernel (from --kernel): No such file or directory");
+}
+
+static void only_an_automatic_kvm_that_fails_is_told_of_qemu(void **state)
+{
+	struct choice named = {.engine = "kvm", .said_by = "--engine"};
+	struct choice automatic = {.engine = "kvm", .automatic = true};
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	error_set(&err, "create the VM: Device or resource busy");
+	assert_int_equal(choice_blame(&named, &err), -1);
+	assert_null(strstr(err.msg, "--engine qemu"));
+	assert_int_equal(choice_blame(&automatic, &err), -1);
+	assert_non_null(strstr(err.msg, "busy: "));
+	assert_non_null(strstr(err.msg, "--engine qemu"));
+}
+
+/* ---- the file */
+
+static void refuses(const char *text, const char *why)
+{
+	struct config_file c = {0};
+	struct error err = ERROR_INIT;
+
+	assert_int_equal(config_file_parse(text, strlen(text), &c, &err), -1);
+	assert_string_equal(err.msg, why);
+	assert_int_equal(err.kind, ERR_INVALID);
+}
+
+static void the_file_is_strict(void **state)
+{
+	(void)state;
+	refuses("[]", "must be an object");
+	refuses("{\"engin\": \"kvm\"}",
+		"\"engin\": no such key: there are engine, kernel and qemu");
+	refuses("{\"engine\": true}", "engine: must be a string");
+	refuses("{\"engine\": \"\"}", "engine: \"\": must be auto, kvm or qemu");
+	refuses("{\"kernel\": \"vmlinux\"}", "kernel: \"vmlinux\": must be an absolute path");
+	refuses("{\"qemu\": \"\"}", "qemu: \"\": must be an absolute path");
+	refuses("{\"qemu\": \"/a\", \"qemu\": \"/b\"}", "qemu: is there twice");
+}
+
+static void the_file_may_be_absent_unless_it_is_named(void **state)
+{
+	struct config_file c;
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	setenv("HUSK_CONFIG", "/none/config.json", 1);
+	assert_int_equal(config_file_load(&c, &err), -1);
+	assert_string_equal(err.msg,
+			    "/none/config.json (from HUSK_CONFIG): No such file or directory");
+}
+
+static void a_file_that_others_may_write_is_refused(void **state)
+{
+	const struct tmpdir *t = *state;
+	struct config_file c;
+	struct error err = ERROR_INIT;
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(config_file_load(&c, NULL), 0);
+	assert_int_equal(fchmodat(t->fd, "config.json", 0664, 0), 0);
+	assert_int_equal(config_file_load(&c, &err), -1);
+	assert_non_null(strstr(err.msg, "/config.json: others than root may write it (mode 0664)"));
+	assert_int_equal(fchmodat(t->fd, "config.json", 0644, 0), 0);
+	assert_int_equal(fchownat(t->fd, "config.json", 1000, 0, 0), 0);
+	assert_int_equal(config_file_load(&c, &err), -1);
+	assert_non_null(strstr(err.msg, "/config.json: belongs to user 1000: refused"));
+	assert_int_equal(unlinkat(t->fd, "config.json", 0), 0);
+	assert_int_equal(mkfifoat(t->fd, "config.json", 0644), 0);
+	assert_int_equal(config_file_load(&c, &err), -1);
+	assert_non_null(strstr(err.msg, "/config.json: not a regular file"));
+}
+
+/* What it finds depends on the host; that it finds it, and says why not, does not. */
+static void the_probe_of_kvm_has_a_verdict(void **state)
+{
+	struct error err = ERROR_INIT;
+	enum kvm_verdict v = kvm_probe(&err);
+
+	(void)state;
+	assert_true(v == KVM_ABSENT || v == KVM_EMULATES || v == KVM_RUNS);
+	assert_true((v == KVM_ABSENT) == (err.msg[0] != '\0'));
+	assert_int_equal(kvm_probe(NULL), v);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, tmpdir_remove)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(the_command_line_comes_before_all_others),
+		TEST(then_the_annotation_the_environment_and_the_file),
+		TEST(auto_is_what_the_host_does),
+		TEST(a_word_that_is_none_is_refused_with_its_place),
+		TEST(the_kernel_is_the_first_that_is_named),
+		TEST(only_an_automatic_kvm_that_fails_is_told_of_qemu),
+		TEST(the_file_is_strict),
+		TEST(the_file_may_be_absent_unless_it_is_named),
+		TEST(a_file_that_others_may_write_is_refused),
+		TEST(the_probe_of_kvm_has_a_verdict),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
