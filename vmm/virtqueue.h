@@ -16,9 +16,10 @@
 
 #include "vmm/mem.h"
 
-#define VQ_SIZE_MAX 1024	       /* entries; a power of two */
-#define VQ_SEGS_MAX 130		       /* data segments in one chain: 128 + header + status */
-#define VQ_CHAIN_BYTES_MAX (64u << 20) /* bytes of one chain */
+#define VQ_SIZE_MAX 1024 /* entries; a power of two */
+#define VQ_SEGS_MAX 130	 /* data segments in one chain: 128 + header + status */
+/* Bytes of one chain: Linux reports 32 free blocks of 4 MiB in one (balloon.c). */
+#define VQ_CHAIN_BYTES_MAX (128u << 20)
 
 struct virtqueue {
 	const char *name; /* for logs; may be NULL */

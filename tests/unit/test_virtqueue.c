@@ -240,14 +240,14 @@ static void too_many_bytes_break(void **state)
 	struct fixture *f = *state;
 	struct ring_desc *t = ring_desc_at(&f->r, RING_DATA);
 
-	for (uint16_t i = 0; i < 65; i++)
-		t[i] = (struct ring_desc){0, RING_RAM, i < 64 ? RING_NEXT : 0, (uint16_t)(i + 1)};
-	t[63].flags = 0; /* exactly VQ_CHAIN_BYTES_MAX */
-	ring_put(&f->r, 0, RING_DATA, 65 * sizeof(*t), RING_INDIRECT, 0);
+	for (uint16_t i = 0; i < 129; i++)
+		t[i] = (struct ring_desc){0, RING_RAM, i < 128 ? RING_NEXT : 0, (uint16_t)(i + 1)};
+	t[127].flags = 0; /* exactly VQ_CHAIN_BYTES_MAX */
+	ring_put(&f->r, 0, RING_DATA, 129 * sizeof(*t), RING_INDIRECT, 0);
 	ring_offer(&f->r, 0);
 	assert_int_equal(vq_pop(&f->q, &f->c), 1);
 	assert_int_equal(f->c.read_bytes, VQ_CHAIN_BYTES_MAX);
-	t[63].flags = RING_NEXT;
+	t[127].flags = RING_NEXT;
 	ring_offer(&f->r, 0);
 	breaks(f);
 }
