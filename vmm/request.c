@@ -246,6 +246,10 @@ static int parse_engine(yajl_val v, struct request_start *s, struct error *err)
 
 	if (!engine)
 		return -1;
+	if (strcmp(engine, "kvm") == 0) {
+		s->engine = REQUEST_ENGINE_KVM;
+		return 0;
+	}
 	if (strcmp(engine, "qemu") != 0)
 		return error_kind(err, ERR_UNSUPPORTED, "engine: \"%.32s\" is not known", engine);
 	s->engine = REQUEST_ENGINE_QEMU;

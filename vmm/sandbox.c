@@ -158,6 +158,8 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 		  "husk-vmm");
 	if (r->fs && check_fs(fds[3], err) < 0)
 		return -1;
+	if (r->fs && r->engine == REQUEST_ENGINE_KVM)
+		return error_kind(err, ERR_UNSUPPORTED, "fs: virtio-fs needs engine qemu");
 	if (control_listen(s->control, steal_fd(&fds[0]), err) < 0 || make_devices(s, r, err) < 0)
 		return -1;
 	devices[0] = s->vsock;
@@ -165,7 +167,8 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 	cfg.ndevices = 2;
 	for (unsigned i = 0; s->disks.fixed && i < s->disks.n; i++)
 		devices[cfg.ndevices++] = s->disks.dev[i];
-	s->engine = engine_qemu_start(s->loop, &cfg, &ev, err);
+	s->engine = r->engine == REQUEST_ENGINE_QEMU ? engine_qemu_start(s->loop, &cfg, &ev, err)
+						     : engine_kvm_start(s->loop, &cfg, &ev, err);
 	if (!s->engine)
 		return -1;
 	s->disks.engine = s->engine;
