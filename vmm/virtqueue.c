@@ -281,7 +281,7 @@ bool vq_empty(struct virtqueue *q)
 
 /* ---- giving them back */
 
-void vq_push(struct virtqueue *q, uint16_t head, uint32_t written)
+void vq_fill(struct virtqueue *q, uint16_t head, uint32_t written)
 {
 	struct used_ring *u = q->used;
 	struct used_elem *e;
@@ -292,7 +292,20 @@ void vq_push(struct virtqueue *q, uint16_t head, uint32_t written)
 	__atomic_store_n(&e->id, head, __ATOMIC_RELAXED);
 	__atomic_store_n(&e->len, written, __ATOMIC_RELAXED);
 	q->used_idx++;
-	__atomic_store_n(&u->idx, q->used_idx, __ATOMIC_RELEASE);
+}
+
+void vq_flush(struct virtqueue *q)
+{
+	struct used_ring *u = q->used;
+
+	if (q->size)
+		__atomic_store_n(&u->idx, q->used_idx, __ATOMIC_RELEASE);
+}
+
+void vq_push(struct virtqueue *q, uint16_t head, uint32_t written)
+{
+	vq_fill(q, head, written);
+	vq_flush(q);
 }
 
 /* Whether the pushes (old, new] passed the entry that the driver waits for (§2.7.7.2). In a ring

@@ -64,6 +64,10 @@ void vq_unpop(struct virtqueue *q);
 bool vq_empty(struct virtqueue *q);
 /* Returns a chain to the driver; `written` bytes of its writable part were filled. */
 void vq_push(struct virtqueue *q, uint16_t head, uint32_t written);
+/* The same in two steps, for chains that the driver must see together (§5.1.6.4): any number of
+ * vq_fill(), then vq_flush(). */
+void vq_fill(struct virtqueue *q, uint16_t head, uint32_t written);
+void vq_flush(struct virtqueue *q);
 /* Calls the driver if it wants to hear of the pushes since the last call (§2.7.7). */
 void vq_notify(struct virtqueue *q);
 /* Kicks off while the device polls, on before it sleeps. vq_kicks_on() returns true if entries

@@ -1,0 +1,91 @@
+/*
+ * net_tap.c - the ioctls of a TAP. All of them are made by the loop's thread.
+ */
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "vmm/virtio/net_dev.h"
+
+/* Linux 6.2 */
+#define OFFLOAD_USO4 0x20u
+#define OFFLOAD_USO6 0x40u
+
+#define FILTER_MAX (2 * NET_MACS_MAX + 2) /* and our own address, and broadcast */
+
+int net_tap_open(int tap, bool *uso, struct error *err)
+{
+	struct ifreq ifr = {0};
+	const int need = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+	int size = NET_HDR_BYTES, le = 1;
+
+	if (ioctl(tap, TUNGETIFF, &ifr) < 0)
+		return error_kind(err, ERR_INVALID, "not the descriptor of a TAP");
+	if ((ifr.ifr_flags & need) != need)
+		return error_kind(err, ERR_INVALID,
+				  "%.15s: not opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR",
+				  ifr.ifr_name);
+	if (ioctl(tap, TUNSETVNETHDRSZ, &size) < 0 || ioctl(tap, TUNSETVNETLE, &le) < 0)
+		return error_errno(err, "%.15s: header of packets", ifr.ifr_name);
+	if (set_nonblock(tap, true) < 0)
+		return error_errno(err, "%.15s", ifr.ifr_name);
+	*uso = ioctl(tap, TUNSETOFFLOAD, TUN_F_CSUM | OFFLOAD_USO4 | OFFLOAD_USO6) == 0;
+	if (ioctl(tap, TUNSETOFFLOAD, 0) < 0)
+		return error_errno(err, "%.15s: offloads", ifr.ifr_name);
+	return 0;
+}
+
+int net_tap_offload(int tap, uint64_t acked, struct error *err)
+{
+	static const struct {
+		unsigned bit, flag;
+	} map[] = {
+		{VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4},
+		{VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6},
+		{VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN},
+	};
+	const uint64_t uso = UINT64_C(1) << NET_F_GUEST_USO4 | UINT64_C(1) << NET_F_GUEST_USO6;
+	unsigned flags = 0;
+
+	/* Segments need checksums; the TAP knows USO for both versions of IP or for none. */
+	if (acked >> VIRTIO_NET_F_GUEST_CSUM & 1) {
+		flags = TUN_F_CSUM;
+		for (unsigned i = 0; i < ARRAY_LEN(map); i++)
+			if (acked >> map[i].bit & 1)
+				flags |= map[i].flag;
+		if (!(flags & (TUN_F_TSO4 | TUN_F_TSO6)))
+			flags &= ~(unsigned)TUN_F_TSO_ECN;
+		if ((acked & uso) == uso)
+			flags |= OFFLOAD_USO4 | OFFLOAD_USO6;
+	}
+	if (ioctl(tap, TUNSETOFFLOAD, flags) < 0)
+		return error_errno(err, "network card: offloads 0x%x", flags);
+	return 0;
+}
+
+void net_tap_filter(int tap, const uint8_t (*mac)[6], unsigned n, bool allmulti)
+{
+	union {
+		struct tun_filter f;
+		uint8_t room[sizeof(struct tun_filter) + 6u * FILTER_MAX];
+	} u = {.f = {.flags = allmulti ? TUN_FLT_ALLMULTI : 0, .count = (uint16_t)n}};
+
+	if (n > FILTER_MAX)
+		u.f.count = 0;
+	else if (n)
+		memcpy(u.f.addr, mac, n * sizeof(mac[0]));
+	/* A filter saves work. Without it the guest drops what it does not want. */
+	(void)ioctl(tap, TUNSETTXFILTER, &u);
+}
+
+void net_tap_carrier(int tap, bool on)
+{
+	int value = on;
+
+	/* Keeps packets from waiting in the TAP while the link is down. */
+	(void)ioctl(tap, TUNSETCARRIER, &value);
+}
