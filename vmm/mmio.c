@@ -541,7 +541,7 @@ static void fill(struct slot *s, struct virtio_device *d)
 	d->config_changed = on_config_changed;
 	d->transport = s;
 	s->d = d;
-	s->started = s->leaving = s->warned = false;
+	s->started = s->warned = false;
 	read_config(s, config);
 	pthread_mutex_lock(&s->lock);
 	show_config(s, config);

@@ -325,8 +325,8 @@ static inline void drv_go(struct machine *m, int slot)
 /* All of it, as a driver with one queue does it, with a ring that is new. */
 static inline void drv_start(struct machine *m, int slot)
 {
-	memset(m->r.ram, 0, RING_DATA);
 	drv_negotiate(m, slot, 0);
+	memset(m->r.ram, 0, RING_DATA); /* not before the reset: it may be in use */
 	drv_queue(m, slot, 0, 0);
 	drv_go(m, slot);
 }
