@@ -102,8 +102,22 @@ endef
 $(foreach f,$(FOLDERS),$(eval $(call archive_rule,$(f))))
 
 LIBS_shim := -lyajl -lcap -lseccomp -lmnl
-LIBS_vmm := -lyajl -lseccomp -lpthread
+LIBS_vmm := -lyajl -lpthread
 LIBS_agent := -lseccomp -lcap -lyajl_s
+
+# The seccomp filters of husk-vmm, from the lists in its sources; build/gen/syscalls.txt tells who may
+# what. Objects that need the header say so, since it is made before they are first compiled.
+SYSCALLS_FROM := $(sort $(shell find vmm lib -name '*.c' -not -path 'vmm/syscalls/*'))
+build/gen/syscalls.inc: $(SYSCALLS_FROM) vmm/syscalls/collect Makefile
+	@mkdir -p $(@D)
+	$(Q)vmm/syscalls/collect $(SYSCALLS_FROM) > $@.new && mv $@.new $@
+build/gen/compile-syscalls: vmm/syscalls/compile.c build/gen/syscalls.inc
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) -std=gnu17 $(WARN) -O1 $< -o $@ -lseccomp
+build/gen/syscalls.h: build/gen/compile-syscalls
+	$(call say,GEN,$@)
+	$(Q)build/gen/compile-syscalls $@.new build/gen/syscalls.txt && mv $@.new $@
+$(B)/vmm/jail.o: build/gen/syscalls.h
 
 build/husk: $(B)/shim/main.o $(B)/shim.a $(B)/vmm/tree.a $(B)/oci.a $(B)/netns.a $(B)/lib.a
 	$(call say,LINK,$@)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 
 static void *or_die(void *p)
@@ -186,6 +187,13 @@ int mkdir_p(const char *path, mode_t mode, struct error *err)
 		*p = c;
 	}
 }
+
+int fd_stat(int fd, struct stat *st)
+{
+	return (int)syscall(SYS_fstat, fd, st);
+}
+
+/* syscalls loop: fcntl(1==F_GETFL) fcntl(1==F_SETFL) fcntl(1==F_SETFD) */
 
 int set_nonblock(int fd, bool on)
 {

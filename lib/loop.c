@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <sys/timerfd.h>
 
+/* syscalls loop: epoll_wait epoll_ctl timerfd_create timerfd_settime close */
+
 #define ROUND 64 /* events taken from the kernel at once */
 
 struct loop_source {

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -95,7 +96,8 @@ pid_t spawn_process(const struct spawn *s, struct error *err)
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return error_errno(err, "pipe");
 	rd = p[0];
-	pid = fork();
+	pid = s->new_pid_namespace ? (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0)
+				   : fork();
 	if (pid == 0)
 		run_child(s, p[1], self);
 	close(p[1]);

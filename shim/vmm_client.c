@@ -200,7 +200,8 @@ pid_t vmm_spawn(const struct vmm_config *cfg, int intr_fd, struct vmm_client *c,
 				.argv = (char *[]){exe, NULL},
 				.fds = (int[]){-1, -1, cfg->log_fd, theirs, cfg->lifeline},
 				.nfds = 5,
-				.new_session = true},
+				.new_session = true,
+				.new_pid_namespace = true},
 		err);
 	if (pid < 0) {
 		c->sock = -1;

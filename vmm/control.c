@@ -22,6 +22,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/* syscalls loop: accept4 getsockopt(1==SOL_SOCKET) sendmsg close poll */
+
 #define MESSAGES_PER_TURN 16  /* before other sources get their turn */
 #define ACCEPT_REST_US 100000 /* after accept(2) failed for want of something */
 
@@ -55,6 +57,7 @@ struct control {
 	struct loop *loop;
 	struct control_handler h;
 	int listen_fd;
+	uid_t owner; /* who started us */
 	struct loop_source *listen_src, *rest;
 	struct client *clients;
 	unsigned nclients;
@@ -439,13 +442,13 @@ static int client_new(struct control *c, int fd, bool boot, struct error *err)
 }
 
 /* The socket's directory decides who may connect; this is a second bolt. */
-static bool is_permitted(int fd)
+static bool is_permitted(const struct control *c, int fd)
 {
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
 
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 &&
-	       (cred.uid == 0 || cred.uid == geteuid());
+	       (cred.uid == 0 || cred.uid == c->owner);
 }
 
 static void listen_again(void *arg, uint32_t events UNUSED)
@@ -469,7 +472,7 @@ static void accept_client(void *arg, uint32_t events UNUSED)
 		}
 		return;
 	}
-	if (!is_permitted(fd)) {
+	if (!is_permitted(c, fd)) {
 		log_warn("control socket: client refused: neither root nor us");
 		close(fd);
 		return;
@@ -485,7 +488,7 @@ struct control *control_new(struct loop *l, int boot, const struct control_handl
 {
 	struct control *c = xcalloc(1, sizeof(*c));
 
-	*c = (struct control){.loop = l, .h = *h, .listen_fd = -1};
+	*c = (struct control){.loop = l, .h = *h, .listen_fd = -1, .owner = geteuid()};
 	if (client_new(c, boot, true, err) < 0) {
 		free(c);
 		return NULL;

@@ -25,15 +25,15 @@
 
 #include <string.h>
 
-void disks_init(struct disks *d, struct loop *l)
+void disks_init(struct disks *d, struct loop *l, struct opener *opener)
 {
-	*d = (struct disks){.loop = l, .n = DISKS_PLACES};
+	*d = (struct disks){.loop = l, .opener = opener, .n = DISKS_PLACES};
 }
 
-int disks_init_fixed(struct disks *d, struct loop *l, unsigned readonly, unsigned writable,
-		     struct error *err)
+int disks_init_fixed(struct disks *d, struct loop *l, struct opener *opener, unsigned readonly,
+		     unsigned writable, struct error *err)
 {
-	*d = (struct disks){.loop = l, .fixed = true};
+	*d = (struct disks){.loop = l, .opener = opener, .fixed = true};
 	while (d->n < readonly + writable) {
 		d->dev[d->n] = blk_new(l, d->n < readonly, err);
 		if (!d->dev[d->n])
@@ -158,7 +158,7 @@ int disks_attach_tree(struct disks *d, const struct request *r, int *fds, struct
 
 	if (place < 0)
 		return -1;
-	src = source_tree_new(steal_fd(&fds[0]), steal_fd(&fds[1]), err);
+	src = source_tree_new(steal_fd(&fds[0]), steal_fd(&fds[1]), d->opener, err);
 	if (!src)
 		return error_wrap(err, "disk %s", r->serial);
 	if (put(d, place, r, src, err) < 0)

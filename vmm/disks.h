@@ -11,8 +11,11 @@
 #define DISKS_MAX 16	/* attached at once, with an engine that hotplugs */
 #define DISKS_PLACES 20 /* and those that a guest has not let go yet */
 
+struct opener;
+
 struct disks {
 	struct loop *loop;
+	struct opener *opener; /* of files in trees */
 	struct engine *engine; /* NULL before the machine is started */
 	/* Every place has a device (an engine that cannot plug), or those that are in use have. */
 	bool fixed;
@@ -22,10 +25,10 @@ struct disks {
 };
 
 /* For an engine that hotplugs: places, and no device yet. */
-void disks_init(struct disks *d, struct loop *l);
+void disks_init(struct disks *d, struct loop *l, struct opener *opener);
 /* For one that does not: the slots of both kinds, empty. The machine's devices are d->dev. */
-int disks_init_fixed(struct disks *d, struct loop *l, unsigned readonly, unsigned writable,
-		     struct error *err);
+int disks_init_fixed(struct disks *d, struct loop *l, struct opener *opener, unsigned readonly,
+		     unsigned writable, struct error *err);
 /* After the engine's end. */
 void disks_free(struct disks *d);
 

@@ -41,6 +41,7 @@
 #include "lib/log.h"
 #include "vmm/console.h"
 #include "vmm/engine.h"
+#include "vmm/jail.h"
 #include "vmm/minder.h"
 #include "vmm/qmp.h"
 #include "vmm/tsc.h"
@@ -51,6 +52,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+
+/* syscalls qemu: read close */
 
 #define SLOTS 8 /* virtio-mmio transports of microvm with acpi=off */
 #define CONSOLE_BYTES 8192
@@ -65,11 +68,6 @@
 /* MiB of translated code that QEMU keeps. Its default is an eighth of the host's memory or
  * 1 GiB; a kernel's boot fills 10 to 20 MiB. */
 #define TB_MIB 64
-
-/* Uids of VMs: a range that nothing hands out (systemd's UIDS-GIDS.md calls it unused). A VM's is
- * the base plus the pid of its husk-vmm, so that no two of a pid namespace share one. */
-#define UID_BASE 1879048192u
-#define UID_NOBODY 65534u
 
 /* The engine's part of the kernel's parameters (contrib/kernel/README.md has the figures).
  *   console, quiet, loglevel: the last words of a guest that cannot boot, and no others.
@@ -150,32 +148,6 @@ static int pass(struct args *a, int fd)
 	return MINDER_FD_FIRST + (int)a->nfds++;
 }
 
-static bool id_is_mapped(const char *path, uint64_t id)
-{
-	cleanup_free char *text = NULL;
-	unsigned long long inside, outside, count;
-	char *p;
-
-	if (file_read(AT_FDCWD, path, 65536, &text, NULL, NULL) < 0)
-		return true;
-	for (p = text; p && *p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL)
-		if (sscanf(p, "%llu %llu %llu", &inside, &outside, &count) == 3 && id >= inside &&
-		    id - inside < count)
-			return true;
-	return false;
-}
-
-/* In a user namespace (a container's) our range may not exist. */
-static unsigned vm_uid(void)
-{
-	unsigned uid = UID_BASE + (unsigned)getpid();
-
-	if (id_is_mapped("/proc/self/uid_map", uid) && id_is_mapped("/proc/self/gid_map", uid))
-		return uid;
-	log_debug("uid %u is not mapped here: QEMU runs as %u", uid, UID_NOBODY);
-	return UID_NOBODY;
-}
-
 static const char *qemu_device(const struct virtio_device *d)
 {
 	switch (d->ops->id) {
@@ -203,7 +175,7 @@ static void machine_args(struct args *a, const struct engine_config *cfg, int ro
 {
 	unsigned long long mib = cfg->mem_bytes >> 20;
 	uint64_t khz = tsc_khz();
-	unsigned uid = vm_uid();
+	unsigned uid = jail_uid();
 
 	if (!khz)
 		log_warn("no usable time stamp counter: the guest measures its own, which fails on "
@@ -378,7 +350,6 @@ static void lost(struct qemu *e, const char *what, const char *why)
 	if (e->ended || e->lost[0])
 		return;
 	snprintf(e->lost, sizeof(e->lost), "%s: %s", what, why);
-	minder_release(&e->minder);
 	e->grace = loop_timer(e->loop, GRACE_US, out_of_grace, e, NULL);
 	if (!e->grace)
 		minder_kill(&e->minder);
@@ -690,6 +661,9 @@ struct engine *engine_qemu_start(struct loop *l, const struct engine_config *cfg
 	if (r == 0)
 		r = watch_fs(e, cfg->fs_fd, err);
 	close_wires(&w);
+	/* The minder has all that it needs to start QEMU. */
+	if (r == 0 && cfg->ready_to_run)
+		r = cfg->ready_to_run(cfg->ready_arg, err);
 	if (r < 0) {
 		qemu_free(&e->engine);
 		return NULL;

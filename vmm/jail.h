@@ -5,6 +5,8 @@
 #define HUSK_VMM_JAIL_H
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
 
 #include "lib/error.h"
 
@@ -21,12 +23,35 @@ struct jail_config {
 	bool engine_qemu; /* QEMU has to be waited for, and vhost-user and QMP served */
 };
 
-/* Takes from this process what only its start needed: user, groups, capabilities, file systems,
+/* The first thing of husk-vmm: learns who it is, and leaves the namespaces that no start needs
+ * (network, IPC, UTS, cgroup). What it starts from now on has none of them either. */
+int jail_begin(struct error *err);
+
+/* This process's pid as its parent knows it (husk-vmm is PID 1 to itself), and the user and group
+ * that this VM has for itself: nobody's where the range is not mapped (in the user namespace of a
+ * container). Known from jail_begin() on. */
+pid_t jail_pid(void);
+unsigned jail_uid(void);
+
+/* Takes from this process, for good, what only its start needed: user, groups, capabilities, file systems,
  * namespaces, most system calls. Once, while it has one thread, with everything open that it will
  * ever need but what comes over its sockets. */
 int jail_close(const struct jail_config *cfg, struct error *err);
 /* Narrows the calling thread further. Does nothing unless the jail is closed. Ends the process when
  * it fails: a thread never runs with more than its list. */
 void jail_thread(enum jail_role role);
+
+/* ---- the steps that the opener and the minder take too; system calls alone, so that they may be
+ * taken between fork and exec. Each returns -1 with errno. */
+
+/* Leaves every mount of this process's mount namespace behind, for the directory `root`
+ * (minder_empty_root()). The namespace must be its own. */
+int jail_change_root(int root);
+/* Gives up all of the bounding set but the capabilities of the mask `keep`. */
+int jail_bound_capabilities(uint64_t keep);
+/* Permitted and effective capabilities become `keep`, inheritable and ambient ones none. */
+int jail_set_capabilities(uint64_t keep);
+/* The opener's list of system calls, from now on. */
+int jail_filter_opener(void);
 
 #endif

@@ -7,6 +7,8 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "vmm/jail.h"
+#include "vmm/opener.h"
 #include "vmm/sandbox.h"
 
 #include <fcntl.h>
@@ -16,6 +18,8 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+
+/* syscalls loop: read */
 
 #define BOOT_FD 3
 #define LIFELINE_FD 4
@@ -100,9 +104,13 @@ static int run(uint64_t exec_us, struct error *err)
 {
 	struct loop *l;
 	struct sandbox *s;
+	struct opener *o;
 	int term, code = -1;
 
-	if (check_fds(err) < 0 || arrange_fds(err) < 0)
+	if (check_fds(err) < 0 || arrange_fds(err) < 0 || jail_begin(err) < 0)
+		return -1;
+	o = opener_start(err);
+	if (!o)
 		return -1;
 	term = arrange_signals(err);
 	if (term < 0)
@@ -111,7 +119,7 @@ static int run(uint64_t exec_us, struct error *err)
 	l = loop_new(err);
 	if (!l)
 		return -1;
-	s = sandbox_new(l, exec_us);
+	s = sandbox_new(l, o, exec_us);
 	set_nonblock(LIFELINE_FD, true);
 	if (loop_add(l, term, EPOLLIN, on_sigterm, s, err) &&
 	    loop_add(l, LIFELINE_FD, EPOLLIN, on_lifeline, s, err) &&
@@ -119,6 +127,7 @@ static int run(uint64_t exec_us, struct error *err)
 		code = loop_run(l);
 	sandbox_free(s);
 	loop_free(l);
+	opener_free(o);
 	return code;
 }
 

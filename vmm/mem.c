@@ -6,7 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/file.h"
 #include "vmm/mem.h"
+
+/* syscalls loop: fstat mmap(2!&PROT_EXEC) munmap madvise(2==MADV_DONTDUMP) */
 
 static bool overlap(uint64_t a, uint64_t b, uint64_t size_a, uint64_t size_b)
 {
@@ -41,7 +44,7 @@ static int check_region(const struct guest_mem *m, const struct mem_region *n, i
 					  " overlaps another",
 					  n->gpa, n->size);
 	}
-	if (fstat(fd, &st) < 0)
+	if (fd_stat(fd, &st) < 0)
 		return error_errno(err, "guest memory: fstat");
 	if (!S_ISREG(st.st_mode) || end > (uint64_t)st.st_size)
 		return error_kind(err, ERR_PEER,

@@ -17,15 +17,16 @@
  * our end of the status socket is still open. (It means the death of the *thread* that made the
  * minder: that is our main thread, which ends last.)
  *
- * Namespaces: pid, mount, net, ipc, uts and cgroup, all new. A new mount namespace is a copy of
+ * Namespaces: pid and mount, new; network, IPC, UTS and cgroup are husk-vmm's, which are empty
+ * (vmm/jail.c). A new mount namespace is a copy of
  * ours, and while it lives, no filesystem that it holds can really be unmounted: the rootfs of the
  * container and of all its neighbours. A program needs files until it is up (libraries, firmware,
  * kernel); from minder_seal() on there are none: the minder detaches everything from "/"
  * down. The namespace is made private first, or that would reach the host.
  *
- * The status socket carries: from the child that becomes the program, one byte with its
- * credentials, in which the kernel translates its pid into our namespace, and a struct failure if
- * it cannot become the program; from us, one byte for minder_seal().
+ * The status socket carries: from the child that becomes the program, its pid as the host knows it,
+ * and a struct failure if it cannot become the program; from us, one byte for minder_seal() or
+ * minder_kill(). husk-vmm may not send the minder a signal: once it is jailed it is another user.
  *
  * The minder and the child run between fork and exec of a process that may have threads: they call
  * nothing but system calls. The minder drops its capabilities; it needs none to wait. The program
@@ -33,6 +34,7 @@
  */
 #include "vmm/minder.h"
 #include "lib/cleanup.h"
+#include "vmm/jail.h"
 
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -47,10 +49,13 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define NAMESPACES \
-	(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+/* syscalls qemu: sendto recvmsg wait4 */
+
+#define NAMESPACES (CLONE_NEWPID | CLONE_NEWNS) /* the others are husk-vmm's, and empty */
 #define PROGRAM_FILES 256 /* RLIMIT_NOFILE */
 #define FD_ASIDE 512	  /* descriptors are moved above this before they get their numbers */
+
+enum { ORDER_SEAL = 's', ORDER_KILL = 'k' };
 
 struct failure {
 	int errnum;
@@ -78,16 +83,9 @@ static void limit(int status, int resource, rlim_t value)
 
 /* Even while it still is root, the program has no more than its way down needs: to change its root
  * and its ids, and to read files that it was given whoever owns them. */
-static void bound_capabilities(int status)
-{
-	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
-		if (cap == CAP_SYS_CHROOT || cap == CAP_SETUID || cap == CAP_SETGID ||
-		    cap == CAP_DAC_READ_SEARCH)
-			continue;
-		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
-			fail_child(status, "drop capabilities");
-	}
-}
+#define PROGRAM_CAPABILITIES                                        \
+	(UINT64_C(1) << CAP_SYS_CHROOT | UINT64_C(1) << CAP_SETUID | \
+	 UINT64_C(1) << CAP_SETGID | UINT64_C(1) << CAP_DAC_READ_SEARCH)
 
 static void default_signals(void)
 {
@@ -124,13 +122,25 @@ static int arrange_fds(int status, const struct minder_config *cfg)
 	return st;
 }
 
+/* Our pid as husk-vmm's parent knows it: by the mount of proc, which is still the host's. */
+static pid_t pid_outside(void)
+{
+	char text[16];
+	ssize_t n = readlink("/proc/self", text, sizeof(text));
+	pid_t pid = 0;
+
+	for (ssize_t i = 0; i < n; i++)
+		pid = pid * 10 + (text[i] - '0');
+	return pid;
+}
+
 static _Noreturn void become_program(int status, const struct minder_config *cfg)
 {
 	static char *const env[] = {(char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
 				    (char *)"LC_ALL=C", NULL};
-	char hello = 0;
+	pid_t pid = pid_outside();
 
-	send(status, &hello, 1, MSG_NOSIGNAL);
+	send(status, &pid, sizeof(pid), MSG_NOSIGNAL);
 	default_signals();
 	setsid();
 	if (chdir("/") < 0)
@@ -139,7 +149,8 @@ static _Noreturn void become_program(int status, const struct minder_config *cfg
 	limit(status, RLIMIT_CORE, 0);
 	limit(status, RLIMIT_FSIZE, cfg->file_bytes);
 	limit(status, RLIMIT_NOFILE, PROGRAM_FILES);
-	bound_capabilities(status);
+	if (jail_bound_capabilities(PROGRAM_CAPABILITIES) < 0)
+		fail_child(status, "drop capabilities");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		fail_child(status, "no_new_privs");
 	execve(cfg->path, cfg->argv, env);
@@ -148,14 +159,6 @@ static _Noreturn void become_program(int status, const struct minder_config *cfg
 
 /* ---- the minder */
 
-static void drop_capabilities(void)
-{
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[2] = {0};
-
-	syscall(SYS_capset, &head, none);
-}
-
 static bool parent_is_gone(int status)
 {
 	struct pollfd p = {.fd = status, .events = POLLIN};
@@ -163,11 +166,32 @@ static bool parent_is_gone(int status)
 	return poll(&p, 1, 0) > 0 && p.revents & POLLHUP;
 }
 
+/* One order of husk-vmm; the end of its socket is the order to kill. */
+static void obey(void)
+{
+	char order = 0;
+
+	if (recv(0, &order, 1, 0) != 1 || order != ORDER_SEAL)
+		_exit(128 + SIGKILL); /* and with PID 1 everything in the namespace */
+	umount2("/", MNT_DETACH);
+	jail_set_capabilities(0);
+}
+
+static _Noreturn void end_with(pid_t child)
+{
+	int st = 0;
+
+	while (waitpid(child, &st, 0) < 0)
+		if (errno != EINTR)
+			_exit(127);
+	_exit(WIFSIGNALED(st) ? 128 + WTERMSIG(st) : WEXITSTATUS(st));
+}
+
 static _Noreturn void mind(int status, int parent_end, const struct minder_config *cfg)
 {
-	char seal;
+	struct pollfd p[2] = {{.fd = 0, .events = POLLIN}, {.fd = 1, .events = POLLIN}};
+	int pidfd = -1;
 	pid_t child;
-	int st;
 
 	close(parent_end);
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || parent_is_gone(status))
@@ -175,34 +199,28 @@ static _Noreturn void mind(int status, int parent_end, const struct minder_confi
 	prctl(PR_SET_NAME, "husk-minder");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		fail_child(status, "make mounts private");
-	child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	child = (pid_t)syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0);
 	if (child < 0)
 		fail_child(status, "fork");
 	if (child == 0)
 		become_program(status, cfg);
 
 	/* Whoever waits for the end of a socket or pipe must not wait for us. */
-	if (dup2(status, 0) < 0 || close_range(1, ~0u, 0) < 0)
+	if (dup2(status, 0) < 0 || dup2(pidfd, 1) < 0 || close_range(2, ~0u, 0) < 0)
 		_exit(127);
-	if (recv(0, &seal, 1, 0) == 1)
-		umount2("/", MNT_DETACH);
-	drop_capabilities();
-	close(0);
 	for (;;) {
-		pid_t pid = waitpid(-1, &st, 0);
-
-		if (pid < 0 && errno == EINTR)
+		if (poll(p, 2, -1) < 0)
 			continue;
-		if (pid < 0)
-			_exit(127);
-		if (pid == child)
-			_exit(WIFSIGNALED(st) ? 128 + WTERMSIG(st) : WEXITSTATUS(st));
+		if (p[1].revents)
+			end_with(child);
+		if (p[0].revents)
+			obey();
 	}
 }
 
 int minder_start(struct minder *m, const struct minder_config *cfg, struct error *err)
 {
-	int sv[2], on = 1, pidfd = -1;
+	int sv[2], pidfd = -1;
 	pid_t pid;
 
 	*m = (struct minder){.pidfd = -1, .status_fd = -1};
@@ -210,7 +228,6 @@ int minder_start(struct minder *m, const struct minder_config *cfg, struct error
 		return error_set(err, "too many descriptors for %s", cfg->path);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
 		return error_errno(err, "socketpair");
-	setsockopt(sv[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
 	pid = (pid_t)syscall(SYS_clone, NAMESPACES | CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0);
 	if (pid == 0)
 		mind(sv[1], sv[0], cfg);
@@ -230,54 +247,38 @@ int minder_start(struct minder *m, const struct minder_config *cfg, struct error
 int minder_status(struct minder *m, struct error *err)
 {
 	union {
-		char buf[CMSG_SPACE(sizeof(struct ucred))];
-		struct cmsghdr align;
-	} ctl;
-	struct failure f = {0};
-	struct iovec iov = {&f, sizeof(f)};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = ctl.buf,
-			     .msg_controllen = sizeof(ctl.buf)};
-	struct cmsghdr *c;
+		pid_t pid;
+		struct failure failure;
+	} news;
 	ssize_t n;
 
 	if (m->status_fd < 0)
 		return 0;
-	n = recvmsg(m->status_fd, &msg, MSG_DONTWAIT);
-	if (n <= 0)
+	n = recv(m->status_fd, &news, sizeof(news), MSG_DONTWAIT);
+	if (n == sizeof(news.failure)) {
+		errno = news.failure.errnum;
+		return error_errno(err, "%.*s", (int)sizeof(news.failure.what), news.failure.what);
+	}
+	if (n != sizeof(news.pid))
 		return 0;
-	if (n == sizeof(f)) {
-		errno = f.errnum;
-		return error_errno(err, "%.*s", (int)sizeof(f.what), f.what);
-	}
-	c = CMSG_FIRSTHDR(&msg);
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS) {
-		struct ucred cred;
-
-		memcpy(&cred, CMSG_DATA(c), sizeof(cred));
-		m->program = cred.pid;
-	}
+	m->program = news.pid;
 	return 1;
+}
+
+static void give_order(struct minder *m, char order)
+{
+	if (m->status_fd >= 0)
+		send(m->status_fd, &order, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 void minder_seal(struct minder *m)
 {
-	char byte = 0;
-
-	send(m->status_fd, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-void minder_release(struct minder *m)
-{
-	if (m->status_fd >= 0)
-		shutdown(m->status_fd, SHUT_WR);
+	give_order(m, ORDER_SEAL);
 }
 
 void minder_kill(struct minder *m)
 {
-	if (m->pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, m->pidfd, SIGKILL, NULL, 0);
+	give_order(m, ORDER_KILL);
 }
 
 int minder_wait(struct minder *m)

@@ -36,9 +36,7 @@ int minder_start(struct minder *m, const struct minder_config *cfg, struct error
 int minder_status(struct minder *m, struct error *err);
 /* The program needs no file of the host any more: takes all mounts away from it. */
 void minder_seal(struct minder *m);
-/* Lets the minder end with the program, if minder_seal() was not called. */
-void minder_release(struct minder *m);
-/* Kills the program and the minder with SIGKILL. */
+/* Kills the program and the minder. */
 void minder_kill(struct minder *m);
 /* Waits for the end of the minder. Returns the program's exit status, 128 + n for signal n. */
 int minder_wait(struct minder *m);

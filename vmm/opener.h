@@ -11,6 +11,10 @@
 #define HUSK_VMM_OPENER_H
 
 #include "lib/error.h"
+#include "vmm/tree/format.h"
+
+/* Bytes of a path, with its NUL: as deep and with names as long as a tree can have them. */
+#define OPENER_PATH_MAX ((TREE_DEPTH_MAX + 1) * 256)
 
 struct opener;
 
@@ -22,5 +26,7 @@ void opener_free(struct opener *o);
 /* The file at `path` (relative; no symbolic link is followed) beneath directory `dir`: a
  * descriptor, or -errno; -ESTALE: it is no regular file. Any thread may call. */
 int opener_open(struct opener *o, int dir, const char *path);
+/* The same, by this process itself; `path` is changed. */
+int opener_open_here(int dir, char *path);
 
 #endif

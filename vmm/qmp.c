@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/* syscalls qemu: recvfrom sendto */
+
 struct pending {
 	int64_t id;
 	qmp_done_fn done;

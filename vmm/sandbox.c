@@ -13,6 +13,7 @@
 #include "lib/file.h"
 #include "vmm/disks.h"
 #include "vmm/engine.h"
+#include "vmm/jail.h"
 #include "vmm/virtio/vsock.h"
 
 #include <string.h>
@@ -26,6 +27,7 @@ enum state { NEW, STARTING, RUNNING, PAUSED, OVER };
 struct sandbox {
 	struct loop *loop;
 	struct control *control;
+	struct opener *opener; /* of files in trees */
 	struct engine *engine;
 	enum state state;
 	struct virtio_device *vsock, *rng;
@@ -118,9 +120,9 @@ static int make_devices(struct sandbox *s, const struct request_start *r, struct
 	if (!s->rng)
 		return -1;
 	if (r->engine == REQUEST_ENGINE_QEMU)
-		return disks_init_fixed(&s->disks, s->loop, r->readonly_disks, r->writable_disks,
+		return disks_init_fixed(&s->disks, s->loop, s->opener, r->readonly_disks, r->writable_disks,
 					err);
-	disks_init(&s->disks, s->loop);
+	disks_init(&s->disks, s->loop, s->opener);
 	return 0;
 }
 
@@ -139,6 +141,14 @@ static int check_fs(int fd, struct error *err)
 	return 0;
 }
 
+static int close_jail(void *arg, struct error *err)
+{
+	const struct request_start *r = arg;
+	const struct jail_config cfg = {.engine_qemu = r->engine == REQUEST_ENGINE_QEMU};
+
+	return jail_close(&cfg, err);
+}
+
 static int start(struct sandbox *s, const struct request_start *r, int *fds, struct error *err)
 {
 	const struct engine_events ev = {
@@ -152,7 +162,9 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 				    .console = r->console,
 				    .qemu = r->qemu,
 				    .fs_fd = r->fs ? fds[3] : -1,
-				    .devices = devices};
+				    .devices = devices,
+				    .ready_to_run = close_jail,
+				    .ready_arg = (void *)(uintptr_t)r};
 
 	log_setup(STDERR_FILENO, r->log_json ? LOG_FMT_JSON : LOG_FMT_TEXT, r->log_level,
 		  "husk-vmm");
@@ -302,7 +314,7 @@ static void op_state(struct sandbox *s, struct control_call *call, enum state wa
 static void write_status(struct sandbox *s, struct jsonw *w)
 {
 	jsonw_kstr(w, "engine", engine_name(s->engine));
-	jsonw_kint(w, "pid", getpid());
+	jsonw_kint(w, "pid", jail_pid());
 	jsonw_kint(w, "engine_pid", engine_pid(s->engine));
 	jsonw_kstr(w, "state", s->state == PAUSED ? "paused" : "running");
 	jsonw_kbool(w, "ready", s->ready);
@@ -426,11 +438,11 @@ static void on_boot_closed(void *arg)
 	}
 }
 
-struct sandbox *sandbox_new(struct loop *l, uint64_t exec_us)
+struct sandbox *sandbox_new(struct loop *l, struct opener *opener, uint64_t exec_us)
 {
 	struct sandbox *s = xcalloc(1, sizeof(*s));
 
-	*s = (struct sandbox){.loop = l, .exec_us = exec_us};
+	*s = (struct sandbox){.loop = l, .opener = opener, .exec_us = exec_us};
 	return s;
 }
 

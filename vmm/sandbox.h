@@ -6,10 +6,11 @@
 
 #include "vmm/control.h"
 
+struct opener;
 struct sandbox;
 
-/* `exec_us` is when the program began (monotonic microseconds). */
-struct sandbox *sandbox_new(struct loop *l, uint64_t exec_us);
+/* `opener` opens the files of trees (kept by the caller); `exec_us` is when the program began (monotonic microseconds). */
+struct sandbox *sandbox_new(struct loop *l, struct opener *opener, uint64_t exec_us);
 void sandbox_free(struct sandbox *s);
 
 /* Takes requests from the boot client on `boot` (owned from now on, also on failure). From then on

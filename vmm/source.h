@@ -14,6 +14,7 @@
 #include "lib/error.h"
 
 struct block_source;
+struct opener;
 
 struct block_source_ops {
 	/* Move exactly the bytes of `iov`, at byte `off`. The device has checked that they lie
@@ -38,8 +39,9 @@ struct block_source {
 struct block_source *source_file_new(int fd, bool readonly, bool discardable, struct error *err);
 
 /* The image of a tree (vmm/tree/): metadata from `tree`, file data from beneath directory `dir`.
- * Read-only. Takes both descriptors over, also on failure. */
-struct block_source *source_tree_new(int tree, int dir, struct error *err);
+ * Read-only. Takes both descriptors over, also on failure. `opener` (kept by the caller) opens the
+ * files for a process that is jailed; NULL: it does so itself. */
+struct block_source *source_tree_new(int tree, int dir, struct opener *opener, struct error *err);
 /* The file at `path` (relative, in the image; nothing happens if it is no regular file there)
  * stays readable when it is removed or replaced from now on. Any thread may call. */
 int source_tree_hold(struct block_source *s, const char *path, struct error *err);

@@ -8,7 +8,12 @@
 #include <unistd.h>
 
 #include "lib/cleanup.h"
+#include "lib/file.h"
 #include "vmm/source.h"
+
+/* syscalls block: preadv pwritev fdatasync ioctl(1==BLKZEROOUT) ioctl(1==BLKDISCARD)
+ *	fallocate(1==FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE) */
+/* syscalls loop: fstat fcntl(1==F_GETFL) ioctl(1==BLKGETSIZE64) close */
 
 struct file_source {
 	struct block_source s;
@@ -26,7 +31,8 @@ static struct file_source *file_of(struct block_source *s)
 static int read_rest(int fd, uint8_t *buf, uint64_t len, uint64_t off)
 {
 	while (len) {
-		ssize_t r = pread(fd, buf, len, (off_t)off);
+		struct iovec iov = {buf, len};
+		ssize_t r = preadv(fd, &iov, 1, (off_t)off);
 
 		if (r < 0 && errno == EINTR)
 			continue;
@@ -43,10 +49,11 @@ static int read_rest(int fd, uint8_t *buf, uint64_t len, uint64_t off)
 	return 0;
 }
 
-static int write_rest(int fd, const uint8_t *buf, uint64_t len, uint64_t off)
+static int write_rest(int fd, uint8_t *buf, uint64_t len, uint64_t off)
 {
 	while (len) {
-		ssize_t r = pwrite(fd, buf, len, (off_t)off);
+		struct iovec iov = {buf, len};
+		ssize_t r = pwritev(fd, &iov, 1, (off_t)off);
 
 		if (r < 0 && errno == EINTR)
 			continue;
@@ -148,7 +155,7 @@ static int file_size(int fd, bool *blockdev, uint64_t *bytes, struct error *err)
 {
 	struct stat st;
 
-	if (fstat(fd, &st) < 0)
+	if (fd_stat(fd, &st) < 0)
 		return error_errno(err, "block image: fstat");
 	*blockdev = S_ISBLK(st.st_mode);
 	if (S_ISREG(st.st_mode))

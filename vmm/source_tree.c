@@ -5,8 +5,8 @@
  * tree, a piece of a file is read with preadv() straight into the request's buffers. Where the file
  * ends before its last block does, zeros follow.
  *
- * Files are opened when they are first read, one name beneath the other from the directory's
- * descriptor: no symlink is followed, no "..", nothing outside. The last CACHE_FDS stay open.
+ * Files are opened when they are first read, beneath the directory's descriptor: no symlink is
+ * followed, no "..", nothing outside (vmm/opener.c). The last CACHE_FDS stay open.
  * An opened file must be a regular one with the inode number that it had when the tree was made.
  *
  * A file that became shorter reads as zeros behind its end. One that is gone, was replaced or
@@ -19,20 +19,20 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/openat2.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "vmm/opener.h"
 #include "vmm/source.h"
 #include "vmm/tree/image.h"
+
+/* syscalls block: preadv fstat close */
 
 #define CACHE_FDS 256u
 #define CACHE_BUCKETS 512u /* a power of two */
@@ -60,6 +60,7 @@ struct tree_source {
 	const uint8_t *meta;
 	uint64_t meta_len;
 	int dir;
+	struct opener *opener; /* NULL: this process may open files itself */
 
 	struct slot slot[CACHE_FDS];
 	uint16_t bucket[CACHE_BUCKETS];
@@ -80,63 +81,21 @@ static struct tree_source *tree_of(struct block_source *s)
 
 /* ---- opening files */
 
-static int open_beneath(int dir, const char *path, uint64_t flags)
-{
-	struct open_how how = {
-		.flags = flags | O_NOFOLLOW | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-	};
-
-	return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
-}
-
-/* As much of the path as one system call takes, then the rest from there. */
-static int open_path(int dir, const struct tree_path *p)
-{
-	cleanup_close int at = -1;
-	char text[PATH_MAX];
-	unsigned i = 0;
-
-	for (;;) {
-		size_t len = 0;
-		int fd;
-
-		while (i < p->n && len + p->name[i].len + 2 <= sizeof(text)) {
-			memcpy(text + len, p->name[i].p, p->name[i].len);
-			len += p->name[i++].len;
-			text[len++] = '/';
-		}
-		if (!len) /* a path has one name at least, and a name always fits */
-			return -EIO;
-		text[len - 1] = '\0';
-		fd = open_beneath(at < 0 ? dir : at, text,
-				  i < p->n ? O_PATH | O_DIRECTORY
-					   : O_RDONLY | O_NONBLOCK | O_NOCTTY);
-		if (fd < 0 || i == p->n)
-			return fd < 0 ? -errno : fd;
-		close_fd(&at);
-		at = fd;
-	}
-}
-
 /* The file's descriptor, or -errno; ESTALE: it is another file. */
 static int open_file(const struct tree_source *t, uint32_t file)
 {
-	cleanup_free struct tree_path *p = malloc(sizeof(*p));
+	cleanup_free char *path = tree_file_text(t->tree, file);
 	cleanup_close int fd = -1;
 	struct stat st;
 
-	if (!p)
-		return -ENOMEM;
-	if (tree_file_path(t->tree, file, p) < 0)
+	if (!path)
 		return -EIO;
-	fd = open_path(t->dir, p);
+	fd = t->opener ? opener_open(t->opener, t->dir, path) : opener_open_here(t->dir, path);
 	if (fd < 0)
 		return fd;
-	if (fstat(fd, &st) < 0)
+	if (fd_stat(fd, &st) < 0)
 		return -errno;
-	if (!S_ISREG(st.st_mode) ||
-	    (!tree_inodes_unstable(t->tree) && st.st_ino != tree_file_ino(t->tree, file)))
+	if (!tree_inodes_unstable(t->tree) && st.st_ino != tree_file_ino(t->tree, file))
 		return -ESTALE;
 	return steal_fd(&fd);
 }
@@ -519,7 +478,7 @@ static const struct block_source_ops tree_ops = {
 	.destroy = tree_destroy,
 };
 
-struct block_source *source_tree_new(int tree, int dir, struct error *err)
+struct block_source *source_tree_new(int tree, int dir, struct opener *opener, struct error *err)
 {
 	cleanup_close int own_dir = dir;
 	struct tree *mapped = tree_open(tree, false, err);
@@ -536,6 +495,7 @@ struct block_source *source_tree_new(int tree, int dir, struct error *err)
 	t->tree = mapped;
 	t->meta = tree_meta(mapped, &t->meta_len);
 	t->dir = steal_fd(&own_dir);
+	t->opener = opener;
 	t->newest = t->oldest = NO_SLOT;
 	memset(t->bucket, 0xff, sizeof(t->bucket));
 	for (uint16_t i = 0; i < CACHE_FDS; i++)

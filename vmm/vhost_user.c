@@ -37,6 +37,8 @@
 #include "vmm/vhost_user.h"
 #include "vmm/vhost_user_msg.h"
 
+/* syscalls qemu: sendmsg recvmsg */
+
 #define MESSAGES_PER_ROUND 32 /* then the loop sees to its other sources */
 
 struct ring {

@@ -90,7 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	tree_free(t);
 	if (dir < 0)
 		dir = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	s = source_tree_new(fd, dir, NULL);
+	s = source_tree_new(fd, dir, NULL, NULL);
 	if (!s)
 		return 0;
 	memcpy(&h, data, sizeof(h));

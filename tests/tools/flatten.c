@@ -74,7 +74,7 @@ static int image_of(int tree, int dir, const char *path, uint64_t *lost, struct 
 
 	if (out < 0)
 		return error_errno(err, "create %s", path);
-	s = source_tree_new(dup(tree), dup(dir), err);
+	s = source_tree_new(dup(tree), dup(dir), NULL, err);
 	if (!s)
 		return -1;
 	r = copy_image(s, out, lost, err);

@@ -83,7 +83,7 @@ static inline uint64_t data_of(int fd, const char *path)
 static inline struct block_source *source_of(int fd, int dir)
 {
 	struct error err = ERROR_INIT;
-	struct block_source *s = source_tree_new(dup(fd), dup(dir), &err);
+	struct block_source *s = source_tree_new(dup(fd), dup(dir), NULL, &err);
 
 	if (!s)
 		fail_msg("%s", err.msg);

@@ -74,13 +74,15 @@ static int open_mapped(struct tree *t, uint64_t bytes, bool verify, struct error
 	return verify ? check_crc(t, err) : 0;
 }
 
+/* syscalls loop: fstat mmap(2!&PROT_EXEC) munmap close */
+
 struct tree *tree_open(int fd, bool verify, struct error *err)
 {
 	cleanup_close int own = fd;
 	struct tree *t;
 	struct stat st;
 
-	if (fstat(own, &st) < 0) {
+	if (fd_stat(own, &st) < 0) {
 		error_errno(err, "tree: fstat");
 		return NULL;
 	}

@@ -39,8 +39,12 @@
 
 #include "lib/cleanup.h"
 #include "lib/log.h"
+#include "vmm/jail.h"
 #include "vmm/source.h"
 #include "vmm/virtio/blk.h"
+
+/* syscalls block: read poll */
+/* syscalls loop: eventfd2 read write close */
 
 #define SECTOR 512u
 #define SEG_MAX 126u		     /* 128 with header and status: VQ_SEGS_MAX allows it */
@@ -354,6 +358,7 @@ static void *blk_thread(void *arg)
 	uint64_t n;
 
 	pthread_setname_np(pthread_self(), "blk");
+	jail_thread(JAIL_BLOCK);
 	while (!stopping(b)) {
 		drain(b, q, &c);
 		if (poll(p, 2, -1) > 0 && p[0].revents)

@@ -15,6 +15,8 @@
 #include "lib/log.h"
 #include "vmm/virtio/rng.h"
 
+/* syscalls loop: getrandom */
+
 #define REQUEST_MAX 4096      /* bytes given to one request; the driver asks again for more */
 #define COST_MIN 64	      /* tokens of a wake-up, and the least of a request */
 #define BURST (64 << 10)      /* tokens a full bucket holds */

@@ -10,13 +10,14 @@
  * in the line stop watching their sockets), or after PUMP_BATCHES, to let the loop look at
  * something else.
  *
- * A batch is one readv() into several guest buffers, behind the space for their headers; then each
+ * A batch is one recvmsg() into several guest buffers, behind the space for their headers; then each
  * buffer that got bytes gets its header and is returned, the others are put back. How many buffers
  * a batch takes is learnt per stream: it doubles while reads fill them all.
  */
 #include "vmm/virtio/vsock_dev.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "lib/cleanup.h"
@@ -187,7 +188,7 @@ static enum served send_data(struct vsock_stream *s)
 	for (unsigned i = 0; i < b.n; i++)
 		asked += b.slot[i].room;
 	do {
-		n = readv(s->sock, b.iov, (int)b.niov);
+		n = recvmsg(s->sock, &(struct msghdr){.msg_iov = b.iov, .msg_iovlen = b.niov}, 0);
 	} while (n < 0 && errno == EINTR);
 
 	if (n > 0) {

@@ -42,6 +42,9 @@
 #include "lib/file.h"
 #include "lib/log.h"
 
+/* syscalls loop: socketpair(0==AF_UNIX) setsockopt(1==SOL_SOCKET, 2==SO_SNDBUF) shutdown
+ *	sendmsg recvmsg read write close mmap(2!&PROT_EXEC) munmap */
+
 #define PORT_FIRST 0x10000u
 #define PORT_LAST 0xfffffffeu /* 0xffffffff is VMADDR_PORT_ANY */
 
@@ -197,7 +200,7 @@ static void drain(int sock)
 	unsigned rounds = 0;
 
 	shutdown(sock, SHUT_RD);
-	while (recv(sock, junk, sizeof(junk), MSG_DONTWAIT) > 0 && rounds++ < 256)
+	while (read(sock, junk, sizeof(junk)) > 0 && rounds++ < 256)
 		;
 }
 
