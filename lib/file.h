@@ -43,8 +43,8 @@ bool dir_is_empty(int dirfd, const char *path);
 /* Creates `path` and its missing parents. */
 int mkdir_p(const char *path, mode_t mode, struct error *err);
 
-/* fstat(2) by the system call of that name. glibc's makes newfstatat(2), which can look at paths too
- * and so is not for a process in a jail. */
+/* fstat(2) by the system call of that name. glibc's makes newfstatat(2), which can look at paths
+ * too and so is not for a process in a jail. */
 struct stat;
 int fd_stat(int fd, struct stat *st);
 

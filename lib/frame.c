@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-/* syscalls loop: sendmsg recvmsg poll */
+/* syscalls loop: recvmsg */
 
 static void put_be32(unsigned char *p, uint32_t v)
 {

@@ -20,7 +20,7 @@ struct spawn {
 	const char *cwd; /* NULL: as it is */
 	bool new_session;
 	bool new_pid_namespace; /* it is PID 1 there: what it starts ends with it */
-	bool die_with_parent; /* SIGKILL when the calling thread ends */
+	bool die_with_parent;	/* SIGKILL when the calling thread ends */
 	/* Runs in the child before the exec; its error is spawn_process()'s. It may do anything:
 	 * husk has one thread when it spawns. */
 	int (*prepare)(void *arg, struct error *err);

@@ -22,7 +22,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* syscalls loop: accept4 getsockopt(1==SOL_SOCKET) sendmsg close poll */
+/* syscalls loop: accept4 getsockopt(1==SOL_SOCKET) sendmsg close ppoll */
 
 #define MESSAGES_PER_TURN 16  /* before other sources get their turn */
 #define ACCEPT_REST_US 100000 /* after accept(2) failed for want of something */
@@ -543,6 +543,7 @@ void control_flush(struct control *c, unsigned ms)
 		struct pollfd p[CONTROL_CLIENTS_MAX + 1];
 		struct client *of[CONTROL_CLIENTS_MAX + 1];
 		uint64_t now = now_us();
+		struct timespec left;
 		nfds_t n = 0;
 
 		for (struct client *cl = c->clients; cl && n < ARRAY_LEN(p); cl = cl->next) {
@@ -553,7 +554,9 @@ void control_flush(struct control *c, unsigned ms)
 		}
 		if (n == 0 || now >= deadline)
 			return;
-		if (poll(p, n, (int)((deadline - now + 999) / 1000)) < 0 && errno != EINTR)
+		left = (struct timespec){.tv_sec = (time_t)((deadline - now) / 1000000),
+					 .tv_nsec = (long)((deadline - now) % 1000000) * 1000};
+		if (ppoll(p, n, &left, NULL) < 0 && errno != EINTR)
 			return;
 		for (nfds_t i = 0; i < n; i++)
 			if (p[i].revents && !send_queue(of[i]))

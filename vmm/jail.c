@@ -12,13 +12,12 @@
  *   root	   an empty tmpfs, read-only; every other mount is detached;
  *   environment   gone, but TZ: with it libc never looks for the host's time zone;
  *   limits	   no core, no locked memory, no queues, a bound on threads;
- *   identity	   a uid and gid of this VM alone, no groups, no capabilities in any set, and none to
- *		   be had again (bounding set, securebits, no_new_privs); not dumpable, so that another
- *		   process of the same uid cannot look into it;
- *   Landlock	   where the kernel has it: no path can be opened, no port used, no abstract socket
- *		   reached, no process outside signalled. All of it is impossible already; it is
- *		   there for the day on which another layer has a hole;
- *   seccomp	   the list of the process, made from the lists in the sources.
+ *   identity	   a uid and gid of this VM alone, no groups, no capabilities in any set, and none
+ *to be had again (bounding set, securebits, no_new_privs); not dumpable, so that another process of
+ *the same uid cannot look into it; Landlock	   where the kernel has it: no path can be opened,
+ *no port used, no abstract socket reached, no process outside signalled. All of it is impossible
+ *already; it is there for the day on which another layer has a hole; seccomp	   the list of the
+ *process, made from the lists in the sources.
  *
  * A step that fails fails the start. Two are allowed to be weaker, and say so in the log: Landlock
  * may be missing, and in a user namespace that does not map our range of uids the VM is nobody.
@@ -54,13 +53,14 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <ucontext.h>
 
 #include "build/gen/syscalls.h" /* needs struct sock_filter */
 
-/* What a thread of any kind does: it writes to the log, takes locks, ends. restart_syscall is a
- * poll(2) that goes on after the freezer. */
-/* syscalls thread: write clock_gettime futex madvise(2==MADV_DONTNEED) rt_sigprocmask exit exit_group
- *	restart_syscall */
+/* What a thread of any kind does: it writes to the log, takes locks, ends. Its stack's memory may
+ * stay. All waiting is by ppoll, epoll_wait and futexes without a timeout: poll(2) and others would
+ * need restart_syscall, after the freezer. */
+/* syscalls thread: write clock_gettime futex rt_sigprocmask exit exit_group madvise -> EPERM */
 /* Memory that is never code. Without mremap, realloc() copies. */
 /* syscalls loop block net: brk mmap(2!&PROT_EXEC) munmap mremap -> ENOMEM */
 /* Making threads; their names and filters. glibc uses clone for want of clone3, does without robust
@@ -204,11 +204,27 @@ static const char *name_of(int number)
 	return p;
 }
 
-/* Of a thread that may be anywhere, and in anyone's hands; all that the log needs is write(2). */
-static void on_denied(int sig UNUSED, siginfo_t *info, void *context UNUSED)
+static void arguments_of(const ucontext_t *c, unsigned long arg[3])
 {
-	log_error("jail: thread %s: system call %s (%d) is not allowed: the VM is ended",
-		  thread_name, name_of(info->si_syscall), info->si_syscall);
+#if defined(__x86_64__)
+	arg[0] = (unsigned long)c->uc_mcontext.gregs[REG_RDI];
+	arg[1] = (unsigned long)c->uc_mcontext.gregs[REG_RSI];
+	arg[2] = (unsigned long)c->uc_mcontext.gregs[REG_RDX];
+#elif defined(__aarch64__)
+	for (int i = 0; i < 3; i++)
+		arg[i] = c->uc_mcontext.regs[i];
+#endif
+}
+
+/* Of a thread that may be anywhere, and in anyone's hands; all that the log needs is write(2). */
+static void on_denied(int sig UNUSED, siginfo_t *info, void *context)
+{
+	unsigned long arg[3];
+
+	arguments_of(context, arg);
+	log_error("jail: thread %s: system call %s (%d; 0x%lx, 0x%lx, 0x%lx) is not allowed: the "
+		  "VM is ended",
+		  thread_name, name_of(info->si_syscall), info->si_syscall, arg[0], arg[1], arg[2]);
 	_exit(STATUS_DENIED);
 }
 
@@ -301,8 +317,8 @@ static int clear_environment(void)
 
 static int restrict_paths(void)
 {
-	int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0,
-			       LANDLOCK_CREATE_RULESET_VERSION);
+	int abi =
+		(int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	struct landlock_rules rules = {.fs = LANDLOCK_FS_ALL(abi)};
 	cleanup_close int fd = -1;
 

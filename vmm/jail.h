@@ -33,9 +33,9 @@ int jail_begin(struct error *err);
 pid_t jail_pid(void);
 unsigned jail_uid(void);
 
-/* Takes from this process, for good, what only its start needed: user, groups, capabilities, file systems,
- * namespaces, most system calls. Once, while it has one thread, with everything open that it will
- * ever need but what comes over its sockets. */
+/* Takes from this process, for good, what only its start needed: user, groups, capabilities, file
+ * systems, namespaces, most system calls. Once, while it has one thread, with everything open that
+ * it will ever need but what comes over its sockets. */
 int jail_close(const struct jail_config *cfg, struct error *err);
 /* Narrows the calling thread further. Does nothing unless the jail is closed. Ends the process when
  * it fails: a thread never runs with more than its list. */

@@ -9,7 +9,7 @@
 #include "lib/file.h"
 #include "vmm/mem.h"
 
-/* syscalls loop: fstat mmap(2!&PROT_EXEC) munmap madvise(2==MADV_DONTDUMP) */
+/* syscalls loop: fstat mmap(2!&PROT_EXEC) munmap */
 
 static bool overlap(uint64_t a, uint64_t b, uint64_t size_a, uint64_t size_b)
 {

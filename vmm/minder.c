@@ -52,8 +52,8 @@
 /* syscalls qemu: sendto recvmsg wait4 */
 
 #define NAMESPACES (CLONE_NEWPID | CLONE_NEWNS) /* the others are husk-vmm's, and empty */
-#define PROGRAM_FILES 256 /* RLIMIT_NOFILE */
-#define FD_ASIDE 512	  /* descriptors are moved above this before they get their numbers */
+#define PROGRAM_FILES 256			/* RLIMIT_NOFILE */
+#define FD_ASIDE 512 /* descriptors are moved above this before they get their numbers */
 
 enum { ORDER_SEAL = 's', ORDER_KILL = 'k' };
 
@@ -83,9 +83,9 @@ static void limit(int status, int resource, rlim_t value)
 
 /* Even while it still is root, the program has no more than its way down needs: to change its root
  * and its ids, and to read files that it was given whoever owns them. */
-#define PROGRAM_CAPABILITIES                                        \
-	(UINT64_C(1) << CAP_SYS_CHROOT | UINT64_C(1) << CAP_SETUID | \
-	 UINT64_C(1) << CAP_SETGID | UINT64_C(1) << CAP_DAC_READ_SEARCH)
+#define PROGRAM_CAPABILITIES                                                                     \
+	(UINT64_C(1) << CAP_SYS_CHROOT | UINT64_C(1) << CAP_SETUID | UINT64_C(1) << CAP_SETGID | \
+	 UINT64_C(1) << CAP_DAC_READ_SEARCH)
 
 static void default_signals(void)
 {

@@ -40,6 +40,9 @@
 #include "vmm/mmio.h"
 #include "vmm/mmio_regs.h"
 
+/* syscalls loop: eventfd2 read write close */
+/* syscalls vcpu: write futex */
+
 #define QUEUE_SIZE 256 /* where a device does not say otherwise */
 #define MASK_WORDS (MMIO_CONFIG_BYTES / 64)
 

@@ -8,11 +8,12 @@
  * threads take turns by a lock.
  *
  * The opener has husk-vmm's namespaces (but its own empty mount namespace), user root, and of
- * root's capabilities one: CAP_DAC_READ_SEARCH, which reads what any user may own. A path is resolved
- * with openat2(2) beneath the directory alone: no "..", no symbolic link, no magic link; mounts may be
- * crossed, as a root file system has them. It is opened for reading, and handed back only if it is a
- * regular file: no device, no socket, no pipe that somebody waits at, no directory from which more
- * could be opened. Directories come from husk-vmm, which has those that husk gave it.
+ * root's capabilities one: CAP_DAC_READ_SEARCH, which reads what any user may own. A path is
+ *resolved with openat2(2) beneath the directory alone: no "..", no symbolic link, no magic link;
+ *mounts may be crossed, as a root file system has them. It is opened for reading, and handed back
+ *only if it is a regular file: no device, no socket, no pipe that somebody waits at, no directory
+ *from which more could be opened. Directories come from husk-vmm, which has those that husk gave
+ *it.
  *
  * A path that is longer than one system call takes is walked in pieces, here, so that husk-vmm
  * never has a directory but those.
@@ -189,9 +190,9 @@ static int enter_jail(int root)
 		return -1;
 	close(root);
 	if (setrlimit(RLIMIT_CORE, &none) < 0 || setrlimit(RLIMIT_NOFILE, &files) < 0 ||
-	    setrlimit(RLIMIT_NPROC, &none) < 0 || syscall(SYS_setgroups, 0, NULL) < 0 || jail_bound_capabilities(keep) < 0 ||
-	    jail_set_capabilities(keep) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-	    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+	    setrlimit(RLIMIT_NPROC, &none) < 0 || syscall(SYS_setgroups, 0, NULL) < 0 ||
+	    jail_bound_capabilities(keep) < 0 || jail_set_capabilities(keep) < 0 ||
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return -1;
 	return jail_filter_opener();
 }

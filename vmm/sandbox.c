@@ -120,8 +120,8 @@ static int make_devices(struct sandbox *s, const struct request_start *r, struct
 	if (!s->rng)
 		return -1;
 	if (r->engine == REQUEST_ENGINE_QEMU)
-		return disks_init_fixed(&s->disks, s->loop, s->opener, r->readonly_disks, r->writable_disks,
-					err);
+		return disks_init_fixed(&s->disks, s->loop, s->opener, r->readonly_disks,
+					r->writable_disks, err);
 	disks_init(&s->disks, s->loop, s->opener);
 	return 0;
 }

@@ -9,7 +9,8 @@
 struct opener;
 struct sandbox;
 
-/* `opener` opens the files of trees (kept by the caller); `exec_us` is when the program began (monotonic microseconds). */
+/* `opener` opens the files of trees (kept by the caller); `exec_us` is when the program began
+ * (monotonic microseconds). */
 struct sandbox *sandbox_new(struct loop *l, struct opener *opener, uint64_t exec_us);
 void sandbox_free(struct sandbox *s);
 

@@ -11,7 +11,8 @@
 #include "lib/file.h"
 #include "vmm/source.h"
 
-/* syscalls block: preadv pwritev fdatasync ioctl(1==BLKZEROOUT) ioctl(1==BLKDISCARD)
+/* One call for every vector of buffers, here and with a TAP: preadv2(2), pwritev2(2). */
+/* syscalls block: preadv2 pwritev2 fdatasync ioctl(1==BLKZEROOUT) ioctl(1==BLKDISCARD)
  *	fallocate(1==FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE) */
 /* syscalls loop: fstat fcntl(1==F_GETFL) ioctl(1==BLKGETSIZE64) close */
 
@@ -32,7 +33,7 @@ static int read_rest(int fd, uint8_t *buf, uint64_t len, uint64_t off)
 {
 	while (len) {
 		struct iovec iov = {buf, len};
-		ssize_t r = preadv(fd, &iov, 1, (off_t)off);
+		ssize_t r = preadv2(fd, &iov, 1, (off_t)off, 0);
 
 		if (r < 0 && errno == EINTR)
 			continue;
@@ -53,7 +54,7 @@ static int write_rest(int fd, uint8_t *buf, uint64_t len, uint64_t off)
 {
 	while (len) {
 		struct iovec iov = {buf, len};
-		ssize_t r = pwritev(fd, &iov, 1, (off_t)off);
+		ssize_t r = pwritev2(fd, &iov, 1, (off_t)off, 0);
 
 		if (r < 0 && errno == EINTR)
 			continue;
@@ -66,7 +67,7 @@ static int write_rest(int fd, uint8_t *buf, uint64_t len, uint64_t off)
 	return 0;
 }
 
-/* Finishes what one preadv() or pwritev() that moved `done` bytes left over. */
+/* Finishes what one preadv2() or pwritev2() that moved `done` bytes left over. */
 static int move_rest(int fd, const struct iovec *iov, unsigned n, uint64_t off, uint64_t done,
 		     bool out)
 {
@@ -96,8 +97,8 @@ static int file_move(struct block_source *s, const struct iovec *iov, unsigned n
 	ssize_t r;
 
 	do {
-		r = out ? pwritev(fd, iov, (int)n, (off_t)off)
-			: preadv(fd, iov, (int)n, (off_t)off);
+		r = out ? pwritev2(fd, iov, (int)n, (off_t)off, 0)
+			: preadv2(fd, iov, (int)n, (off_t)off, 0);
 	} while (r < 0 && errno == EINTR);
 	if (r < 0)
 		return -errno;

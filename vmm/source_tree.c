@@ -2,8 +2,8 @@
  * The image of a tree as a block source.
  *
  * A request is cut where the metadata end and at every extent: metadata are copied from the mapped
- * tree, a piece of a file is read with preadv() straight into the request's buffers. Where the file
- * ends before its last block does, zeros follow.
+ * tree, a piece of a file is read with preadv2() straight into the request's buffers. Where the
+ * file ends before its last block does, zeros follow.
  *
  * Files are opened when they are first read, beneath the directory's descriptor: no symlink is
  * followed, no "..", nothing outside (vmm/opener.c). The last CACHE_FDS stay open.
@@ -32,7 +32,7 @@
 #include "vmm/source.h"
 #include "vmm/tree/image.h"
 
-/* syscalls block: preadv fstat close */
+/* syscalls block: preadv2 fstat close */
 
 #define CACHE_FDS 256u
 #define CACHE_BUCKETS 512u /* a power of two */
@@ -377,7 +377,7 @@ static int read_file(struct tree_source *t, uint32_t file, uint64_t off, struct 
 		ssize_t r;
 
 		cursor_peek(c, len, iov, &n);
-		r = preadv(fd, iov, (int)n, (off_t)off);
+		r = preadv2(fd, iov, (int)n, (off_t)off, 0);
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r < 0) {

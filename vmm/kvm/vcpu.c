@@ -37,8 +37,13 @@
 
 #include "lib/cleanup.h"
 #include "lib/file.h"
+#include "vmm/jail.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/mmio.h"
+
+/* syscalls vcpu: ioctl(1==KVM_RUN) write futex rt_sigreturn */
+/* pthread_kill() asks for the pid. */
+/* syscalls loop: tgkill(2==SIGUSR1) getpid ioctl(1==KVM_KVMCLOCK_CTRL) read write */
 
 #define KICK_SIGNAL SIGUSR1
 #define STACK_BYTES (128u << 10)
@@ -270,7 +275,11 @@ static void *vcpu_main(void *arg)
 {
 	struct vcpu *v = arg;
 	bool goes_on = true;
+	char name[16];
 
+	snprintf(name, sizeof(name), "vcpu%u", v->index);
+	pthread_setname_np(pthread_self(), name);
+	jail_thread(JAIL_VCPU);
 	while (goes_on) {
 		if (ioctl(v->fd, KVM_RUN, 0) == 0) {
 			goes_on = serve_exit(v);
@@ -323,18 +332,11 @@ void vcpus_stop(struct vcpus *s)
 		pthread_join(s->v[--s->threads].thread, NULL);
 }
 
-static void on_kick(int sig UNUSED)
-{
-}
-
 int vcpus_run(struct vcpus *s, struct error *err)
 {
-	struct sigaction a = {.sa_handler = on_kick};
 	pthread_attr_t attr;
 	int r = 0;
 
-	sigemptyset(&a.sa_mask);
-	sigaction(KICK_SIGNAL, &a, NULL);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	while (r == 0 && s->threads < s->cfg.n) {
@@ -349,6 +351,10 @@ int vcpus_run(struct vcpus *s, struct error *err)
 }
 
 /* ---- life */
+
+static void on_kick(int sig UNUSED)
+{
+}
 
 static int make_vcpu(struct vcpus *s, unsigned i, struct error *err)
 {
@@ -371,7 +377,11 @@ static int make_vcpu(struct vcpus *s, unsigned i, struct error *err)
 struct vcpus *vcpus_new(const struct vcpus_config *cfg, struct error *err)
 {
 	struct vcpus *s = xcalloc(1, sizeof(*s) + cfg->n * sizeof(s->v[0]));
+	struct sigaction a = {.sa_handler = on_kick};
 
+	/* Here: once the jail is closed it is too late. */
+	sigemptyset(&a.sa_mask);
+	sigaction(KICK_SIGNAL, &a, NULL);
 	s->cfg = *cfg;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->ring_lock, NULL);

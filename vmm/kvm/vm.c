@@ -10,6 +10,10 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+/* A device that is plugged in, or out. */
+/* syscalls loop: ioctl(1==KVM_IRQFD) ioctl(1==KVM_IOEVENTFD) ioctl(1==KVM_REGISTER_COALESCED_MMIO)
+ *	ioctl(1==KVM_UNREGISTER_COALESCED_MMIO) */
+
 #define KVM_PATH "/dev/kvm"
 #define KVM_API 12 /* the only one there is (Documentation/virt/kvm/api.rst) */
 

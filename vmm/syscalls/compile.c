@@ -2,9 +2,9 @@
  * compile - makes husk-vmm's seccomp filters, at build time: compile HEADER LIST.
  *
  * It is built with the rules that `collect` found, so that the values in their conditions are those
- * of the system's headers, and a system call that does not exist is an error of the compiler. HEADER
- * gets the filters as arrays of BPF and the names of all system calls, LIST a text for people: who
- * may make which call, and where it says so.
+ * of the system's headers, and a system call that does not exist is an error of the compiler.
+ * HEADER gets the filters as arrays of BPF and the names of all system calls, LIST a text for
+ * people: who may make which call, and where it says so.
  *
  * Filters: one for the process with each engine, which every thread has, and on top of it one
  * each for the threads that need less; one for the opener. A call that is not allowed is
@@ -21,6 +21,7 @@
 #include <linux/prctl.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -40,6 +40,8 @@
 #include "lib/log.h"
 #include "vmm/virtio/balloon.h"
 
+/* syscalls loop: read fallocate(1==FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE) */
+
 #define PAGE UINT64_C(4096) /* of a page frame number, and of a hole */
 #define PFNS_MAX 1024	    /* page frame numbers of one chain; Linux sends 256 at most */
 #define RANGES_MAX PFNS_MAX

@@ -10,7 +10,7 @@
  *
  *   no source    the loop's thread answers (IOERR; GET_ID: an empty string), a few requests at a
  *                time, because a guest has no reason to ask much of a disk of no size;
- *   a source     a thread of the slot, with preadv/pwritev in place. It sleeps in poll() on the
+ *   a source     a thread of the slot, with preadv2/pwritev2 in place. It sleeps in ppoll() on the
  *                kick and on `wake`, an eventfd that says "stop".
  *
  * move_queue() is the only way between the places: it stops the old one, which for the thread means
@@ -43,7 +43,7 @@
 #include "vmm/source.h"
 #include "vmm/virtio/blk.h"
 
-/* syscalls block: read poll */
+/* syscalls block: read ppoll */
 /* syscalls loop: eventfd2 read write close */
 
 #define SECTOR 512u
@@ -56,7 +56,7 @@
 #define EMPTY_BATCH 64		     /* requests answered for an empty slot in one go */
 #define EMPTY_PAUSE_US 1000
 #define STACK_BYTES (256u << 10)
-#define THROTTLE_MS_MAX 60000 /* of one sleep */
+#define THROTTLE_US_MAX 60000000 /* of one sleep */
 
 _Static_assert((uint64_t)SEG_MAX *SIZE_MAX_BYTES <= VQ_CHAIN_BYTES_MAX, "limits must fit");
 
@@ -301,11 +301,16 @@ static uint64_t serve(struct blk *b, struct virtqueue *q, const struct vq_chain 
 
 static void throttle(struct blk *b, uint64_t us)
 {
-	uint64_t ms = us / 1000 + 1, before = now_us();
 	struct pollfd p = {.fd = b->wake, .events = POLLIN};
+	uint64_t before = now_us();
+	struct timespec t;
+
+	us = us < THROTTLE_US_MAX ? us : THROTTLE_US_MAX;
+	t = (struct timespec){.tv_sec = (time_t)(us / 1000000),
+			      .tv_nsec = (long)(us % 1000000) * 1000};
 
 	count(&b->stats.throttled, 1);
-	poll(&p, 1, ms < THROTTLE_MS_MAX ? (int)ms : THROTTLE_MS_MAX);
+	ppoll(&p, 1, &t, NULL);
 	count(&b->stats.throttled_us, now_us() - before);
 }
 
@@ -361,7 +366,7 @@ static void *blk_thread(void *arg)
 	jail_thread(JAIL_BLOCK);
 	while (!stopping(b)) {
 		drain(b, q, &c);
-		if (poll(p, 2, -1) > 0 && p[0].revents)
+		if (ppoll(p, 2, NULL, NULL) > 0 && p[0].revents)
 			(void)!read(q->kick_fd, &n, sizeof(n));
 	}
 	return NULL;

@@ -25,7 +25,11 @@
 
 #include "lib/cleanup.h"
 #include "lib/log.h"
+#include "vmm/jail.h"
 #include "vmm/virtio/net_dev.h"
+
+/* syscalls net: read ppoll */
+/* syscalls loop: eventfd2 read write close */
 
 #define STACK_BYTES (128u << 10)
 
@@ -166,6 +170,7 @@ static void *net_thread(void *arg)
 	struct net_pair *p = arg;
 
 	pthread_setname_np(pthread_self(), "net");
+	jail_thread(JAIL_NET);
 	for (;;) {
 		take_orders(p);
 		if (!p->have)

@@ -11,6 +11,9 @@
 #include "lib/file.h"
 #include "vmm/virtio/net_dev.h"
 
+/* syscalls loop: ioctl(1==TUNGETIFF) ioctl(1==TUNSETVNETHDRSZ) ioctl(1==TUNSETVNETLE)
+ *	ioctl(1==TUNSETOFFLOAD) ioctl(1==TUNSETTXFILTER) ioctl(1==TUNSETCARRIER) */
+
 /* Linux 6.2 */
 #define OFFLOAD_USO4 0x20u
 #define OFFLOAD_USO6 0x40u

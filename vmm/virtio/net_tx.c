@@ -14,6 +14,9 @@
 #include "lib/log.h"
 #include "vmm/virtio/net_dev.h"
 
+/* Of pwritev2(2), offset -1 is writev(2). */
+/* syscalls net: pwritev2 */
+
 #define NOTIFY_PACKETS 16 /* tell the driver at the latest after so many */
 
 enum sent { SENT, DROPPED, NOT_NOW };
@@ -100,7 +103,7 @@ static enum sent write_packet(struct net_pair *p, const struct vq_chain *c,
 
 	p->out[0] = (struct iovec){h, sizeof(*h)};
 	do {
-		r = writev(p->tap, p->out, (int)n);
+		r = pwritev2(p->tap, p->out, (int)n, -1, 0);
 	} while (r < 0 && errno == EINTR);
 	if (r >= 0)
 		return SENT;

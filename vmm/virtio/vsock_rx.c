@@ -10,9 +10,9 @@
  * in the line stop watching their sockets), or after PUMP_BATCHES, to let the loop look at
  * something else.
  *
- * A batch is one recvmsg() into several guest buffers, behind the space for their headers; then each
- * buffer that got bytes gets its header and is returned, the others are put back. How many buffers
- * a batch takes is learnt per stream: it doubles while reads fill them all.
+ * A batch is one recvmsg() into several guest buffers, behind the space for their headers; then
+ * each buffer that got bytes gets its header and is returned, the others are put back. How many
+ * buffers a batch takes is learnt per stream: it doubles while reads fill them all.
  */
 #include "vmm/virtio/vsock_dev.h"
 

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
+/* What a vCPU that cannot go on says of itself. */
+/* syscalls vcpu: ioctl(1==KVM_GET_REGS) ioctl(1==KVM_GET_SREGS) */
+
 bool arch_shutdown_is_reset(int vcpu)
 {
 	struct kvm_sregs s;
