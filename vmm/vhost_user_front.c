@@ -24,7 +24,7 @@
  * that is the kernel's text and constants, where a driver puts neither rings nor buffers. A guest
  * that does so all the same moves bytes that nobody else sees.
  *
- * Descriptors are never accepted: a plain recv() makes the kernel drop those that come along.
+ * Descriptors are never accepted: without room for them the kernel drops those that come along.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -40,6 +40,8 @@
 #include "vmm/device.h"
 #include "vmm/vhost_user_front.h"
 #include "vmm/vhost_user_msg.h"
+
+/* syscalls loop: shutdown sendmsg recvmsg ppoll close */
 
 #define STOP_MS 3000
 #define START_US 20000000 /* a host that is busy may take its time to execute the back end */
@@ -231,7 +233,9 @@ static int receive(struct vhost_front *f)
 		uint32_t want = f->got < head ? head : all;
 		uint8_t *to = f->got < head ? (uint8_t *)&f->msg.hdr + f->got
 					    : (uint8_t *)&f->msg.u64 + (f->got - head);
-		ssize_t r = recv(f->sock, to, want - f->got, MSG_DONTWAIT);
+		struct iovec iov = {to, want - f->got};
+		struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+		ssize_t r = recvmsg(f->sock, &m, MSG_DONTWAIT);
 
 		if (r < 0 && errno == EINTR)
 			continue;
@@ -370,6 +374,7 @@ void vhost_front_stop(struct vhost_front *f, unsigned i, struct virtqueue *q)
 		return;
 	for (;;) {
 		struct pollfd p = {.fd = f->sock, .events = POLLIN};
+		struct timespec left;
 
 		take_answers(f);
 		if (over(f))
@@ -381,7 +386,9 @@ void vhost_front_stop(struct vhost_front *f, unsigned i, struct virtqueue *q)
 			fail(f, "does not give back queue %u", i);
 			return;
 		}
-		poll(&p, 1, (int)((deadline - now) / 1000) + 1);
+		left = (struct timespec){.tv_sec = (time_t)((deadline - now) / 1000000),
+					 .tv_nsec = (long)((deadline - now) % 1000000) * 1000};
+		ppoll(&p, 1, &left, NULL);
 	}
 	q->last_avail = f->base[i];
 }
