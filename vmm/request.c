@@ -15,6 +15,7 @@ static const struct {
 	[REQUEST_HOLD] = {"hold", 0},
 	[REQUEST_DETACH] = {"detach", 0},
 	[REQUEST_VSOCK_CONNECT] = {"vsock-connect", 0},
+	[REQUEST_BALLOON] = {"balloon", 0},
 	[REQUEST_PAUSE] = {"pause", 0},
 	[REQUEST_RESUME] = {"resume", 0},
 	[REQUEST_STATUS] = {"status", 0},
@@ -207,6 +208,16 @@ static int parse_vsock_connect(yajl_val v, struct request *r, struct error *err)
 	return 0;
 }
 
+static int parse_balloon(yajl_val v, struct request *r, struct error *err)
+{
+	int64_t target;
+
+	if (get_int(v, "target_bytes", 0, REQUEST_MEM_MAX, &target, err) < 0)
+		return -1;
+	r->target_bytes = (uint64_t)target;
+	return 0;
+}
+
 static int parse_log_level(yajl_val v, enum log_level *out, struct error *err)
 {
 	static const char *const names[] = {"error", "warning", "info", "debug"};
@@ -332,6 +343,8 @@ static int parse_op(yajl_val v, struct request *r, struct error *err)
 		return parse_serial(v, r, err);
 	case REQUEST_VSOCK_CONNECT:
 		return parse_vsock_connect(v, r, err);
+	case REQUEST_BALLOON:
+		return parse_balloon(v, r, err);
 	default:
 		return 0;
 	}

@@ -29,6 +29,7 @@ enum request_op {
 	REQUEST_HOLD,
 	REQUEST_DETACH,
 	REQUEST_VSOCK_CONNECT,
+	REQUEST_BALLOON,
 	REQUEST_PAUSE,
 	REQUEST_RESUME,
 	REQUEST_STATUS,
@@ -69,6 +70,7 @@ struct request {
 	bool readonly, discardable;	     /* attach-block */
 	struct ratelimit_config rate;	     /* attach-block, attach-tree */
 	uint32_t port;			     /* vsock-connect */
+	uint64_t target_bytes;		     /* balloon */
 	uint64_t timeout_us;		     /* vsock-connect, 0: none */
 };
 

@@ -2,8 +2,9 @@
  * Theory of operation.
  *
  * A sandbox is a machine and what it is connected to. Its vsock and its random generator are there
- * from the start; disks come and go (disks.c), with an engine that cannot plug devices in by slots
- * that it has from its start.
+ * from the start, with engine kvm also its balloon and a virtio-fs if there is a virtiofsd (QEMU
+ * has its own front end for that one); disks come and go (disks.c), with an engine that cannot plug
+ * devices in by slots that it has from its start.
  *
  * States: NEW -> STARTING -> RUNNING <-> PAUSED -> OVER. Once OVER the loop ends; what was asked
  * and is not answered yet is answered first, for at most FLUSH_MS.
@@ -14,6 +15,7 @@
 #include "vmm/disks.h"
 #include "vmm/engine.h"
 #include "vmm/jail.h"
+#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/vsock.h"
 
 #include <string.h>
@@ -21,6 +23,7 @@
 #include <sys/un.h>
 
 #define FLUSH_MS 2000
+#define FS_GRACE_US 200000
 
 enum state { NEW, STARTING, RUNNING, PAUSED, OVER };
 
@@ -31,6 +34,8 @@ struct sandbox {
 	struct engine *engine;
 	enum state state;
 	struct virtio_device *vsock, *rng;
+	struct virtio_device *balloon, *fs; /* with engine kvm; fs: or NULL */
+	char fs_lost[256];		    /* why virtiofsd is lost */
 	struct disks disks;
 	struct control_call *start_call; /* until the machine runs */
 	struct control_call *state_call; /* a pause or resume under way */
@@ -110,7 +115,41 @@ static void on_unplugged(void *arg, struct virtio_device *d)
 		log_debug("device %s: unplugged", d->ops->name);
 }
 
-static int make_devices(struct sandbox *s, const struct request_start *r, struct error *err)
+static void out_of_fs_grace(void *arg, uint32_t events UNUSED)
+{
+	struct sandbox *s = arg;
+
+	if (s->state == OVER)
+		return;
+	engine_stop(s->engine);
+	on_ended(s, s->fs_lost);
+}
+
+/* The guest would wait for an answer without bound. When the whole sandbox ends, virtiofsd may be
+ * first: our own end then comes within the time of grace. */
+static void on_fs_lost(void *arg, const char *why)
+{
+	struct sandbox *s = arg;
+
+	snprintf(s->fs_lost, sizeof(s->fs_lost), "%s", why);
+	if (!loop_timer(s->loop, FS_GRACE_US, out_of_fs_grace, s, NULL))
+		out_of_fs_grace(s, 0);
+}
+
+/* Those that engine kvm alone has; `fs` is virtiofsd's socket, or -1. */
+static int make_kvm_devices(struct sandbox *s, int fs, struct error *err)
+{
+	s->balloon = balloon_new(s->loop, err);
+	if (!s->balloon)
+		return -1;
+	if (fs < 0)
+		return 0;
+	s->fs = fs_new(s->loop, fs, on_fs_lost, s, err);
+	return s->fs ? 0 : -1;
+}
+
+static int make_devices(struct sandbox *s, const struct request_start *r, int *fds,
+			struct error *err)
 {
 	s->vsock = vsock_new(s->loop, err);
 	if (!s->vsock)
@@ -123,7 +162,7 @@ static int make_devices(struct sandbox *s, const struct request_start *r, struct
 		return disks_init_fixed(&s->disks, s->loop, s->opener, r->readonly_disks,
 					r->writable_disks, err);
 	disks_init(&s->disks, s->loop, s->opener);
-	return 0;
+	return make_kvm_devices(s, r->fs ? steal_fd(&fds[3]) : -1, err);
 }
 
 static int check_fs(int fd, struct error *err)
@@ -153,7 +192,7 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 {
 	const struct engine_events ev = {
 		.started = on_started, .ended = on_ended, .unplugged = on_unplugged, .arg = s};
-	struct virtio_device *devices[2 + DISKS_PLACES];
+	struct virtio_device *devices[4 + DISKS_PLACES];
 	struct engine_config cfg = {.kernel_fd = fds[1],
 				    .initramfs_fd = fds[2],
 				    .cmdline = r->cmdline,
@@ -170,13 +209,16 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 		  "husk-vmm");
 	if (r->fs && check_fs(fds[3], err) < 0)
 		return -1;
-	if (r->fs && r->engine == REQUEST_ENGINE_KVM)
-		return error_kind(err, ERR_UNSUPPORTED, "fs: virtio-fs needs engine qemu");
-	if (control_listen(s->control, steal_fd(&fds[0]), err) < 0 || make_devices(s, r, err) < 0)
+	if (control_listen(s->control, steal_fd(&fds[0]), err) < 0 ||
+	    make_devices(s, r, fds, err) < 0)
 		return -1;
 	devices[0] = s->vsock;
 	devices[1] = s->rng;
 	cfg.ndevices = 2;
+	if (s->balloon)
+		devices[cfg.ndevices++] = s->balloon;
+	if (s->fs)
+		devices[cfg.ndevices++] = s->fs;
 	for (unsigned i = 0; s->disks.fixed && i < s->disks.n; i++)
 		devices[cfg.ndevices++] = s->disks.dev[i];
 	s->engine = r->engine == REQUEST_ENGINE_QEMU ? engine_qemu_start(s->loop, &cfg, &ev, err)
@@ -246,6 +288,22 @@ static void op_detach(struct sandbox *s, struct control_call *call, const struct
 		control_fail(call, &e);
 	else
 		control_ok(call);
+}
+
+/* ---- memory */
+
+static void op_balloon(struct sandbox *s, struct control_call *call, const struct request *r)
+{
+	struct error e = ERROR_INIT;
+
+	if (!s->balloon) {
+		error_kind(&e, ERR_UNSUPPORTED, "balloon: engine %s has none",
+			   engine_name(s->engine));
+		control_fail(call, &e);
+		return;
+	}
+	balloon_set_target(s->balloon, r->target_bytes);
+	control_ok(call);
 }
 
 /* ---- streams */
@@ -339,6 +397,21 @@ static void kuint(struct jsonw *w, const char *key, uint64_t v)
 	jsonw_uint(w, v);
 }
 
+static void write_balloon(struct sandbox *s, struct jsonw *w)
+{
+	struct balloon_stats b;
+
+	if (!s->balloon)
+		return;
+	balloon_stats(s->balloon, &b);
+	jsonw_key(w, "balloon");
+	jsonw_obj(w);
+	kuint(w, "target_bytes", b.target);
+	kuint(w, "actual_bytes", b.actual);
+	kuint(w, "reported_bytes", b.reported);
+	jsonw_end_obj(w);
+}
+
 static void write_stats(struct sandbox *s, struct jsonw *w)
 {
 	struct vsock_stats vs = {0};
@@ -351,6 +424,7 @@ static void write_stats(struct sandbox *s, struct jsonw *w)
 	kuint(w, "rx_bytes", vs.rx_bytes);
 	jsonw_end_obj(w);
 	disks_write_stats(&s->disks, w);
+	write_balloon(s, w);
 	engine_stats(s->engine, w);
 }
 
@@ -405,6 +479,9 @@ static void on_request(void *arg, struct control_call *call, struct request *r, 
 		break;
 	case REQUEST_VSOCK_CONNECT:
 		op_vsock_connect(s, call, r);
+		break;
+	case REQUEST_BALLOON:
+		op_balloon(s, call, r);
 		break;
 	case REQUEST_PAUSE:
 		op_state(s, call, PAUSED);
@@ -467,6 +544,8 @@ void sandbox_free(struct sandbox *s)
 	engine_free(s->engine);
 	destroy(s->vsock);
 	destroy(s->rng);
+	destroy(s->balloon);
+	destroy(s->fs);
 	disks_free(&s->disks);
 	if (s->control)
 		control_flush(s->control, FLUSH_MS);

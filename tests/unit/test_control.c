@@ -120,6 +120,9 @@ static void parses_the_others(void **state)
 	r = parse("{\"seq\":1,\"op\":\"vsock-connect\",\"port\":1024,\"timeout_ms\":1500}");
 	assert_int_equal(r.port, 1024);
 	assert_int_equal(r.timeout_us, 1500000);
+	r = parse("{\"seq\":1,\"op\":\"balloon\",\"target_bytes\":1048576}");
+	assert_int_equal(r.op, REQUEST_BALLOON);
+	assert_int_equal(r.target_bytes, 1 << 20);
 	assert_int_equal(parse("{\"seq\":1,\"op\":\"detach\",\"serial\":\"x\"}").op,
 			 REQUEST_DETACH);
 	r = parse("{\"seq\":1,\"op\":\"attach-tree\",\"serial\":\"root\"}");
@@ -194,6 +197,7 @@ static void names_what_is_wrong(void **state)
 		{"{\"seq\":1," START "\"memory\":67108864,\"vcpus\":1,\"fs\":1}",
 		 "fs: not a boolean", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"vsock-connect\"}", "port: missing", ERR_INVALID},
+		{"{\"seq\":1,\"op\":\"balloon\"}", "target_bytes: missing", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"vsock-connect\",\"port\":4294967295}", "port: ", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"vsock-connect\",\"port\":-1}", "port: ", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"vsock-connect\",\"port\":1,\"timeout_ms\":-1}",
