@@ -210,8 +210,9 @@ static int start_vmm(struct making *m, struct error *err)
 	cfg.lifeline = rd;
 	if (m->o->foreground && cfg.log_fd < 0)
 		cfg.log_fd = STDERR_FILENO;
-	if (mount_plan_check_disks(&m->plan.mounts,
-				   m->root.rootfs.n_disks + (m->root.writable ? 1 : 0), err) < 0)
+	if (mount_plan_check_disks(
+		    &m->plan.mounts, m->root.rootfs.n_disks + (m->root.writable ? 1 : 0),
+		    choice_is_kvm(&m->plan.choice) ? DISKS_MAX_KVM : DISKS_MAX_QEMU, err) < 0)
 		return -1;
 	if (m->plan.mounts.shares > 0 &&
 	    share_start(&m->plan.mounts, rd, cfg.log_fd, &m->share, err) < 0)

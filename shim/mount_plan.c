@@ -133,16 +133,18 @@ int mount_plan_make(const struct oci_spec *spec, const char *bundle, struct moun
 	return 0;
 }
 
-int mount_plan_check_disks(const struct mount_plan *p, unsigned root_disks, struct error *err)
+int mount_plan_check_disks(const struct mount_plan *p, unsigned root_disks, unsigned max,
+			   struct error *err)
 {
-	unsigned room = DISKS_MAX - root_disks;
+	unsigned room = max - root_disks;
 
 	for (size_t i = 0; i < p->n; i++)
 		if (p->v[i].from == MOUNT_FROM_DISK && room-- == 0)
-			return error_kind(err, ERR_UNSUPPORTED,
-					  "mounts[%zu]: %s: a microVM has %d disks, %u of them for "
-					  "its root: there is no room for this volume",
-					  p->v[i].index, p->v[i].source, DISKS_MAX, root_disks);
+			return error_kind(
+				err, ERR_UNSUPPORTED,
+				"mounts[%zu]: %s: this microVM has %u disks, %u of them for "
+				"its root: there is no room for this volume",
+				p->v[i].index, p->v[i].source, max, root_disks);
 	return 0;
 }
 

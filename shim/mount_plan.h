@@ -48,9 +48,13 @@ struct mount_plan {
  * are below the bundle. */
 int mount_plan_make(const struct oci_spec *spec, const char *bundle, struct mount_plan *p,
 		    struct error *err);
-/* A machine has DISKS_MAX disks; `root_disks` of them are the root file system's. */
-#define DISKS_MAX 4
-int mount_plan_check_disks(const struct mount_plan *p, unsigned root_disks, struct error *err);
+/* A machine has `max` disks; `root_disks` of them are the root file system's. Engine qemu's are
+ * slots that exist from its start, engine kvm's come and go: of its 24 slots some are for other
+ * devices. */
+#define DISKS_MAX_QEMU 4
+#define DISKS_MAX_KVM 16
+int mount_plan_check_disks(const struct mount_plan *p, unsigned root_disks, unsigned max,
+			   struct error *err);
 void mount_plan_free(struct mount_plan *p);
 #define cleanup_mount_plan __attribute__((cleanup(mount_plan_free)))
 

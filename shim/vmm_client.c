@@ -163,8 +163,10 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 		jsonw_kstr(&w, "qemu", choice->qemu);
 	jsonw_kint(&w, "memory", (int64_t)cfg->mem_bytes);
 	jsonw_kint(&w, "vcpus", cfg->vcpus);
-	jsonw_kint(&w, "readonly_disks", cfg->readonly_disks);
-	jsonw_kint(&w, "writable_disks", cfg->writable_disks);
+	if (!choice_is_kvm(choice)) {
+		jsonw_kint(&w, "readonly_disks", cfg->readonly_disks);
+		jsonw_kint(&w, "writable_disks", cfg->writable_disks);
+	}
 	jsonw_kstr(&w, "cmdline", cfg->debug ? "husk.debug" : "");
 	/* QEMU's has one in any case. */
 	jsonw_kbool(&w, "console", cfg->debug);

@@ -21,7 +21,7 @@ struct vmm_config {
 	const struct choice *choice; /* engine, kernel, QEMU */
 	uint64_t mem_bytes;
 	unsigned vcpus;
-	unsigned readonly_disks, writable_disks; /* slots for disks to be attached */
+	unsigned readonly_disks, writable_disks; /* slots for disks to be attached (qemu) */
 	bool debug;
 	int log_fd;	 /* stderr of husk-vmm */
 	int lifeline;	 /* read end; the VMM ends when the write end closes */

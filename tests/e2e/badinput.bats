@@ -177,12 +177,19 @@ fake_initramfs() {
 	export HUSK_INITRAMFS=$T/initramfs
 }
 
+# A husk that fails with one line; engine kvm gives the guest a console only to those who want to see much.
+with_console() {
+	local debug=
+	[[ $ENGINE == qemu ]] || debug=--debug
+	run --separate-stderr husk $debug "$@" </dev/null
+	stderr=$(grep -vE '^husk(-vmm)?: debug: ' <<<"$stderr")
+	status_is 1 && is 1 "$(grep -c . <<<"$stderr")"
+}
+
 @test "a guest that never answers: a bounded wait, and what its console said" {
 	fake_initramfs 'echo this guest hangs; exec /bin/busybox sleep 100000'
 	bundle c . true
-	HUSK_BOOT_TIMEOUT=2 run --separate-stderr husk run -b "$B" c </dev/null
-	status_is 1
-	is 1 "$(grep -c . <<<"$stderr")"
+	HUSK_BOOT_TIMEOUT=2 with_console run -b "$B" c
 	has "the guest did not answer within 2 s: last console lines: " "$stderr"
 	has "this guest hangs" "$stderr"
 }
@@ -191,9 +198,7 @@ fake_initramfs() {
 	fake_initramfs 'echo about to die; exit 1'
 	bundle c . true
 	start=$SECONDS
-	run --separate-stderr husk run -b "$B" c </dev/null
-	status_is 1
-	is 1 "$(grep -c . <<<"$stderr")"
+	with_console run -b "$B" c
 	has "about to die" "$stderr"
 	((SECONDS - start < 50))
 }

@@ -198,6 +198,8 @@ own_root() { export ROOT=$T/root; }
 @test "several CPUs when the quota says so" {
 	(($(nproc) > 1)) || skip "one CPU"
 	own_root
+	run_in . uname -v
+	has " SMP " "$output " || skip "HUSK_KERNEL is a kernel for one CPU"
 	run_in '.linux.resources.cpu = {quota: 200000, period: 100000}' nproc
 	is 2 "$output"
 	run_in . nproc

@@ -255,8 +255,8 @@ static void volumes_beyond_the_machines_disks(void **state)
 
 	put(t, "img", 4096);
 	assert_int_equal(make(t, w, 2, &p, NULL), 0);
-	assert_int_equal(mount_plan_check_disks(&p, 2, NULL), 0);
-	assert_int_equal(mount_plan_check_disks(&p, 3, &err), -1);
+	assert_int_equal(mount_plan_check_disks(&p, 2, 4, NULL), 0);
+	assert_int_equal(mount_plan_check_disks(&p, 3, 4, &err), -1);
 	assert_int_equal(strncmp(err.msg, "mounts[1]: ", 11), 0);
 }
 
