@@ -57,6 +57,8 @@ struct engine_ops {
 	/* NULL: the devices are those of the start. */
 	int (*plug)(struct engine *e, struct virtio_device *d, struct error *err);
 	void (*unplug)(struct engine *e, struct virtio_device *d);
+	/* The link of a network card changed; NULL: the guest sees its configuration space. */
+	int (*link)(struct engine *e, struct virtio_device *d, struct error *err);
 	void (*stop)(struct engine *e);
 	void (*free)(struct engine *e);
 	pid_t (*pid)(const struct engine *e);
@@ -102,6 +104,12 @@ static inline int engine_plug(struct engine *e, struct virtio_device *d, struct 
 static inline void engine_unplug(struct engine *e, struct virtio_device *d)
 {
 	e->ops->unplug(e, d);
+}
+
+/* The link of a network card (net.h) went up or down: sees to it that the guest learns of it. */
+static inline int engine_link(struct engine *e, struct virtio_device *d, struct error *err)
+{
+	return e->ops->link ? e->ops->link(e, d, err) : 0;
 }
 
 /* The vCPUs stop (run on) and the devices' queues with them. Not called again before it is done. */

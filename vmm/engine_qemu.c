@@ -44,8 +44,10 @@
 #include "vmm/jail.h"
 #include "vmm/minder.h"
 #include "vmm/qmp.h"
+#include "vmm/socket_file.h"
 #include "vmm/tsc.h"
 #include "vmm/vhost_user.h"
+#include "vmm/virtio/net.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -59,7 +61,7 @@
 #define CONSOLE_BYTES 8192
 #define MESSAGES_BYTES 2048
 #define GRACE_US 1000000
-#define ARGS_MAX (48 + 4 * SLOTS) /* what the machine needs, and two options a device */
+#define ARGS_MAX (48 + 6 * SLOTS) /* what the machine needs, and up to three options a device */
 
 /* A read or write of the guest is no longer than the queue: 1024 descriptors allow FUSE's most, 1
  * MiB; the default of 128 allows half of it. */
@@ -83,6 +85,14 @@
 	"dummy.numdummies=0"
 #define CMDLINE_TSC " tsc=reliable tsc_early_khz=%llu"
 
+/* A device that QEMU connects to, where it inherits the connection of every other one. */
+struct card {
+	struct qemu *e;
+	struct virtio_device *d; /* NULL: no card */
+	int listener;
+	struct loop_source *src;
+};
+
 struct qemu {
 	struct engine engine; /* first */
 	struct loop *loop;
@@ -96,7 +106,9 @@ struct qemu {
 	} in[2]; /* the guest's console, QEMU's messages */
 	struct vhost_user *vu[SLOTS];
 	unsigned nvu;
-	int fs_fd; /* virtiofsd's socket; -1: none */
+	struct card nic[SLOTS]; /* those of the devices that are network cards */
+	bool ready;		/* the monitor takes commands */
+	int fs_fd;		/* virtiofsd's socket; -1: none */
 	struct loop_source *fs_src;
 	struct console console, messages;
 	bool ended;
@@ -153,6 +165,8 @@ static const char *qemu_device(const struct virtio_device *d)
 	switch (d->ops->id) {
 	case VIRTIO_ID_BLOCK:
 		return "vhost-user-blk,num-queues=1,queue-size=256";
+	case VIRTIO_ID_NET: /* behind a netdev: add_device() */
+		return "virtio-net-device";
 	case VIRTIO_ID_RNG:
 		return "vhost-user-rng";
 	case VIRTIO_ID_VSOCK:
@@ -374,11 +388,44 @@ static void fs_closed(void *arg, uint32_t events UNUSED)
 
 /* ---- the monitor */
 
+static void link_answered(void *arg, const struct qmp_msg *m UNUSED, const struct error *err)
+{
+	const struct qemu *e = arg;
+
+	if (err && !e->ended)
+		log_warn("qemu: set_link: %s", err->msg);
+}
+
+/* Of the card that is device i. QEMU starts and stops the rings of a vhost-user card by it. */
+static int set_link(struct qemu *e, unsigned i, struct error *err)
+{
+	char args[QMP_ARGUMENTS_MAX];
+
+	snprintf(args, sizeof(args), "\"name\":\"net%u\",\"up\":%s", i,
+		 net_link(e->nic[i].d) ? "true" : "false");
+	return qmp_execute_with(e->qmp, "set_link", args, link_answered, e, err);
+}
+
+static int qemu_link(struct engine *base, struct virtio_device *d, struct error *err)
+{
+	struct qemu *e = qemu_of(base);
+
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (e->nic[i].d == d && e->ready)
+			return set_link(e, i, err);
+	return 0;
+}
+
 static void qmp_ready(void *arg)
 {
 	struct qemu *e = arg;
 
 	minder_seal(&e->minder);
+	e->ready = true;
+	/* QEMU's cards begin with their link up. */
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (e->nic[i].d && set_link(e, i, NULL) < 0)
+			log_warn("qemu: link of device %u: not set", i);
 	e->ev.started(e->ev.arg);
 }
 
@@ -472,18 +519,36 @@ static void close_wires(struct wires *w)
 	close_fd(&w->root);
 }
 
-static int lay_wires(struct wires *w, unsigned ndevices, struct error *err)
+static int lay_wires(struct wires *w, const struct engine_config *cfg, struct error *err)
 {
 	memset(w, 0xff, sizeof(*w)); /* all -1 */
 	if (pair(w->qmp, err) < 0 || pair(w->console, err) < 0)
 		return -1;
-	for (unsigned i = 0; i < ndevices; i++)
-		if (pair(w->device[i], err) < 0)
+	for (unsigned i = 0; i < cfg->ndevices; i++) {
+		int *fd = w->device[i];
+
+		if ((cfg->devices[i]->ops->id == VIRTIO_ID_NET
+			     ? socket_file_listen(&fd[0], &fd[1], err)
+			     : pair(fd, err)) < 0)
 			return -1;
+	}
 	if (pipe2(w->messages, O_CLOEXEC) < 0)
 		return error_errno(err, "pipe");
 	w->root = minder_empty_root(err);
 	return w->root < 0 ? -1 : 0;
+}
+
+static void add_device(struct args *a, const struct virtio_device *d, unsigned i, int fd)
+{
+	if (d->ops->id != VIRTIO_ID_NET) {
+		ADD(a, "-chardev", "socket,id=dev%u,fd=%d", i, fd);
+		ADD(a, "-device", "%s,chardev=dev%u,bus=virtio-mmio-bus.%u", qemu_device(d), i, i);
+		return;
+	}
+	/* A netdev takes a socket that it connected itself, by path, and no other. */
+	ADD(a, "-chardev", "socket,id=dev%u,path=/proc/self/fd/%d", i, fd);
+	ADD(a, "-netdev", "vhost-user,id=net%u,chardev=dev%u", i, i);
+	ADD(a, "-device", "%s,netdev=net%u,bus=virtio-mmio-bus.%u", qemu_device(d), i, i);
 }
 
 static int spawn(struct qemu *e, const struct engine_config *cfg, const struct wires *w,
@@ -495,11 +560,8 @@ static int spawn(struct qemu *e, const struct engine_config *cfg, const struct w
 
 	machine_args(&a, cfg, w->root);
 	channel_args(&a, w->qmp[1], w->console[1]);
-	for (unsigned i = 0; i < cfg->ndevices; i++) {
-		ADD(&a, "-chardev", "socket,id=dev%u,fd=%d", i, pass(&a, w->device[i][1]));
-		ADD(&a, "-device", "%s,chardev=dev%u,bus=virtio-mmio-bus.%u",
-		    qemu_device(cfg->devices[i]), i, i);
-	}
+	for (unsigned i = 0; i < cfg->ndevices; i++)
+		add_device(&a, cfg->devices[i], i, pass(&a, w->device[i][1]));
 	if (cfg->fs_fd >= 0) {
 		ADD(&a, "-chardev", "socket,id=fs,fd=%d", pass(&a, cfg->fs_fd));
 		ADD(&a, "-device", FS_DEVICE ",chardev=fs,bus=virtio-mmio-bus.%u", cfg->ndevices);
@@ -518,15 +580,48 @@ static int spawn(struct qemu *e, const struct engine_config *cfg, const struct w
 	return r;
 }
 
+static void on_card_connects(void *arg, uint32_t events UNUSED)
+{
+	struct card *c = arg;
+	struct qemu *e = c->e;
+	unsigned i = (unsigned)(c - e->nic);
+	int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC);
+	struct error err = ERROR_INIT;
+
+	if (fd < 0)
+		return;
+	drop(&c->src);
+	close_fd(&c->listener);
+	e->vu[i] = vhost_user_new(e->loop, fd, c->d, device_closed, e, &err);
+	if (!e->vu[i])
+		lost(e, "network card", err.msg);
+}
+
+static int await_card(struct qemu *e, unsigned i, struct virtio_device *d, int listener,
+		      struct error *err)
+{
+	struct card *c = &e->nic[i];
+
+	*c = (struct card){.e = e, .d = d, .listener = listener};
+	c->src = loop_add(e->loop, listener, EPOLLIN, on_card_connects, c, err);
+	return c->src ? 0 : -1;
+}
+
 static int connect_devices(struct qemu *e, const struct engine_config *cfg, struct wires *w,
 			   struct error *err)
 {
 	for (unsigned i = 0; i < cfg->ndevices; i++) {
-		e->vu[i] = vhost_user_new(e->loop, steal_fd(&w->device[i][0]), cfg->devices[i],
-					  device_closed, e, err);
+		int fd = steal_fd(&w->device[i][0]);
+
+		e->nvu++;
+		if (cfg->devices[i]->ops->id == VIRTIO_ID_NET) {
+			if (await_card(e, i, cfg->devices[i], fd, err) < 0)
+				return error_wrap(err, "device %u", i);
+			continue;
+		}
+		e->vu[i] = vhost_user_new(e->loop, fd, cfg->devices[i], device_closed, e, err);
 		if (!e->vu[i])
 			return error_wrap(err, "device %u", i);
-		e->nvu++;
 	}
 	return 0;
 }
@@ -595,8 +690,13 @@ static void qemu_free(struct engine *base)
 	struct qemu *e = qemu_of(base);
 
 	qemu_stop(base);
-	for (unsigned i = 0; i < e->nvu; i++)
+	for (unsigned i = 0; i < e->nvu; i++) {
 		vhost_user_free(e->vu[i]);
+		if (e->nic[i].d) {
+			drop(&e->nic[i].src);
+			close_fd(&e->nic[i].listener);
+		}
+	}
 	qmp_free(e->qmp);
 	for (unsigned i = 0; i < ARRAY_LEN(e->in); i++) {
 		loop_remove(e->in[i].src);
@@ -629,6 +729,7 @@ static const struct engine_ops qemu_ops = {
 	.name = "qemu",
 	.pause = qemu_pause,
 	.resume = qemu_resume,
+	.link = qemu_link,
 	.stop = qemu_stop,
 	.free = qemu_free,
 	.pid = qemu_pid,
@@ -651,7 +752,7 @@ struct engine *engine_qemu_start(struct loop *l, const struct engine_config *cfg
 	e->minder = (struct minder){.pidfd = -1, .status_fd = -1};
 	console_init(&e->console, CONSOLE_BYTES);
 	console_init(&e->messages, MESSAGES_BYTES);
-	r = lay_wires(&w, cfg->ndevices, err);
+	r = lay_wires(&w, cfg, err);
 	if (r == 0)
 		r = spawn(e, cfg, &w, err);
 	if (r == 0)

@@ -220,7 +220,13 @@ void qmp_free(struct qmp *q)
 
 int qmp_execute(struct qmp *q, const char *command, qmp_done_fn done, void *arg, struct error *err)
 {
-	char line[128];
+	return qmp_execute_with(q, command, "", done, arg, err);
+}
+
+int qmp_execute_with(struct qmp *q, const char *command, const char *arguments, qmp_done_fn done,
+		     void *arg, struct error *err)
+{
+	char line[128 + QMP_ARGUMENTS_MAX];
 	int len;
 	ssize_t n;
 
@@ -230,8 +236,9 @@ int qmp_execute(struct qmp *q, const char *command, qmp_done_fn done, void *arg,
 		return error_kind(err, ERR_NOT_RUNNING, "QEMU's monitor is not ready");
 	if (q->npending == QMP_PENDING_MAX)
 		return error_set(err, "QEMU's monitor does not answer");
-	len = snprintf(line, sizeof(line), "{\"execute\":\"%s\",\"id\":%lld}\n", command,
-		       (long long)q->next_id);
+	len = snprintf(line, sizeof(line), "{\"execute\":\"%.64s\",%s%.128s%s\"id\":%lld}\n",
+		       command, arguments[0] ? "\"arguments\":{" : "", arguments,
+		       arguments[0] ? "}," : "", (long long)q->next_id);
 	/* A few commands of this size always fit into a socket's buffer; if not, QEMU hangs. */
 	n = send(q->sock, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n < 0)

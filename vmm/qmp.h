@@ -13,6 +13,7 @@
 
 #define QMP_LINE_MAX 65536
 #define QMP_PENDING_MAX 16 /* commands without an answer */
+#define QMP_ARGUMENTS_MAX 128
 
 enum qmp_type { QMP_GREETING, QMP_RETURN, QMP_ERROR, QMP_EVENT };
 
@@ -51,5 +52,8 @@ void qmp_free(struct qmp *q);
 
 /* Sends a command without arguments; `done` is called once, from the loop, unless this fails. */
 int qmp_execute(struct qmp *q, const char *command, qmp_done_fn done, void *arg, struct error *err);
+/* With `arguments`, the members of an object in JSON, at most QMP_ARGUMENTS_MAX bytes. */
+int qmp_execute_with(struct qmp *q, const char *command, const char *arguments, qmp_done_fn done,
+		     void *arg, struct error *err);
 
 #endif

@@ -14,6 +14,9 @@ static const struct {
 	[REQUEST_ATTACH_TREE] = {"attach-tree", 2},
 	[REQUEST_HOLD] = {"hold", 0},
 	[REQUEST_DETACH] = {"detach", 0},
+	[REQUEST_ATTACH_NET] = {"attach-net", 1},
+	[REQUEST_DETACH_NET] = {"detach-net", 0},
+	[REQUEST_NET_LINK] = {"net-link", 0},
 	[REQUEST_VSOCK_CONNECT] = {"vsock-connect", 0},
 	[REQUEST_BALLOON] = {"balloon", 0},
 	[REQUEST_PAUSE] = {"pause", 0},
@@ -96,21 +99,27 @@ static int get_rate(yajl_val v, const char *key, struct ratelimit_config *out, s
 
 /* ---- operations */
 
-static int parse_serial(yajl_val v, struct request *r, struct error *err)
+/* `out` has max + 1 bytes. */
+static int get_name(yajl_val v, const char *key, char *out, size_t max, struct error *err)
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 				      "0123456789._-";
-	const char *s = get_str(v, "serial", NULL, err);
+	const char *s = get_str(v, key, NULL, err);
 	size_t len;
 
 	if (!s)
 		return -1;
 	len = strlen(s);
-	if (len < 1 || len > REQUEST_SERIAL_MAX || s[strspn(s, allowed)] != '\0')
-		return error_kind(err, ERR_INVALID, "serial: not 1 to %d bytes of [A-Za-z0-9._-]",
-				  REQUEST_SERIAL_MAX);
-	memcpy(r->serial, s, len + 1);
+	if (len < 1 || len > max || s[strspn(s, allowed)] != '\0')
+		return error_kind(err, ERR_INVALID, "%s: not 1 to %zu bytes of [A-Za-z0-9._-]", key,
+				  max);
+	memcpy(out, s, len + 1);
 	return 0;
+}
+
+static int parse_serial(yajl_val v, struct request *r, struct error *err)
+{
+	return get_name(v, "serial", r->serial, REQUEST_SERIAL_MAX, err);
 }
 
 static int parse_attach_block(yajl_val v, struct request *r, struct error *err)
@@ -195,6 +204,54 @@ static int parse_hold(yajl_val v, struct request *r, struct error *err)
 	return 0;
 }
 
+static int parse_nic_id(yajl_val v, struct request_nic *n, struct error *err)
+{
+	return get_name(v, "id", n->id, REQUEST_NIC_MAX, err);
+}
+
+/* Six bytes in hexadecimal with colons, of one station. */
+static int parse_mac(const char *s, uint8_t mac[6], struct error *err)
+{
+	bool ok = strlen(s) == 17;
+
+	for (unsigned i = 0; i < 6 && ok; i++) {
+		int high = hex_digit(s[3 * i]), low = hex_digit(s[3 * i + 1]);
+
+		ok = high >= 0 && low >= 0 && (i == 5 || s[3 * i + 2] == ':');
+		mac[i] = (uint8_t)((unsigned)high << 4 | (unsigned)low);
+	}
+	if (!ok || (mac[0] & 1))
+		return error_kind(err, ERR_INVALID,
+				  "mac: not a station's address, 02:00:00:00:00:01");
+	return 0;
+}
+
+static int parse_attach_net(yajl_val v, struct request_nic *n, struct error *err)
+{
+	const char *mac;
+	int64_t mtu;
+
+	if (parse_nic_id(v, n, err) < 0)
+		return -1;
+	mac = get_str(v, "mac", NULL, err);
+	if (!mac || parse_mac(mac, n->mac, err) < 0)
+		return -1;
+	if (get_int(v, "mtu", 68, UINT16_MAX, &mtu, err) < 0 ||
+	    get_rate(v, "rate_tx", &n->tx, err) < 0 || get_rate(v, "rate_rx", &n->rx, err) < 0)
+		return -1;
+	n->mtu = (uint16_t)mtu;
+	return 0;
+}
+
+static int parse_net_link(yajl_val v, struct request_nic *n, struct error *err)
+{
+	if (parse_nic_id(v, n, err) < 0)
+		return -1;
+	if (!json_get(v, "up"))
+		return error_kind(err, ERR_INVALID, "up: missing");
+	return get_bool(v, "up", &n->up, err);
+}
+
 static int parse_vsock_connect(yajl_val v, struct request *r, struct error *err)
 {
 	int64_t port, ms = 0;
@@ -234,9 +291,9 @@ static int parse_log_level(yajl_val v, enum log_level *out, struct error *err)
 	return error_kind(err, ERR_INVALID, "log_level: not error, warning, info or debug");
 }
 
-static int parse_disks(yajl_val v, struct request_start *s, struct error *err)
+static int parse_slots(yajl_val v, struct request_start *s, struct error *err)
 {
-	int64_t ro = REQUEST_DISKS_DEFAULT, rw = REQUEST_DISKS_DEFAULT;
+	int64_t ro = REQUEST_DISKS_DEFAULT, rw = REQUEST_DISKS_DEFAULT, nics = 0;
 
 	if ((json_get(v, "readonly_disks") &&
 	     get_int(v, "readonly_disks", 0, REQUEST_DISKS_MAX, &ro, err) < 0) ||
@@ -246,6 +303,9 @@ static int parse_disks(yajl_val v, struct request_start *s, struct error *err)
 	if (ro + rw > REQUEST_DISKS_MAX)
 		return error_kind(err, ERR_INVALID, "readonly_disks, writable_disks: more than %d",
 				  REQUEST_DISKS_MAX);
+	if (json_get(v, "nics") && get_int(v, "nics", 0, REQUEST_NICS_MAX, &nics, err) < 0)
+		return -1;
+	s->nics = (unsigned)nics;
 	s->readonly_disks = (unsigned)ro;
 	s->writable_disks = (unsigned)rw;
 	return 0;
@@ -303,7 +363,7 @@ static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 	s->memory = (uint64_t)memory;
 	s->vcpus = (unsigned)vcpus;
 	if (parse_cmdline(v, s, err) < 0 || parse_log_level(v, &s->log_level, err) < 0 ||
-	    parse_disks(v, s, err) < 0)
+	    parse_slots(v, s, err) < 0)
 		return -1;
 	if (get_bool(v, "log_json", &s->log_json, err) < 0 || get_bool(v, "fs", &s->fs, err) < 0 ||
 	    get_bool(v, "console", &s->console, err) < 0)
@@ -341,6 +401,12 @@ static int parse_op(yajl_val v, struct request *r, struct error *err)
 		return parse_serial(v, r, err);
 	case REQUEST_DETACH:
 		return parse_serial(v, r, err);
+	case REQUEST_ATTACH_NET:
+		return parse_attach_net(v, &r->nic, err);
+	case REQUEST_DETACH_NET:
+		return parse_nic_id(v, &r->nic, err);
+	case REQUEST_NET_LINK:
+		return parse_net_link(v, &r->nic, err);
 	case REQUEST_VSOCK_CONNECT:
 		return parse_vsock_connect(v, r, err);
 	case REQUEST_BALLOON:

@@ -16,6 +16,7 @@
 
 #define REQUEST_SERIAL_MAX 20	 /* bytes of a disk's serial (virtio 1.2 §5.2.6.1) */
 #define REQUEST_PATH_MAX 4095	 /* bytes of a path in a tree, unescaped */
+#define REQUEST_NIC_MAX 15	 /* bytes of a network card's id */
 #define REQUEST_CMDLINE_MAX 1024 /* bytes that a sandbox may add to the kernel's parameters */
 #define REQUEST_VCPUS_MAX 64
 #define REQUEST_MEM_MIN (32ull << 20)
@@ -28,6 +29,9 @@ enum request_op {
 	REQUEST_ATTACH_TREE,
 	REQUEST_HOLD,
 	REQUEST_DETACH,
+	REQUEST_ATTACH_NET,
+	REQUEST_DETACH_NET,
+	REQUEST_NET_LINK,
 	REQUEST_VSOCK_CONNECT,
 	REQUEST_BALLOON,
 	REQUEST_PAUSE,
@@ -44,6 +48,7 @@ enum request_engine { REQUEST_ENGINE_KVM, REQUEST_ENGINE_QEMU };
  * kept for a network card and virtio-fs. */
 #define REQUEST_DISKS_MAX 4
 #define REQUEST_DISKS_DEFAULT 2 /* of each kind */
+#define REQUEST_NICS_MAX 1
 
 struct request_start {
 	enum request_engine engine;
@@ -53,10 +58,19 @@ struct request_start {
 	unsigned vcpus;
 	/* Slots, REQUEST_DISKS_MAX together; engine kvm needs none. */
 	unsigned readonly_disks, writable_disks;
+	unsigned nics; /* cards that exist from the start; engine kvm needs none */
 	enum log_level log_level;
 	bool log_json;
 	bool console; /* a serial console from the first line on */
 	bool fs;      /* a fourth descriptor is a virtiofsd's socket */
+};
+
+struct request_nic {
+	char id[REQUEST_NIC_MAX + 1];
+	uint8_t mac[6];
+	uint16_t mtu;
+	struct ratelimit_config tx, rx; /* from and to the guest */
+	bool up;			/* net-link */
 };
 
 struct request {
@@ -69,6 +83,7 @@ struct request {
 	char *path;			     /* hold: any bytes, relative, no "." or ".." */
 	bool readonly, discardable;	     /* attach-block */
 	struct ratelimit_config rate;	     /* attach-block, attach-tree */
+	struct request_nic nic;		     /* attach-net, detach-net, net-link */
 	uint32_t port;			     /* vsock-connect */
 	uint64_t target_bytes;		     /* balloon */
 	uint64_t timeout_us;		     /* vsock-connect, 0: none */

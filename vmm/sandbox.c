@@ -15,6 +15,7 @@
 #include "vmm/disks.h"
 #include "vmm/engine.h"
 #include "vmm/jail.h"
+#include "vmm/nics.h"
 #include "vmm/virtio/balloon.h"
 #include "vmm/virtio/vsock.h"
 
@@ -37,6 +38,7 @@ struct sandbox {
 	struct virtio_device *balloon, *fs; /* with engine kvm; fs: or NULL */
 	char fs_lost[256];		    /* why virtiofsd is lost */
 	struct disks disks;
+	struct nics nics;
 	struct control_call *start_call; /* until the machine runs */
 	struct control_call *state_call; /* a pause or resume under way */
 	enum state next_state;		 /* when it is done */
@@ -111,7 +113,7 @@ static void on_unplugged(void *arg, struct virtio_device *d)
 {
 	struct sandbox *s = arg;
 
-	if (!disks_unplugged(&s->disks, d))
+	if (!disks_unplugged(&s->disks, d) && !nics_unplugged(&s->nics, d))
 		log_debug("device %s: unplugged", d->ops->name);
 }
 
@@ -158,10 +160,14 @@ static int make_devices(struct sandbox *s, const struct request_start *r, int *f
 	s->rng = rng_new(s->loop, err);
 	if (!s->rng)
 		return -1;
-	if (r->engine == REQUEST_ENGINE_QEMU)
-		return disks_init_fixed(&s->disks, s->loop, s->opener, r->readonly_disks,
-					r->writable_disks, err);
+	if (r->engine == REQUEST_ENGINE_QEMU) {
+		if (disks_init_fixed(&s->disks, s->loop, s->opener, r->readonly_disks,
+				     r->writable_disks, err) < 0)
+			return -1;
+		return nics_init_fixed(&s->nics, s->loop, r->nics, err);
+	}
 	disks_init(&s->disks, s->loop, s->opener);
+	nics_init(&s->nics, s->loop);
 	return make_kvm_devices(s, r->fs ? steal_fd(&fds[3]) : -1, err);
 }
 
@@ -192,7 +198,7 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 {
 	const struct engine_events ev = {
 		.started = on_started, .ended = on_ended, .unplugged = on_unplugged, .arg = s};
-	struct virtio_device *devices[4 + DISKS_PLACES];
+	struct virtio_device *devices[4 + DISKS_PLACES + NICS_MAX];
 	struct engine_config cfg = {.kernel_fd = fds[1],
 				    .initramfs_fd = fds[2],
 				    .cmdline = r->cmdline,
@@ -221,11 +227,13 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 		devices[cfg.ndevices++] = s->fs;
 	for (unsigned i = 0; s->disks.fixed && i < s->disks.n; i++)
 		devices[cfg.ndevices++] = s->disks.dev[i];
+	for (unsigned i = 0; s->nics.fixed && i < s->nics.n; i++)
+		devices[cfg.ndevices++] = s->nics.place[i].dev;
 	s->engine = r->engine == REQUEST_ENGINE_QEMU ? engine_qemu_start(s->loop, &cfg, &ev, err)
 						     : engine_kvm_start(s->loop, &cfg, &ev, err);
 	if (!s->engine)
 		return -1;
-	s->disks.engine = s->engine;
+	s->disks.engine = s->nics.engine = s->engine;
 	log_elapsed("engine started", s->exec_us);
 	return 0;
 }
@@ -285,6 +293,25 @@ static void op_detach(struct sandbox *s, struct control_call *call, const struct
 	struct error e = ERROR_INIT;
 
 	if (disks_detach(&s->disks, r->serial, &e) < 0)
+		control_fail(call, &e);
+	else
+		control_ok(call);
+}
+
+/* ---- network cards */
+
+static void op_net(struct sandbox *s, struct control_call *call, const struct request *r, int *fds)
+{
+	struct error e = ERROR_INIT;
+	int rc;
+
+	if (r->op == REQUEST_ATTACH_NET)
+		rc = nics_attach(&s->nics, r, fds, &e);
+	else if (r->op == REQUEST_DETACH_NET)
+		rc = nics_detach(&s->nics, r->nic.id, &e);
+	else
+		rc = nics_link(&s->nics, r->nic.id, r->nic.up, &e);
+	if (rc < 0)
 		control_fail(call, &e);
 	else
 		control_ok(call);
@@ -377,6 +404,7 @@ static void write_status(struct sandbox *s, struct jsonw *w)
 	jsonw_kstr(w, "state", s->state == PAUSED ? "paused" : "running");
 	jsonw_kbool(w, "ready", s->ready);
 	disks_write_slots(&s->disks, w);
+	nics_write_status(&s->nics, w);
 	jsonw_key(w, "times_us");
 	jsonw_obj(w);
 	jsonw_kint(w, "exec", (int64_t)s->exec_us);
@@ -424,6 +452,7 @@ static void write_stats(struct sandbox *s, struct jsonw *w)
 	kuint(w, "rx_bytes", vs.rx_bytes);
 	jsonw_end_obj(w);
 	disks_write_stats(&s->disks, w);
+	nics_write_stats(&s->nics, w);
 	write_balloon(s, w);
 	engine_stats(s->engine, w);
 }
@@ -476,6 +505,11 @@ static void on_request(void *arg, struct control_call *call, struct request *r, 
 		break;
 	case REQUEST_DETACH:
 		op_detach(s, call, r);
+		break;
+	case REQUEST_ATTACH_NET:
+	case REQUEST_DETACH_NET:
+	case REQUEST_NET_LINK:
+		op_net(s, call, r, fds);
 		break;
 	case REQUEST_VSOCK_CONNECT:
 		op_vsock_connect(s, call, r);
@@ -547,6 +581,7 @@ void sandbox_free(struct sandbox *s)
 	destroy(s->balloon);
 	destroy(s->fs);
 	disks_free(&s->disks);
+	nics_free(&s->nics);
 	if (s->control)
 		control_flush(s->control, FLUSH_MS);
 	control_free(s->control);

@@ -130,6 +130,19 @@ static void parses_the_others(void **state)
 	assert_int_equal(r.nfds, 2);
 	assert_string_equal(r.serial, "root");
 	assert_int_equal(parse("{\"seq\":1,\"op\":\"shutdown\"}").op, REQUEST_SHUTDOWN);
+	r = parse("{\"seq\":1,\"op\":\"attach-net\",\"id\":\"eth0\",\"mac\":\"02:0a:Ff:00:00:01\","
+		  "\"mtu\":1400,\"rate_tx\":{\"bytes_per_s\":7},\"rate_rx\":{\"ops_per_s\":8}}");
+	assert_int_equal(r.nfds, 1);
+	assert_string_equal(r.nic.id, "eth0");
+	assert_memory_equal(r.nic.mac, "\x02\x0a\xff\x00\x00\x01", 6);
+	assert_int_equal(r.nic.mtu, 1400);
+	assert_int_equal(r.nic.tx.bytes_per_s, 7);
+	assert_int_equal(r.nic.rx.ops_per_s, 8);
+	r = parse("{\"seq\":1,\"op\":\"net-link\",\"id\":\"eth0\",\"up\":true}");
+	assert_true(r.nic.up);
+	assert_int_equal(r.nfds, 0);
+	assert_int_equal(parse("{\"seq\":1,\"op\":\"detach-net\",\"id\":\"a\"}").op,
+			 REQUEST_DETACH_NET);
 }
 
 static void parses_limits(void **state)
@@ -149,6 +162,8 @@ static void parses_limits(void **state)
 }
 
 #define START "\"op\":\"start\",\"engine\":\"qemu\",\"qemu\":\"/q\","
+
+#define NET "{\"seq\":1,\"op\":\"attach-net\",\"id\":\"a\""
 
 #define HOLD "{\"seq\":1,\"op\":\"hold\",\"serial\":\"a\",\"path\":"
 
@@ -173,6 +188,21 @@ static void names_what_is_wrong(void **state)
 		{"{\"seq\":1,\"op\":\"attach-block\",\"serial\":\"a\",\"readonly\":1}",
 		 "readonly: not a boolean", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"attach-tree\"}", "serial: missing", ERR_INVALID},
+		{"{\"seq\":1,\"op\":\"detach-net\"}", "id: missing", ERR_INVALID},
+		{"{\"seq\":1,\"op\":\"detach-net\",\"id\":\"1234567890123456\"}", "id: not 1 to 15",
+		 ERR_INVALID},
+		{"{\"seq\":1,\"op\":\"net-link\",\"id\":\"a\"}", "up: missing", ERR_INVALID},
+		{NET "}", "mac: missing", ERR_INVALID},
+		{NET ",\"mac\":\"02:00:00:00:00\"}", "mac: not a station", ERR_INVALID},
+		{NET ",\"mac\":\"02:00:00:00:00:0g\"}", "mac: not a station", ERR_INVALID},
+		{NET ",\"mac\":\"02:00:00:00:00-01\"}", "mac: not a station", ERR_INVALID},
+		{NET ",\"mac\":\"01:00:00:00:00:01\"}", "mac: not a station", ERR_INVALID},
+		{NET ",\"mac\":\"02:00:00:00:00:01\"}", "mtu: missing", ERR_INVALID},
+		{NET ",\"mac\":\"02:00:00:00:00:01\",\"mtu\":67}", "mtu: 67", ERR_INVALID},
+		{NET ",\"mac\":\"02:00:00:00:00:01\",\"mtu\":68,\"rate_rx\":1}",
+		 "rate_rx: ", ERR_INVALID},
+		{"{\"seq\":1," START "\"memory\":67108864,\"vcpus\":1,\"nics\":2}", "nics: 2",
+		 ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"attach-block\",\"serial\":\"a\",\"rate\":1}",
 		 "rate: not an object", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"attach-tree\",\"serial\":\"a\",\"rate\":{"

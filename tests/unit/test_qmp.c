@@ -218,6 +218,19 @@ static void matches_answers_by_id(void **state)
 	assert_int_equal(f->failed, 1);
 }
 
+static void commands_may_have_arguments(void **state)
+{
+	struct fixture *f = *state;
+
+	make_ready(f);
+	assert_int_equal(qmp_execute_with(f->qmp, "set_link", "\"name\":\"net2\",\"up\":false",
+					  on_done, f, NULL),
+			 0);
+	expect_command(f,
+		       "{\"execute\":\"set_link\",\"arguments\":{\"name\":\"net2\",\"up\":false},"
+		       "\"id\":1}\n");
+}
+
 static void joins_pieces(void **state)
 {
 	struct fixture *f = *state;
@@ -299,6 +312,7 @@ int main(void)
 		CLIENT_TEST(is_ready_after_capabilities),
 		CLIENT_TEST(takes_no_command_before),
 		CLIENT_TEST(matches_answers_by_id),
+		CLIENT_TEST(commands_may_have_arguments),
 		CLIENT_TEST(joins_pieces),
 		CLIENT_TEST(ends_on_nonsense),
 		CLIENT_TEST(ends_on_a_long_line),

@@ -1,0 +1,26 @@
+#!/usr/bin/env bats
+# A guest's network card on a TAP, by husk-vmm's sockets; what each case does is in net_cases.py.
+# On the engine that husk chooses, or HUSK_ENGINE names.
+
+load helpers
+
+setup() {
+	setup_test
+	dir=$(mktemp -d "${BATS_TMPDIR:-/tmp}/husk-net.XXXXXX")
+}
+
+teardown() {
+	rm -rf "$dir"
+	check_nothing_left
+}
+
+case_() {
+	PYTHONDONTWRITEBYTECODE=1 python3 "$BATS_TEST_DIRNAME/net_cases.py" "$1" "$dir" "$ENGINE"
+}
+
+@test "bytes cross a TAP both ways unharmed" { case_ bytes_cross_a_tap; }
+@test "the guest sees its cable go out and in" { case_ the_cable_goes_out_and_in; }
+@test "a detached TAP is closed, and another one may come" { case_ taps_come_and_go; }
+@test "a TAP that the host deletes costs nothing" { case_ a_deleted_tap_costs_nothing; }
+@test "a limited card is as fast as its limit, and no faster" { case_ a_limited_card_is_as_fast_as_its_limit; }
+@test "what is no TAP is refused" { case_ what_is_no_tap_is_refused; }
