@@ -6,6 +6,10 @@
  * In our own VMM a slot that was empty at boot has no driver: writing its name to the driver's
  * `bind` makes the kernel probe it again, which ends in ENODEV as long as it is empty. Both look
  * the same here: bind whatever is not bound, then compare serials.
+ *
+ * Giving one back is the same the other way round: what was written reaches the host, then the
+ * slot's driver is unbound. The host detaches the disk afterwards; until it has, whoever looks for
+ * another disk has the slot bound again, so that a host does not let the two overlap.
  */
 #include "agent/disk.h"
 #include "lib/cleanup.h"
@@ -13,12 +17,14 @@
 #include "lib/log.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <time.h>
 
 #define SLOTS "/sys/bus/platform/devices"
-#define DRIVER "/sys/bus/platform/drivers/virtio-mmio/bind"
+#define DRIVER "/sys/bus/platform/drivers/virtio-mmio/"
 #define POLL_FIRST_US 100
 #define POLL_MAX_US 1000
 
@@ -33,7 +39,7 @@ static void sleep_us(unsigned long us)
 static void probe_empty_slots(void)
 {
 	cleanup_dir DIR *d = opendir(SLOTS);
-	cleanup_close int bind = open(DRIVER, O_WRONLY | O_CLOEXEC);
+	cleanup_close int bind = open(DRIVER "bind", O_WRONLY | O_CLOEXEC);
 	const struct dirent *e;
 
 	while (d && bind >= 0 && (e = readdir(d))) {
@@ -138,4 +144,50 @@ int disk_wait_unused(const struct disk *d, unsigned long wait_us, struct error *
 		sleep_us(pause);
 		pause = pause * 2 > POLL_MAX_US ? POLL_MAX_US : pause * 2;
 	}
+}
+
+/* The name of the slot that a block device is in: "virtio-mmio.N" in the path of its device. */
+static int slot_of(const struct disk *d, char *slot, size_t size, struct error *err)
+{
+	cleanup_free char *link = xasprintf("/sys/dev/block/%u:%u", d->major, d->minor);
+	char path[256];
+	ssize_t n = readlink(link, path, sizeof(path) - 1);
+	const char *at;
+
+	if (n < 0)
+		return error_errno(err, "%s", link);
+	path[n] = '\0';
+	at = strstr(path, "/virtio-mmio.");
+	if (!at)
+		return error_kind(err, ERR_UNSUPPORTED, "%s is in no slot", d->node);
+	snprintf(slot, size, "%.*s", (int)strcspn(at + 1, "/"), at + 1);
+	return 0;
+}
+
+/* Nobody else has it open for themselves, and the host has all that was written. */
+static int settle(const struct disk *d, struct error *err)
+{
+	cleanup_close int fd = open(d->node, O_RDONLY | O_EXCL | O_CLOEXEC);
+
+	if (fd < 0)
+		return error_errno(err, "%s", d->node);
+	/* Read-only disks have nothing to write, and take it as done. */
+	if (fsync(fd) < 0 || ioctl(fd, BLKFLSBUF, 0) < 0)
+		return error_errno(err, "flush %s", d->node);
+	return 0;
+}
+
+int disk_release(const char *serial, struct error *err)
+{
+	char slot[32];
+	struct disk d;
+
+	if (!disk_lookup(serial, &d))
+		return error_kind(err, ERR_NOT_FOUND, "disk \"%s\": there is none", serial);
+	if (disk_is_mounted(&d))
+		return error_set(err, "disk \"%s\" is a container's", serial);
+	if (settle(&d, err) < 0 || slot_of(&d, slot, sizeof(slot), err) < 0 ||
+	    file_put(AT_FDCWD, DRIVER "unbind", slot, err) < 0)
+		return error_wrap(err, "disk \"%s\"", serial);
+	return 0;
 }

@@ -29,4 +29,8 @@ bool disk_is_mounted(const struct disk *d);
 /* Waits at most `wait_us` until nothing has the disk mounted. */
 int disk_wait_unused(const struct disk *d, unsigned long wait_us, struct error *err);
 
+/* Gives a disk that nothing uses back: its device has no driver any more when this returns, so that
+ * the host may detach it. ERR_NOT_FOUND: no such disk. */
+int disk_release(const char *serial, struct error *err);
+
 #endif

@@ -8,12 +8,12 @@
 #include <time.h>
 
 static const char *const op_names[] = {
-	[OP_HELLO] = "hello",	    [OP_CREATE] = "create", [OP_START] = "start",
-	[OP_EXEC] = "exec",	    [OP_WAIT] = "wait",	    [OP_KILL] = "kill",
-	[OP_RESIZE] = "resize",	    [OP_PAUSE] = "pause",   [OP_RESUME] = "resume",
-	[OP_UPDATE] = "update",	    [OP_PS] = "ps",	    [OP_DELETE] = "delete",
-	[OP_CHANGES] = "changes",   [OP_PUSH] = "push",	    [OP_WATCH] = "watch",
-	[OP_SHUTDOWN] = "shutdown",
+	[OP_HELLO] = "hello",	    [OP_CREATE] = "create",   [OP_START] = "start",
+	[OP_EXEC] = "exec",	    [OP_WAIT] = "wait",	      [OP_KILL] = "kill",
+	[OP_RESIZE] = "resize",	    [OP_PAUSE] = "pause",     [OP_RESUME] = "resume",
+	[OP_UPDATE] = "update",	    [OP_PS] = "ps",	      [OP_DELETE] = "delete",
+	[OP_CHANGES] = "changes",   [OP_PUSH] = "push",	      [OP_WATCH] = "watch",
+	[OP_SHUTDOWN] = "shutdown", [OP_RELEASE] = "release",
 };
 
 static const char *const from_names[] = {
@@ -309,6 +309,8 @@ static int parse_tree(yajl_val tree, struct proto_request *r, struct error *err)
 		return 0;
 	if (r->op == OP_CHANGES || r->op == OP_PUSH)
 		return parse_what(tree, r, err);
+	if (r->op == OP_RELEASE)
+		return parse_name(tree, "", "serial", r->serial, PROTO_SERIAL_MAX, err);
 	if (parse_container(tree, &r->container, err) < 0 ||
 	    parse_process_name(tree, r->process, err) < 0)
 		return -1;

@@ -40,6 +40,7 @@ enum proto_op {
 	OP_CHANGES,
 	OP_PUSH,
 	OP_WATCH,
+	OP_RELEASE,
 	OP_DELETE,
 	OP_SHUTDOWN,
 };
@@ -81,7 +82,8 @@ struct proto_request {
 	bool has_seq; /* set even when parsing failed later: the error can be answered */
 	int64_t seq;
 	enum proto_op op;
-	char *container; /* NULL: `hello`, `shutdown`, `changes` of a disk, `push` of projects */
+	/* NULL: `hello`, `shutdown`, `release`, `changes` of a disk, `push` of projects */
+	char *container;
 	char process[PROTO_NAME_MAX + 1];
 	struct oci_spec *config;    /* create */
 	struct proto_root root;	    /* create */
@@ -93,7 +95,7 @@ struct proto_request {
 	bool all;			   /* kill */
 	uint16_t width, height;		   /* resize: character cells */
 	enum proto_what what;		   /* changes, push */
-	char serial[PROTO_SERIAL_MAX + 1]; /* changes: of a disk */
+	char serial[PROTO_SERIAL_MAX + 1]; /* release; changes: of a disk */
 };
 
 /* Parses `len` bytes. Errors are ERR_INVALID and name the member; *r is then to be freed, too.

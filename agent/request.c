@@ -1,3 +1,4 @@
+#include "agent/disk.h"
 #include "agent/process.h"
 #include "agent/projects.h"
 #include "agent/ps.h"
@@ -433,6 +434,14 @@ static int do_watch(struct procs *set, void *client, struct proto_request *r, st
 	return 0;
 }
 
+static int do_release(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	if (disk_release(r->serial, err) < 0)
+		return -1;
+	reply_ok(set, client, r->seq);
+	return 0;
+}
+
 static int do_delete(struct procs *set, void *client, struct proto_request *r, struct error *err)
 {
 	struct ctr *ctr = need_ctr(set, r, err);
@@ -470,6 +479,7 @@ void procs_request(struct procs *set, void *client, struct proto_request *r)
 		[OP_PAUSE] = do_freeze,	   [OP_RESUME] = do_freeze, [OP_UPDATE] = do_update,
 		[OP_CHANGES] = do_changes, [OP_PUSH] = do_push,	    [OP_WATCH] = do_watch,
 		[OP_PS] = do_ps,	   [OP_DELETE] = do_delete, [OP_SHUTDOWN] = do_shutdown,
+		[OP_RELEASE] = do_release,
 	};
 	struct error err = ERROR_INIT;
 

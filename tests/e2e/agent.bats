@@ -22,5 +22,6 @@ case_() {
 @test "what a container synced outlives its machine, and is read by another" { case_ recovery; }
 @test "a disk that is in use or is none is refused" { case_ disks_that_are_refused; }
 @test "a push is seen by the running container" { case_ push_to_a_root; }
+@test "a disk that was released is detached, and attached again" { case_ a_disk_is_released; }
 @test "projects: pushed, bound, changed inside, fetched" { case_ projects; }
 @test "a stream that nobody reads delays neither others nor delete" { case_ a_stuck_stream; }

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 
-from vmmctl import ROOT, Client, Refused, Vmm
+from vmmctl import ROOT, Client, Refused, Vmm, kernel
 
 TYPES = ["", "dir", "leave", "file", "data", "symlink", "fifo", "socket", "char", "block", "link",
          "whiteout", "end"]
@@ -84,12 +84,6 @@ def scratch():
 
 
 # ---- the guest
-
-def kernel():
-    p = os.path.join(ROOT, "build/vmlinux")
-    return p if os.path.exists(p) else subprocess.check_output(
-        [os.path.join(ROOT, "contrib/kernel/build.sh"), "--print-path"], text=True).strip()
-
 
 class Guest(Vmm):
     def __init__(self):
@@ -376,6 +370,26 @@ def push_to_a_root():
         c.tell("")
         status, text, err = c.wait()
         assert (status, text, err) == (0, "new\n" + "b" * 200000 + "\n", ""), (status, err)
+
+
+def a_disk_is_released():
+    top = busybox(tree("root", {"etc/a": "x"}))
+    disk = scratch()
+    with Guest() as g:
+        g.disk("root", image("erofs", top), readonly=True)
+        for i in range(3):
+            g.disk("scratch", disk)
+            c = Container(g, f"read a; echo {i} >/file{i}; ls /", agent=None if i == 0 else a)
+            a = c.a
+            refused(lambda: a.call("release", serial="scratch"), "other", "container's")
+            c.tell("")
+            text = c.wait()[1]
+            assert all(f"file{n}" in text for n in range(i + 1)), text
+            c.call("delete")
+            a.call("release", serial="scratch")
+            refused(lambda: a.call("release", serial="scratch"), "not_found", "there is none")
+            g.boot.call("detach", serial="scratch")
+        refused(lambda: a.call("release", serial="none"), "not_found", "there is none")
 
 
 def projects():

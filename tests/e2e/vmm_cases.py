@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from vmmctl import ROOT, Client, Refused, Vmm
+from vmmctl import ENGINE, ROOT, Client, Refused, Vmm, kernel
 
 TIMEOUT = 60
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
@@ -61,12 +61,6 @@ i=0
 while :; do i=$((i + 1)); echo "count $i"; /busybox usleep 20000; done
 """
 work = None
-
-
-def kernel():
-    path = os.path.join(ROOT, "build/vmlinux")
-    return path if os.path.exists(path) else subprocess.check_output(
-        [os.path.join(ROOT, "contrib/kernel/build.sh"), "--print-path"], text=True).strip()
 
 
 def initramfs(script=""):

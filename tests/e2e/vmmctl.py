@@ -23,6 +23,14 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 QEMU = "/usr/bin/qemu-system-x86_64"
+ENGINE = os.environ.get("HUSK_ENGINE") or "qemu"
+
+
+def kernel():
+    """The guest kernel: $HUSK_KERNEL, or the one that was built."""
+    path = os.environ.get("HUSK_KERNEL") or os.path.join(ROOT, "build/vmlinux")
+    return path if os.path.exists(path) else subprocess.check_output(
+        [os.path.join(ROOT, "contrib/kernel/build.sh"), "--print-path"], text=True).strip()
 
 
 class Refused(Exception):
@@ -159,7 +167,7 @@ class Vmm:
         listener.bind(self.control or "")  # "": an abstract name of the kernel's choice
         listener.listen(64)
         files = [open(self.kernel, "rb"), open(self.initramfs, "rb")]
-        m = {"engine": "qemu", "qemu": QEMU, "memory": 256 << 20, "vcpus": 1, "cmdline": ""}
+        m = {"engine": ENGINE, "qemu": QEMU, "memory": 256 << 20, "vcpus": 1, "cmdline": ""}
         m.update(members)
         fds = [listener.fileno()] + [f.fileno() for f in files]
         if fs is not None:

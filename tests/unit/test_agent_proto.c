@@ -170,6 +170,13 @@ static void test_changes_and_push(void **state UNUSED)
 	parse_ok("{\"seq\":1,\"op\":\"watch\",\"container\":\"c\"}", &r);
 	assert_int_equal(r.op, OP_WATCH);
 	proto_request_free(&r);
+	parse_ok("{\"seq\":1,\"op\":\"release\",\"serial\":\"s\"}", &r);
+	assert_int_equal(r.op, OP_RELEASE);
+	assert_string_equal(r.serial, "s");
+	assert_null(r.container);
+	proto_request_free(&r);
+	expect_invalid("{\"seq\":1,\"op\":\"release\"}", "serial: ", true);
+	expect_invalid("{\"seq\":1,\"op\":\"release\",\"serial\":\"a/b\"}", "serial: ", true);
 	expect_invalid("{\"seq\":1,\"op\":\"changes\",\"container\":\"c\"}", "what: ", true);
 	expect_invalid("{\"seq\":1,\"op\":\"changes\",\"what\":\"root\"}", "container: ", true);
 	expect_invalid("{\"seq\":1,\"op\":\"changes\",\"what\":\"projects\"}", "container: ", true);
