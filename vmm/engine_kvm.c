@@ -83,8 +83,6 @@ static void describe_end(struct kvm *e, const struct vcpus_news *n, char *why, s
 	enum vcpu_end end = n->end;
 	char reason[128];
 
-	if (end == VCPU_SHUTDOWN && arch_shutdown_is_reset(vcpus_fd(e->vcpus, n->who)))
-		end = VCPU_RESET;
 	if (end != VCPU_FAILED && console_panic(&e->console, reason, sizeof(reason)))
 		snprintf(why, size, "guest kernel panic: %s", reason);
 	else if (end == VCPU_RESET)

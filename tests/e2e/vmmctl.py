@@ -86,12 +86,12 @@ class Client:
             try:
                 data, ctl, _, _ = self.sock.recvmsg(65536, socket.CMSG_SPACE(16))
             except ConnectionResetError:
-                raise Closed() from None
+                raise Closed(self.events) from None
             for level, kind, payload in ctl:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     self.fds += array.array("i", payload).tolist()
             if not data:
-                raise Closed()
+                raise Closed(self.events)
             self.data += data
 
     def answer(self, seq, timeout=30):
@@ -133,8 +133,9 @@ class Client:
 class Vmm:
     """A husk-vmm process ($HUSK_VMM, or that in build/) with its boot socket (.boot) and lifeline (.lifeline, a descriptor)."""
 
-    def __init__(self, kernel, initramfs, control=None, log=None, program=None):
+    def __init__(self, kernel, initramfs, control=None, log=None, program=None, console=False):
         self.kernel, self.initramfs, self.control = kernel, initramfs, control
+        self.console = console
         ours, theirs = socket.socketpair()
         life_r, self.lifeline = os.pipe()
         # Numbers above 4 first: 3 and 4 may be taken by what goes to 4 and 3.
@@ -167,7 +168,8 @@ class Vmm:
         listener.bind(self.control or "")  # "": an abstract name of the kernel's choice
         listener.listen(64)
         files = [open(self.kernel, "rb"), open(self.initramfs, "rb")]
-        m = {"engine": ENGINE, "qemu": QEMU, "memory": 256 << 20, "vcpus": 1, "cmdline": ""}
+        m = {"engine": ENGINE, "qemu": QEMU, "memory": 256 << 20, "vcpus": 1, "cmdline": "",
+             "console": self.console}
         m.update(members)
         fds = [listener.fileno()] + [f.fileno() for f in files]
         if fs is not None:

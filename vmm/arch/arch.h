@@ -71,8 +71,6 @@ void arch_vm_free(struct arch_vm *v);
 int arch_vcpu_init(const struct arch_vm *v, int vcpu, unsigned index,
 		   const struct arch_entry *entry, struct error *err);
 
-/* True if a vCPU that shut down (a triple fault) looks as after a guest's wilful reset. */
-bool arch_shutdown_is_reset(int vcpu);
 /* Where a vCPU stands, in words for a log. */
 void arch_describe(int vcpu, char *buf, size_t size);
 

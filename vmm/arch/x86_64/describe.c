@@ -5,17 +5,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
-/* What a vCPU that cannot go on says of itself. */
-/* syscalls vcpu: ioctl(1==KVM_GET_REGS) ioctl(1==KVM_GET_SREGS) */
-
-bool arch_shutdown_is_reset(int vcpu)
-{
-	struct kvm_sregs s;
-
-	/* Linux's reboot=t: an interrupt with an empty table. Where the processor forgets its state
-	 * at a shutdown (SVM), it cannot be told. */
-	return ioctl(vcpu, KVM_GET_SREGS, &s) == 0 && s.idt.limit == 0;
-}
+/* syscalls loop kvm: ioctl(1==KVM_GET_REGS) ioctl(1==KVM_GET_SREGS) */
 
 void arch_describe(int vcpu, char *buf, size_t size)
 {

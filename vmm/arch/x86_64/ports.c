@@ -14,6 +14,7 @@
 
 #define PORT_KEYBOARD 0x64
 #define KEYBOARD_RESET 0xfe
+#define KEYBOARD_TAKES 0xfd /* all ones but "input buffer full" */
 #define PORT_UART 0x3f8
 #define PORT_PANIC 0x505
 #define PANICKED 1u
@@ -139,6 +140,8 @@ static uint8_t port_read(struct arch_ports *p, uint16_t port)
 {
 	if (port >= PORT_UART && port < PORT_UART + 8)
 		return uart_read(p, port - PORT_UART);
+	if (port == PORT_KEYBOARD)
+		return KEYBOARD_TAKES; /* no such controller, but Linux's reset waits for this */
 	return port == PORT_PANIC ? PANICKED : 0xff; /* what it can report */
 }
 
