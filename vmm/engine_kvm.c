@@ -23,6 +23,7 @@
 #include "vmm/arch/arch.h"
 #include "vmm/console.h"
 #include "vmm/engine.h"
+#include "vmm/jail.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/kvm/vm.h"
 #include "vmm/mmio.h"
@@ -212,7 +213,7 @@ static void kvm_unplug(struct engine *base, struct virtio_device *d)
 
 static pid_t kvm_pid(const struct engine *e UNUSED)
 {
-	return getpid();
+	return jail_pid();
 }
 
 static const char *kvm_console_tail(struct engine *base)

@@ -168,8 +168,8 @@ class Vmm:
         listener.bind(self.control or "")  # "": an abstract name of the kernel's choice
         listener.listen(64)
         files = [open(self.kernel, "rb"), open(self.initramfs, "rb")]
-        m = {"engine": ENGINE, "qemu": QEMU, "memory": 256 << 20, "vcpus": 1, "cmdline": "",
-             "console": self.console}
+        m = {"engine": ENGINE, "qemu": QEMU, "memory": 256 << 20, "vcpus": 1, "console": self.console,
+             "cmdline": "loglevel=1" if self.console and ENGINE == "kvm" else ""}
         m.update(members)
         fds = [listener.fileno()] + [f.fileno() for f in files]
         if fs is not None:

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
-/* syscalls loop kvm: ioctl(1==KVM_GET_REGS) ioctl(1==KVM_GET_SREGS) */
+/* syscalls loop: ioctl(1==KVM_GET_REGS) ioctl(1==KVM_GET_SREGS) */
 
 void arch_describe(int vcpu, char *buf, size_t size)
 {

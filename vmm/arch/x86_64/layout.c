@@ -9,12 +9,12 @@
 #include "vmm/arch/x86_64/machine.h"
 
 /* The machine's part of the kernel's parameters.
- *   panic=-1 reboot=k: a guest that panics resets at once, by the keyboard controller: a triple
- * fault is then never meant. noreplace-smp: leaves kernel text as it is, so that more of it stays
- * shared between guests. dummy.numdummies=0: no network interface but those that the container is
- * given. There is no serial port to look for without a console. Last words cost little even so: an
- * early console, which is never given up, writes to the port what is as urgent as a panic; nine
- * exits set it up. */
+ *   panic=-1 reboot=k: a guest that panics resets at once; a triple fault is then never meant.
+ *   noreplace-smp: leaves kernel text as it is, so that more of it stays shared between guests.
+ *   dummy.numdummies=0: no network interface but those that the container is given.
+ * There is no serial port to look for without a console. Last words cost little even so: an early
+ * console, which is never given up, writes to the port what is as urgent as a panic; nine exits
+ * set it up. */
 #define ALWAYS "panic=-1 reboot=k noreplace-smp rcupdate.rcu_expedited=1 dummy.numdummies=0"
 #define LAST_WORDS " quiet loglevel=1 8250.nr_uarts=0 earlyprintk=ttyS0,115200,keep"
 #define CONSOLE " console=ttyS0 earlyprintk=ttyS0,115200"
