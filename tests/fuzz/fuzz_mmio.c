@@ -58,7 +58,7 @@ struct fuzz {
 	bool leaving[DEVICES];
 	int kick[SLOTS][DEVICE_QUEUES_MAX];
 	int stop;
-	bool paused;
+	bool stopping, paused;
 };
 
 static void require(bool what)
@@ -105,11 +105,15 @@ static int io(void *arg, unsigned slot, uint32_t off, uint32_t value, int fd,
 	return 0;
 }
 
+/* The second time, since at the first other sources that are ready may come after this one. */
 static void on_stop(void *arg, UNUSED uint32_t events)
 {
 	struct fuzz *f = arg;
 	uint64_t n;
 
+	f->stopping = !f->stopping;
+	if (f->stopping)
+		return;
 	require(read(f->stop, &n, sizeof(n)) == sizeof(n));
 	loop_stop(f->loop, 0);
 }
