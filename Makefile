@@ -177,6 +177,24 @@ build/tests/%: tests/tools/%.c $(addprefix build/release/,vmm.a vmm/tree.a lib.a
 .PHONY: test-tools
 test-tools: $(TOOLS) ## helper programs of tests (build/tests/)
 
+# A guest without a kernel that attacks its VMM, and the VMM that it attacks. Its place is away from
+# small numbers: it hands those to devices as addresses of pages to drop.
+HOSTILE_SRC := $(wildcard tests/hostile/*.c) tests/hostile/start.S
+build/tests/hostile-guest: $(HOSTILE_SRC) tests/hostile/guest.h Makefile
+	@mkdir -p $(@D)
+	$(call say,GUEST,$@)
+	$(Q)$(CC) -std=gnu17 $(WARN) -Wno-missing-prototypes -Wno-missing-declarations -I. -O2 -g \
+		-ffreestanding -fno-builtin -fno-stack-protector -fno-pic -no-pie -mno-red-zone \
+		-mgeneral-regs-only -fno-tree-loop-distribute-patterns -nostdlib -static \
+		-Wl,-z,max-page-size=4096,-Ttext-segment=0x2d67000,-e,start,--build-id=none \
+		$(HOSTILE_SRC) -o $@
+
+build/asan/husk-vmm: build/asan/all.stamp vmm/main.c
+	$(call say,LINK,$@)
+	+$(Q)$(MAKE) --no-print-directory VARIANT=asan build/asan/vmm/main.o
+	$(Q)$(CC) -fsanitize=address,undefined -o $@ build/asan/vmm/main.o \
+		build/asan/vmm.a build/asan/vmm/tree.a build/asan/lib.a $(LIBS_vmm)
+
 .PHONY: archives unit-bins fuzz-bins
 archives: $(foreach f,$(FOLDERS),$(call archive,$(f)))
 unit-bins: $(UNIT_BIN)
