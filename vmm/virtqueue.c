@@ -36,6 +36,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "virtio is little-endi
 #define AVAIL_F_NO_INTERRUPT 1
 #define USED_F_NO_NOTIFY 1
 
+#define WARNINGS_MAX 4 /* of a queue, from its vq_init() on */
+
 struct desc {
 	uint64_t addr;
 	uint32_t len;
@@ -131,6 +133,7 @@ void vq_reset(struct virtqueue *q)
 	q->indirect = kept.indirect;
 	q->kick_fd = kept.kick_fd;
 	q->call_fd = kept.call_fd;
+	q->warnings = kept.warnings;
 }
 
 int vq_setup(struct virtqueue *q, const struct guest_mem *mem, uint16_t size, void *desc,
@@ -158,8 +161,12 @@ int vq_setup(struct virtqueue *q, const struct guest_mem *mem, uint16_t size, vo
 
 static int broken(struct virtqueue *q, const char *why)
 {
-	if (!q->broken)
-		log_warn("virtqueue %s: %s; the queue is stopped", q->name ? q->name : "?", why);
+	/* A guest can reset and break it again as often as it likes: the log is the host's. */
+	if (!q->broken && q->warnings < WARNINGS_MAX) {
+		q->warnings++;
+		log_warn("virtqueue %s: %s; the queue is stopped%s", q->name ? q->name : "?", why,
+			 q->warnings == WARNINGS_MAX ? " (further ones are not logged)" : "");
+	}
 	q->broken = true;
 	return -1;
 }

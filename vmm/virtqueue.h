@@ -5,7 +5,8 @@
  * A queue belongs to one thread at a time. All indices, addresses and lengths in it come from the
  * guest: a chain that breaks the specification (loops, lengths over VQ_CHAIN_BYTES_MAX, addresses
  * outside memory, too many descriptors) makes the queue `broken`: it gives nothing more until the
- * device is reset, and one warning is logged. Descriptors are copied once before they are checked.
+ * device is reset, and a warning is logged, at most a few times. Descriptors are copied once before
+ * they are checked.
  */
 #ifndef HUSK_VMM_VIRTQUEUE_H
 #define HUSK_VMM_VIRTQUEUE_H
@@ -27,6 +28,7 @@ struct virtqueue {
 	uint16_t size; /* entries; 0: not set up */
 	bool event_idx, indirect;
 	bool broken;
+	uint8_t warnings;	   /* how often the log was told; kept by vq_reset() */
 	void *desc, *avail, *used; /* checked when set: the whole ring lies in memory */
 	uint16_t last_avail;	   /* next entry of the available ring to take */
 	uint16_t used_idx;
