@@ -195,6 +195,9 @@ build/asan/husk-vmm: build/asan/all.stamp vmm/main.c
 	$(Q)$(CC) -fsanitize=address,undefined -o $@ build/asan/vmm/main.o \
 		build/asan/vmm.a build/asan/vmm/tree.a build/asan/lib.a $(LIBS_vmm)
 
+.PHONY: hostile
+hostile: build/tests/hostile-guest build/asan/husk-vmm ## what tests/e2e/hostile.bats needs
+
 .PHONY: archives unit-bins fuzz-bins
 archives: $(foreach f,$(FOLDERS),$(call archive,$(f)))
 unit-bins: $(UNIT_BIN)
@@ -212,7 +215,7 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (default 5) each
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run fuzz
 
 .PHONY: e2e
-e2e: all kernel test-tools ## end-to-end tests (root); E2E=file.bats for one
+e2e: all kernel test-tools hostile ## end-to-end tests (root); E2E=file.bats for one
 	tests/run e2e $(E2E)
 
 .PHONY: check-kvm
@@ -226,7 +229,7 @@ engines: all kernel ## tests with real container engines (root); ENGINE=file.bat
 .PHONY: check
 check: deps ## everything: packages, build, lint, unit, fuzz, end-to-end, engines; what CI runs
 	$(MAKE) -j$$(nproc) all kernel test-tools
-	$(MAKE) -j$$(nproc) VARIANT=asan unit-bins
+	$(MAKE) -j$$(nproc) VARIANT=asan unit-bins hostile
 	$(MAKE) -j$$(nproc) VARIANT=fuzz fuzz-bins
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run lint unit fuzz e2e engines
 

@@ -11,6 +11,8 @@
 
 /* syscalls loop: fstat mmap(2!&PROT_EXEC) munmap */
 
+#define HUGE_PAGE (2u << 20)
+
 static bool overlap(uint64_t a, uint64_t b, uint64_t size_a, uint64_t size_b)
 {
 	return a < b ? b - a < size_a : a - b < size_b;
@@ -54,6 +56,35 @@ static int check_region(const struct guest_mem *m, const struct mem_region *n, i
 	return 0;
 }
 
+/* Maps it where nothing else lies near: what runs over an edge ends there. `r->map` and
+ * `r->map_len` include that room. Address and offset agree within a huge page, so that there can be
+ * huge pages. */
+static int map_region(struct mem_region *r, int fd, uint64_t skip, struct error *err)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), from = r->offset - skip;
+	uint64_t bytes = (r->size + skip + page - 1) & ~(page - 1);
+	uint8_t *at;
+
+	r->map_len = bytes + 2 * page + 2 * HUGE_PAGE;
+	r->map = mmap(NULL, r->map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		      0);
+	if (r->map == MAP_FAILED)
+		return error_errno(err, "guest memory: room for 0x%" PRIx64 " bytes", r->size);
+	at = (uint8_t *)r->map + page;
+	at += -(uintptr_t)at & (HUGE_PAGE - 1);
+	at += from & (HUGE_PAGE - 1);
+	if (mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd,
+		 (off_t)from) == MAP_FAILED) {
+		error_errno(err, "guest memory: map 0x%" PRIx64 "+0x%" PRIx64, r->gpa, r->size);
+		munmap(r->map, r->map_len);
+		return -1;
+	}
+	/* A core dump of ours is no place for what the guest holds. */
+	madvise(at, bytes, MADV_DONTDUMP);
+	r->hva = at + skip;
+	return 0;
+}
+
 int mem_add(struct guest_mem *m, uint64_t gpa, uint64_t size, uint64_t user, int fd,
 	    uint64_t offset, struct error *err)
 {
@@ -62,14 +93,8 @@ int mem_add(struct guest_mem *m, uint64_t gpa, uint64_t size, uint64_t user, int
 
 	if (check_region(m, &r, fd, offset, err) < 0)
 		return -1;
-	r.map_len = size + skip;
-	r.map = mmap(NULL, r.map_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
-		     (off_t)(offset - skip));
-	if (r.map == MAP_FAILED)
-		return error_errno(err, "guest memory: map 0x%" PRIx64 "+0x%" PRIx64, gpa, size);
-	/* A core dump of ours is no place for what the guest holds. */
-	madvise(r.map, r.map_len, MADV_DONTDUMP);
-	r.hva = (uint8_t *)r.map + skip;
+	if (map_region(&r, fd, skip, err) < 0)
+		return -1;
 	m->r[m->n++] = r;
 	return 0;
 }

@@ -5,6 +5,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -145,6 +147,26 @@ static void refuses_what_is_no_memory(void **state)
 	close(p[1]);
 }
 
+static void nothing_lies_beside_it(void **state)
+{
+	cleanup_close int fd = file_of(8 * MIB), null = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	struct guest_mem m = {0};
+
+	(void)state;
+	assert_int_equal(mem_add(&m, 0, MIB, 0, fd, 0, NULL), 0);
+	assert_int_equal(mem_add(&m, 2 * MIB, 3 * MIB, 0, fd, 3 * MIB, NULL), 0);
+	for (unsigned i = 0; i < m.n; i++) {
+		uint8_t *edge[] = {m.r[i].hva - 1, m.r[i].hva + m.r[i].size};
+
+		for (unsigned k = 0; k < 2; k++) { /* as the kernel sees it */
+			assert_int_equal(read(null, edge[k], 1), -1);
+			assert_int_equal(errno, EFAULT);
+		}
+		assert_int_equal(((uintptr_t)m.r[i].hva ^ m.r[i].offset) & (2 * MIB - 1), 0);
+	}
+	mem_clear(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -153,6 +175,7 @@ int main(void)
 		cmocka_unit_test(nothing_spans_two_regions),
 		cmocka_unit_test(refuses_bad_regions),
 		cmocka_unit_test(offsets_need_no_alignment),
+		cmocka_unit_test(nothing_lies_beside_it),
 		cmocka_unit_test(has_a_limit_of_regions),
 		cmocka_unit_test(refuses_what_is_no_memory),
 	};

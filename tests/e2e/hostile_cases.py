@@ -1,0 +1,163 @@
+"""Hostile guests (tests/hostile) against husk-vmm under AddressSanitizer: hostile_cases.py DEVICE DIR.
+
+One machine attacks a device, another does no harm beside it. HOSTILE_SECONDS (default 4) is how long;
+HOSTILE_SEED the first seed. A guest that destroys itself is started again with the next one.
+"""
+
+import os
+import re
+import socket
+import sys
+import threading
+import time
+
+from vmmctl import ROOT, Closed, Refused, Vmm
+
+SECONDS = float(os.environ.get("HOSTILE_SECONDS", "4"))
+SEED = int(os.environ.get("HOSTILE_SEED", "1"))
+GUEST = os.path.join(ROOT, "build/tests/hostile-guest")
+PROGRAM = os.path.join(ROOT, "build/asan/husk-vmm")
+DEVICES = {"all": 0, "net": 1, "block": 2, "rng": 4, "balloon": 5, "vsock": 19}
+GROWTH_MAX = 16 << 20  # bytes of its own memory, once it is warm
+LOG_MAX = 64 << 10
+ANSWER_S = 10
+GUEST_DIED = "guest triple fault"
+
+
+class Machine:
+    """A husk-vmm with a hostile (or peaceful) guest; .died: the guest destroyed itself."""
+
+    def __init__(self, directory, name, device, seed, peace=False):
+        self.name, self.died = name, False
+        self.log_path = os.path.join(directory, f"{name}.log")
+        empty = os.path.join(directory, "empty")
+        open(empty, "wb").close()
+        with open(self.log_path, "ab") as log:
+            self.vm = Vmm(GUEST, empty, control=os.path.join(directory, name + ".sock"), log=log, program=PROGRAM)
+        cmdline = f"hostile.device={device} hostile.seed={seed} hostile.peace={int(peace)}"
+        self.vm.start(engine="kvm", memory=64 << 20, cmdline=cmdline)
+        self.disk = open(os.path.join(directory, f"{name}.disk"), "w+b")
+        self.disk.truncate(4 << 20)
+        self.call("attach-block", fds=[self.disk.fileno()], serial="disk", readonly=False, discardable=True)
+
+    def call(self, op, **members):
+        """None when the machine has ended because its guest destroyed itself."""
+        try:
+            return self.vm.boot.call(op, timeout=ANSWER_S, **members)
+        except (Closed, BrokenPipeError, ConnectionResetError):
+            why = self.vm.boot.event("ended", ANSWER_S)["why"]
+            assert why.startswith(GUEST_DIED), f"{self.name}: {why}"
+            self.died = True
+            return None
+
+    def rounds(self):
+        """How far the guest says that it is; the device must still have answered it."""
+        answer = self.call("console")
+        if not answer:
+            return 0
+        text = answer["text"]
+        assert "dead" not in text and "none" not in text, f"{self.name}: {text[-200:]}"
+        return int((re.findall(r"^round (\d+)$", text, re.M) or ["0"])[-1])
+
+    def own_memory(self):
+        with open(f"/proc/{self.vm.process.pid}/status") as f:
+            return int(re.search(r"RssAnon:\s+(\d+) kB", f.read()).group(1)) << 10
+
+    def finish(self):
+        """Its end has to be one of its own, without a word of a sanitizer."""
+        if not self.died:
+            assert self.call("status")["state"] == "running"
+            self.vm.boot.call("shutdown", timeout=ANSWER_S)
+        code = self.vm.wait(ANSWER_S)
+        self.vm.close()
+        self.disk.close()
+        with open(self.log_path, errors="replace") as f:
+            log = f.read()
+        assert "Sanitizer" not in log and "runtime error" not in log, log
+        assert code == (1 if self.died else 0), f"{self.name}: exit status {code}\n{log}"
+        assert len(log) < LOG_MAX, f"{self.name}: {len(log)} bytes of log"
+
+    def kill(self):
+        if self.vm.process.poll() is None:
+            self.vm.process.kill()
+            self.vm.process.wait()
+
+
+def use_streams(machine, stop):
+    """Somebody who wants to talk to the guest all the time, so that there are streams to attack."""
+    held, client = [], None
+    try:
+        while not stop.wait(0.02):
+            client = client or type(machine.vm.boot).connect(machine.vm.control)
+            try:
+                s = client.vsock(1024, timeout_ms=300)
+                s.setblocking(False)
+                held.append(s)
+                s.send(bytes(1000))
+            except (Refused, BlockingIOError):
+                pass
+            if len(held) > 32:
+                held.pop(0).close()
+    except (Closed, OSError, TimeoutError):
+        pass  # the machine has ended, which is others' business
+    finally:
+        for s in held:
+            s.close()
+        if client:
+            client.close()
+
+
+def attack(directory, name, seed, until):
+    """One hostile machine, until its guest destroys itself or time is up. Returns its rounds."""
+    m = Machine(directory, f"hostile-{seed}", DEVICES[name], seed)
+    stop = threading.Event()
+    talker = threading.Thread(target=use_streams, args=(m, stop))
+    talker.start()
+    rounds, warm, warm_at = 0, None, time.monotonic() + min(2, SECONDS / 2)
+    try:
+        while time.monotonic() < until and not m.died:
+            time.sleep(0.1)  # what is waited for is the end of the time
+            if not m.call("status"):
+                break
+            rounds = max(rounds, m.rounds())
+            if m.died:
+                break
+            now = m.own_memory()
+            if warm is None and time.monotonic() > warm_at:
+                warm = now
+            grown = now - (warm if warm is not None else now)
+            assert grown < GROWTH_MAX, f"husk-vmm grew by {grown >> 10} KiB"
+        stop.set()
+        talker.join()
+        m.finish()
+    finally:
+        stop.set()
+        talker.join()
+        m.kill()
+    return rounds
+
+
+def main(name, directory):
+    os.environ["ASAN_OPTIONS"] = "quarantine_size_mb=1:exitcode=99"
+    until = time.monotonic() + SECONDS
+    neighbour = Machine(directory, "neighbour", 0, 1, peace=True)
+    try:
+        before = neighbour.rounds()
+        rounds, seed = 0, SEED
+        while time.monotonic() < until:
+            rounds += attack(directory, name, seed, until)
+            seed += 1
+        assert rounds, "the guest did not get anywhere"
+        # The neighbour goes on, and gets on.
+        limit = time.monotonic() + 30
+        while neighbour.rounds() <= before:
+            assert time.monotonic() < limit, "the neighbour stands still"
+            time.sleep(0.05)
+        neighbour.finish()
+    finally:
+        neighbour.kill()
+    print(f"{name}: {rounds} rounds, {seed - SEED} machines")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
