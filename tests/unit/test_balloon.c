@@ -121,6 +121,23 @@ static void inflating_gives_pages_back(void **state)
 	assert_int_equal(f->r.ram[(FIRST + 4) * PAGE], 0);
 }
 
+/* 200 pages in an order that no sort finds easy: all that are named, and no others. */
+static void pages_come_in_any_order(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t pfns[200];
+	blkcnt_t before = pages(f);
+
+	for (uint32_t i = 0; i < ARRAY_LEN(pfns); i++)
+		pfns[i] = FIRST + i * 77 % 200;
+	offer_pfns(f, pfns, ARRAY_LEN(pfns) - 1); /* all but FIRST + 123 */
+	start(f, INFLATE);
+	assert_int_equal(ring_used_idx(&f->r), 1);
+	assert_int_equal(pages(f), before - 199);
+	assert_true(kept(f, FIRST + 123));
+	assert_true(kept(f, FIRST + 200));
+}
+
 static void page_numbers_outside_of_memory_are_left_out(void **state)
 {
 	struct fixture *f = *state;
@@ -331,6 +348,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(inflating_gives_pages_back),
+		T(pages_come_in_any_order),
 		T(page_numbers_outside_of_memory_are_left_out),
 		T(page_numbers_are_whole),
 		T(deflating_takes_no_page_away),

@@ -114,22 +114,33 @@ static void add_page(struct balloon *b, const struct guest_mem *m, uint64_t gpa)
 	}
 }
 
-static int by_place(const void *pa, const void *pb)
+static bool before(const struct range *a, const struct range *b)
 {
-	const struct range *a = pa, *b = pb;
+	return a->fd != b->fd ? a->fd < b->fd : a->off < b->off;
+}
 
-	if (a->fd != b->fd)
-		return a->fd < b->fd ? -1 : 1;
-	if (a->off != b->off)
-		return a->off < b->off ? -1 : 1;
-	return 0;
+/* Shell's sort. qsort() asks for the system's memory, which the jail denies. */
+static void sort(struct range *r, unsigned n)
+{
+	static const unsigned gaps[] = {301, 132, 57, 23, 10, 4, 1};
+
+	for (unsigned g = 0; g < ARRAY_LEN(gaps); g++) {
+		for (unsigned i = gaps[g]; i < n; i++) {
+			struct range x = r[i];
+			unsigned j = i;
+
+			for (; j >= gaps[g] && before(&x, &r[j - gaps[g]]); j -= gaps[g])
+				r[j] = r[j - gaps[g]];
+			r[j] = x;
+		}
+	}
 }
 
 static void merge(struct balloon *b)
 {
 	unsigned n = 0;
 
-	qsort(b->ranges, b->n, sizeof(b->ranges[0]), by_place);
+	sort(b->ranges, b->n);
 	for (unsigned i = 1; i < b->n; i++) {
 		struct range *last = &b->ranges[n];
 		const struct range *r = &b->ranges[i];
