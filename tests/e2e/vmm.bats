@@ -44,6 +44,9 @@ case_() {
 @test "a machine has memory above 4 GiB" { case_ memory_lies_above_the_hole; }
 @test "16 disks come and go, 200 times" { case_ sixteen_disks_come_and_go; }
 @test "exits to user space are counted, and few" { case_ exits_are_counted; }
+@test "memory that the guest frees goes back to the host" { case_ freed_memory_goes_back_to_the_host; }
+@test "a balloon takes memory and gives it back" { case_ a_balloon_takes_memory_and_gives_it_back; }
+@test "a guest that needs its memory takes it from the balloon" { case_ a_guest_that_needs_its_memory_takes_it_from_the_balloon; }
 @test "SIGKILL on husk-vmm leaves no QEMU" { case_ killed_vmm_leaves_nothing; }
 @test "SIGKILL on husk-vmm leaves nothing at any moment of the start" { case_ killed_vmm_leaves_nothing_at_any_time; }
 @test "SIGKILL on QEMU is told and ends husk-vmm" { case_ killed_qemu_is_told; }

@@ -693,6 +693,100 @@ def exits_are_counted():
         vm.boot.call("shutdown")
 
 
+def guest_memory(vm):
+    """Bytes of guest memory that the host has given out: blocks of its memfd."""
+    pid = vm.process.pid
+    for n in os.listdir(f"/proc/{pid}/fd"):
+        path = f"/proc/{pid}/fd/{n}"
+        if os.readlink(path).startswith("/memfd:husk-guest"):
+            return os.stat(path).st_blocks * 512
+    raise AssertionError("no guest memory")
+
+
+def freed_memory_goes_back_to_the_host():
+    only("kvm", "QEMU's machine has no balloon")
+    script = FIND_DISK + """
+        /busybox mkdir /mnt
+        /busybox mount -t tmpfs -o size=100% none /mnt
+        /busybox dd if=/dev/zero of=/mnt/x bs=1M count=160 2>/dev/null && echo filled
+        find_disk go
+        /busybox rm /mnt/x; echo freed
+    """
+    with vmm(script) as vm:
+        vm.start(memory=256 << 20)
+        wait_console(vm, "filled")
+        full = guest_memory(vm)
+        assert full > 160 << 20, full
+        attach(vm.boot, "go")
+        wait_console(vm, "freed")
+        # Linux reports what is free two seconds later.
+        wait_until("memory to come back", lambda: guest_memory(vm) < full - (150 << 20))
+        stats = vm.boot.call("stats")["balloon"]
+        assert stats["reported_bytes"] > 150 << 20, stats
+        assert stats["target_bytes"] == stats["actual_bytes"] == 0, stats
+        vm.boot.call("shutdown")
+        assert vm.wait() == 0
+
+
+def a_balloon_takes_memory_and_gives_it_back():
+    only("kvm", "QEMU's machine has no balloon")
+    script = """
+        while :; do
+            while read -r name kb unit; do
+                case $name in MemFree:) free=$((kb / 1024)) ;; esac
+            done </proc/meminfo
+            [ "$free" = "$last" ] || echo "free=$free"
+            last=$free; /busybox usleep 100000
+        done
+    """
+    def free_mib(vm):
+        return int(re.findall(r"free=(\d+)\s", vm.boot.call("console")["text"])[-1])
+
+    def balloon(vm):
+        return vm.boot.call("stats")["balloon"]["actual_bytes"]
+
+    with vmm(script) as vm:
+        vm.start(memory=256 << 20)
+        wait_console(vm, r"free=\d+\s")
+        before = free_mib(vm)
+        vm.boot.call("balloon", target_bytes=128 << 20)
+        wait_until("a full balloon", lambda: balloon(vm) == 128 << 20)
+        wait_until("less free memory", lambda: free_mib(vm) < before - 120)
+        assert guest_memory(vm) < 128 << 20
+        vm.boot.call("balloon", target_bytes=0)
+        wait_until("an empty balloon", lambda: balloon(vm) == 0)
+        wait_until("free memory", lambda: free_mib(vm) > before - 64)
+        expect_refused("invalid", "target_bytes: missing", vm.boot.call, "balloon")
+        vm.boot.call("shutdown")
+        assert vm.wait() == 0
+
+
+def a_guest_that_needs_its_memory_takes_it_from_the_balloon():
+    only("kvm", "QEMU's machine has no balloon")
+    script = """
+        /busybox mkdir /mnt
+        /busybox mount -t tmpfs -o size=100% none /mnt
+        echo ready
+        until [ "$full" ]; do
+            while read -r name kb unit; do
+                case $name in MemFree:) [ $kb -lt 50000 ] && full=1 ;; esac
+            done </proc/meminfo
+            /busybox usleep 50000
+        done
+        echo inflated
+        /busybox dd if=/dev/zero of=/mnt/x bs=1M count=120 2>/dev/null && echo filled
+    """
+    with vmm(script) as vm:
+        vm.start(memory=256 << 20)
+        wait_console(vm, "ready")
+        vm.boot.call("balloon", target_bytes=190 << 20)
+        wait_console(vm, "inflated")
+        wait_console(vm, "filled")
+        assert vm.boot.call("stats")["balloon"]["actual_bytes"] < 150 << 20
+        vm.boot.call("shutdown")
+        assert vm.wait() == 0
+
+
 def killed_vmm_leaves_nothing():
     only("qemu", "husk-vmm has no other process")
     with vmm() as vm:
