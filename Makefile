@@ -174,6 +174,19 @@ build/tests/%: tests/tools/%.c $(addprefix build/release/,vmm.a vmm/tree.a lib.a
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fno-pie $< -o $@ -static -no-pie -Wl,--gc-sections \
 		$(addprefix build/release/,vmm.a vmm/tree.a lib.a) -lpthread
 
+# husk-vmm that tries to break out of its jail when told so (tests/e2e/jail.bats). Never installed.
+build/tests/captive/%.o: vmm/%.c build/gen/syscalls.h Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -DHUSK_CAPTIVE -c $< -o $@
+build/tests/captive/%.o: tests/jail/%.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+build/tests/husk-vmm-captive: $(addprefix build/tests/captive/,jail.o captive.o) \
+		$(addprefix build/release/,vmm/main.o vmm.a vmm/tree.a lib.a)
+	$(call say,TOOL,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_vmm)
+TOOLS += build/tests/husk-vmm-captive
+
 .PHONY: test-tools
 test-tools: $(TOOLS) ## helper programs of tests (build/tests/)
 

@@ -21,7 +21,8 @@
  * minder is there for every other case: it ends when the lifeline has no writer any more, or when
  * virtiofsd has ended; and when the minder ends, however it does, the kernel kills its pid
  * namespace. The mounts are in namespaces that are gone then. The minder stays in the host's mount
- * namespace, so that it does not keep alive mounts that the host gives up; it has no capabilities.
+ * namespace, so that it does not keep alive mounts that the host gives up; but its root is an empty
+ * directory that is mounted nowhere, and it has no capabilities.
  * It also turns what virtiofsd says into lines of husk's log.
  *
  * The minder's end is nobody's business: whoever adopts it reaps it.
@@ -252,7 +253,15 @@ static _Noreturn void become_virtiofsd(const char *path, const struct stage *s, 
 /* ---- the minder */
 
 /* The minder's descriptors, all that it has. */
-enum { MINDER_LIFELINE, MINDER_PIDFD, MINDER_OUTPUT, MINDER_NEWS, MINDER_LOG, MINDER_FDS };
+enum {
+	MINDER_LIFELINE,
+	MINDER_PIDFD,
+	MINDER_OUTPUT,
+	MINDER_NEWS,
+	MINDER_ROOT,
+	MINDER_LOG,
+	MINDER_FDS
+};
 
 struct lines {
 	char buf[LINE_LEN];
@@ -378,6 +387,7 @@ static _Noreturn void mind(const struct minding *m)
 	fds[MINDER_PIDFD] = pidfd;
 	fds[MINDER_OUTPUT] = out[0];
 	fds[MINDER_NEWS] = m->news;
+	fds[MINDER_ROOT] = make_tmpfs(NULL);
 	fds[MINDER_LOG] = m->log_fd;
 	keep_only(fds);
 	log_setup(m->log_fd < 0 ? -1 : MINDER_LOG, format, LOG_LVL_WARN, "husk");
@@ -385,8 +395,10 @@ static _Noreturn void mind(const struct minding *m)
 		log_warn("virtiofsd: clone: %s", strerror(errno));
 		_exit(127);
 	}
-	if (chdir("/") < 0)
+	if (fchdir(MINDER_ROOT) < 0 || chroot(".") < 0 ||
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		_exit(127);
+	close(MINDER_ROOT);
 	drop_capabilities();
 	watch(child);
 }

@@ -18,6 +18,7 @@
  *   - the minder (vmm/minder.c): namespaces of its own, an empty mount namespace once the machine
  *     runs, and death with husk-vmm;
  *   - no_new_privs, RLIMIT_CORE 0, few descriptors, no file larger than guest memory;
+ *   - Landlock, where the kernel has it: paths can be read and executed, nothing else;
  *   - -runas: a uid and gid that belong to this VM alone, no supplementary groups; as this is a
  *     change from uid 0, the kernel clears all capability sets but the bounding set, which is
  *     small (vmm/minder.c) and made useless by no_new_privs;

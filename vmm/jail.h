@@ -51,6 +51,10 @@ int jail_change_root(int root);
 int jail_bound_capabilities(uint64_t keep);
 /* Permitted and effective capabilities become `keep`, inheritable and ambient ones none. */
 int jail_set_capabilities(uint64_t keep);
+/* By Landlock: no path can be used (but to read and execute, if that is so), no TCP port, no
+ * abstract socket of others, no signal to others. 1: this kernel has no Landlock. After
+ * no_new_privs. */
+int jail_restrict_paths(bool may_read);
 /* The opener's list of system calls, from now on. */
 int jail_filter_opener(void);
 

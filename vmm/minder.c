@@ -147,12 +147,15 @@ static _Noreturn void become_program(int status, const struct minder_config *cfg
 		fail_child(status, "chdir /");
 	status = arrange_fds(status, cfg);
 	limit(status, RLIMIT_CORE, 0);
+	limit(status, RLIMIT_MEMLOCK, 0);
+	limit(status, RLIMIT_MSGQUEUE, 0);
 	limit(status, RLIMIT_FSIZE, cfg->file_bytes);
 	limit(status, RLIMIT_NOFILE, PROGRAM_FILES);
 	if (jail_bound_capabilities(PROGRAM_CAPABILITIES) < 0)
 		fail_child(status, "drop capabilities");
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		fail_child(status, "no_new_privs");
+	/* It reads its libraries, firmware and the kernel before it changes its root. */
+	if (jail_restrict_paths(true) < 0)
+		fail_child(status, "Landlock");
 	execve(cfg->path, cfg->argv, env);
 	fail_child(status, "execve");
 }
@@ -197,6 +200,8 @@ static _Noreturn void mind(int status, int parent_end, const struct minder_confi
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || parent_is_gone(status))
 		_exit(127);
 	prctl(PR_SET_NAME, "husk-minder");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		fail_child(status, "no_new_privs");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		fail_child(status, "make mounts private");
 	child = (pid_t)syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0, 0);

@@ -12,51 +12,10 @@
 
 #include <cmocka.h>
 
+#include "bpf.h"
+
 #define NATIVE AUDIT_ARCH_X86_64
 #define FUTURE 100000 /* a call that nobody knows yet */
-
-static uint32_t run(const struct seccomp_prog *p, const struct seccomp_data *d)
-{
-	uint32_t a = 0, mem[BPF_MEMWORDS] = {0};
-
-	for (size_t pc = 0; pc < p->n; pc++) {
-		const struct sock_filter *i = &p->insns[pc];
-
-		switch (i->code) {
-		case BPF_LD | BPF_W | BPF_ABS:
-			assert_true(i->k + sizeof(a) <= sizeof(*d));
-			memcpy(&a, (const char *)d + i->k, sizeof(a));
-			break;
-		case BPF_LD | BPF_MEM:
-			a = mem[i->k % BPF_MEMWORDS];
-			break;
-		case BPF_ST:
-			mem[i->k % BPF_MEMWORDS] = a;
-			break;
-		case BPF_ALU | BPF_AND | BPF_K:
-			a &= i->k;
-			break;
-		case BPF_JMP | BPF_JA:
-			pc += i->k;
-			break;
-		case BPF_JMP | BPF_JEQ | BPF_K:
-			pc += a == i->k ? i->jt : i->jf;
-			break;
-		case BPF_JMP | BPF_JGT | BPF_K:
-			pc += a > i->k ? i->jt : i->jf;
-			break;
-		case BPF_JMP | BPF_JGE | BPF_K:
-			pc += a >= i->k ? i->jt : i->jf;
-			break;
-		case BPF_RET | BPF_K:
-			return i->k;
-		default:
-			fail_msg("instruction %#x", i->code);
-		}
-	}
-	fail_msg("no end");
-	return 0;
-}
 
 static struct seccomp_prog *compile(const char *seccomp, struct error *err)
 {
@@ -85,7 +44,7 @@ static uint32_t call(const struct seccomp_prog *p, int nr, uint64_t arg0, uint64
 {
 	struct seccomp_data d = {.nr = nr, .arch = NATIVE, .args = {arg0, arg1}};
 
-	return run(p, &d);
+	return bpf_run(p->insns, p->n, &d);
 }
 
 #define ERRNO(e) (SECCOMP_RET_ERRNO | (e))
@@ -200,12 +159,12 @@ static void test_architectures(void **state UNUSED)
 	struct seccomp_data foreign = {.nr = 3, .arch = AUDIT_ARCH_I386};
 	struct seccomp_prog *p = must_compile(listed);
 
-	assert_int_equal(run(p, &foreign), ERRNO(EPERM));
+	assert_int_equal(bpf_run(p->insns, p->n, &foreign), ERRNO(EPERM));
 	assert_int_equal(call(p, SYS_read, 0, 0), SECCOMP_RET_ALLOW);
 	assert_int_equal(call(p, 0x40000000 + SYS_read, 0, 0), ERRNO(EPERM));
 	seccomp_prog_free(p);
 	p = must_compile(native);
-	assert_int_equal(run(p, &foreign), SECCOMP_RET_KILL_THREAD);
+	assert_int_equal(bpf_run(p->insns, p->n, &foreign), SECCOMP_RET_KILL_THREAD);
 	seccomp_prog_free(p);
 }
 
