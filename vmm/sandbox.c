@@ -45,7 +45,8 @@ struct sandbox {
 	enum state next_state;		 /* when it is done */
 	bool ready;
 	uint64_t exec_us, machine_us, ready_us;
-	uint64_t start_cpu_us; /* that the loop's thread took from its fork to the machine's start */
+	uint64_t
+		start_cpu_us; /* that the loop's thread took from its fork to the machine's start */
 };
 
 /* ---- life of the machine */

@@ -105,6 +105,24 @@ static void gives_last_lines(void **state)
 	console_free(&c);
 }
 
+static void finds_a_panic(void **state)
+{
+	struct console c;
+	char buf[16];
+
+	(void)state;
+	console_init(&c, 256);
+	assert_false(console_panic(&c, buf, sizeof(buf)));
+	put(&c, "[ 1.0] Kernel panic - not synced\n");
+	assert_false(console_panic(&c, buf, sizeof(buf)));
+	put(&c, "[ 1.0] Kernel panic - not syncing: why\r\n[ 1.0] CPU: 0\n");
+	assert_true(console_panic(&c, buf, sizeof(buf)));
+	assert_string_equal(buf, "why");
+	put(&c, "Kernel panic - not syncing: ");
+	assert_true(console_panic(&c, buf, sizeof(buf)));
+	console_free(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -113,6 +131,7 @@ int main(void)
 		cmocka_unit_test(holds_what_a_plain_buffer_would),
 		cmocka_unit_test(cleans_control_characters),
 		cmocka_unit_test(gives_last_lines),
+		cmocka_unit_test(finds_a_panic),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

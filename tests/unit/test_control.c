@@ -46,6 +46,14 @@ static void parses_start(void **state)
 		  "\"memory\":536870912,\"vcpus\":2,\"fs\":true}");
 	assert_true(r.start.fs);
 	assert_int_equal(r.nfds, 4);
+	assert_int_equal(r.start.engine, REQUEST_ENGINE_QEMU);
+	assert_false(r.start.console);
+	request_free(&r);
+	r = parse("{\"seq\":1,\"op\":\"start\",\"engine\":\"kvm\",\"memory\":67108864,"
+		  "\"vcpus\":64,\"console\":true}");
+	assert_int_equal(r.start.engine, REQUEST_ENGINE_KVM);
+	assert_null(r.start.qemu);
+	assert_true(r.start.console);
 	request_free(&r);
 }
 
