@@ -100,6 +100,12 @@ static void on_lifeline(void *arg, uint32_t events UNUSED)
 		sandbox_end(arg, "its last container is gone");
 }
 
+/* The guest's files would turn unreadable one by one. */
+static void on_opener(void *arg, uint32_t events UNUSED)
+{
+	sandbox_lost(arg, "the process that opens files for it has ended");
+}
+
 static int run(uint64_t exec_us, struct error *err)
 {
 	struct loop *l;
@@ -123,7 +129,7 @@ static int run(uint64_t exec_us, struct error *err)
 	set_nonblock(LIFELINE_FD, true);
 	if (loop_add(l, term, EPOLLIN, on_sigterm, s, err) &&
 	    loop_add(l, LIFELINE_FD, EPOLLIN, on_lifeline, s, err) &&
-	    sandbox_serve(s, BOOT_FD, err) == 0)
+	    loop_add(l, opener_fd(o), 0, on_opener, s, err) && sandbox_serve(s, BOOT_FD, err) == 0)
 		code = loop_run(l);
 	sandbox_free(s);
 	loop_free(l);

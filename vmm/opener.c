@@ -277,6 +277,11 @@ int opener_open(struct opener *o, int dir, const char *path)
 	return fd < 0 ? -EMFILE : fd; /* a descriptor that finds no room is left out */
 }
 
+int opener_fd(const struct opener *o)
+{
+	return o->sock;
+}
+
 void opener_free(struct opener *o)
 {
 	int r, none;

@@ -22,6 +22,8 @@ struct opener;
  * process, or with opener_free(). */
 struct opener *opener_start(struct error *err);
 void opener_free(struct opener *o);
+/* Hangs up when it has ended. */
+int opener_fd(const struct opener *o);
 
 /* The file at `path` (relative; no symbolic link is followed) beneath directory `dir`: a
  * descriptor, or -errno; -ESTALE: it is no regular file. Any thread may call. */

@@ -120,14 +120,24 @@ static void on_unplugged(void *arg, struct virtio_device *d)
 		log_debug("device %s: unplugged", d->ops->name);
 }
 
+void sandbox_lost(struct sandbox *s, const char *why)
+{
+	if (s->state == OVER)
+		return;
+	if (!s->engine) {
+		log_error("%s", why);
+		over(s, 1);
+		return;
+	}
+	engine_stop(s->engine);
+	on_ended(s, why);
+}
+
 static void out_of_fs_grace(void *arg, uint32_t events UNUSED)
 {
 	struct sandbox *s = arg;
 
-	if (s->state == OVER)
-		return;
-	engine_stop(s->engine);
-	on_ended(s, s->fs_lost);
+	sandbox_lost(s, s->fs_lost);
 }
 
 /* The guest would wait for an answer without bound. When the whole sandbox ends, virtiofsd may be

@@ -19,6 +19,8 @@ void sandbox_free(struct sandbox *s);
  * could not be started. */
 int sandbox_serve(struct sandbox *s, int boot, struct error *err);
 
+/* The machine ends by something that broke: the boot client is told `why`. */
+void sandbox_lost(struct sandbox *s, const char *why);
 /* Ends the machine and the loop: the lifeline ended or a signal came. */
 void sandbox_end(struct sandbox *s, const char *why);
 

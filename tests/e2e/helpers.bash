@@ -195,8 +195,8 @@ only_on() { [[ $ENGINE == "$1" ]] || skip "engine $ENGINE: $2"; }
 # The processes of a sandbox besides its proxy, to be killed by tests.
 vm_parts() {
 	case $ENGINE in
-	kvm) echo vmm ;;
-	qemu) echo vmm qemu minder ;;
+	kvm) echo vmm opener ;;
+	qemu) echo vmm opener qemu minder ;;
 	esac
 }
 
@@ -205,6 +205,7 @@ part_of() {
 	case $1 in
 	proxy) jq -r .pid "$ROOT/$2/state.json" ;;
 	vmm) jq -r .vmm_pid "$ROOT/$2/state.json" ;;
+	opener) pgrep -P "$(part_of vmm "$2")" -x husk-opener ;;
 	qemu) descendants "$(part_of vmm "$2")" | awk '/qemu-system/ { print $1; exit }' ;;
 	minder) ps -o ppid= -p "$(part_of qemu "$2")" | tr -d ' ' ;;
 	esac

@@ -52,7 +52,7 @@ static const char *engine_of(const char *option, const char *annotation, const c
 
 static void the_command_line_comes_before_all_others(void **state)
 {
-	const char *by;
+	const char *by = NULL;
 
 	setenv("HUSK_ENGINE", "kvm", 1);
 	write_config(*state, "{\"engine\": \"kvm\"}");
@@ -62,7 +62,7 @@ static void the_command_line_comes_before_all_others(void **state)
 
 static void then_the_annotation_the_environment_and_the_file(void **state)
 {
-	const char *by;
+	const char *by = NULL;
 
 	setenv("HUSK_ENGINE", "qemu", 1);
 	write_config(*state, "{\"engine\": \"qemu\"}");
