@@ -6,18 +6,19 @@
  * then on what a guest can reach, should it break out of its machine, is this process alone: its
  * memory, the descriptors it was given, and the system calls that its devices need. In this order:
  *
- *   namespaces	   mount, network, IPC, UTS and cgroup, new ones with nothing in them. The pid
- *		   namespace is made by whoever starts us (shim/vmm_client.c): husk-vmm is PID 1
- *		   there, so that what it started ends with it;
- *   root	   an empty tmpfs, read-only; every other mount is detached;
+ *   namespaces    mount, network, IPC, UTS and cgroup, new ones with nothing in them. The pid
+ *                 namespace is made by whoever starts us (shim/vmm_client.c): husk-vmm is PID 1
+ *                 there, so that what it started ends with it;
+ *   root          an empty tmpfs, read-only; every other mount is detached;
  *   environment   gone, but TZ: with it libc never looks for the host's time zone;
- *   limits	   no core, no locked memory, no queues, a bound on threads;
- *   identity	   a uid and gid of this VM alone, no groups, no capabilities in any set, and none
- *to be had again (bounding set, securebits, no_new_privs); not dumpable, so that another process of
- *the same uid cannot look into it; Landlock	   where the kernel has it: no path can be opened,
- *no port used, no abstract socket reached, no process outside signalled. All of it is impossible
- *already; it is there for the day on which another layer has a hole; seccomp	   the list of the
- *process, made from the lists in the sources.
+ *   limits        no core, no locked memory, no queues, a bound on threads;
+ *   identity      a uid and gid of this VM alone, no groups, no capabilities in any set, and none
+ *                 to be had again (bounding set, securebits, no_new_privs); not dumpable, so that
+ *                 another process of the same uid cannot look into it;
+ *   Landlock      where the kernel has it: no path can be opened, no port used, no abstract socket
+ *                 reached, no process outside signalled. All of it is impossible already; it is
+ *                 there for the day on which another layer has a hole;
+ *   seccomp       the list of the process, made from the lists in the sources.
  *
  * A step that fails fails the start. Two are allowed to be weaker, and say so in the log: Landlock
  * may be missing, and in a user namespace that does not map our range of uids the VM is nobody.
@@ -29,8 +30,9 @@
  * and the process ends, and the VM with it. The handler cannot be replaced afterwards: rt_sigaction
  * fails. A thread that has blocked SIGSYS dies the same way, without a message.
  *
- * Costs, of about 2 ms in all: the network namespace 0.7 ms, the pid namespace 0.2, leaving the
- * mounts 0.4, the filter 0.1, the rest together 0.2.
+ * Costs in processor time, on the build machine: the network namespace 0.7 ms (jail_begin), what
+ * jail_close() does 0.55 ms, of which leaving the mounts is half; the opener 0.6 ms, in a process
+ * of its own.
  */
 #include "vmm/jail.h"
 #include "lib/cleanup.h"

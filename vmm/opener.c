@@ -9,11 +9,11 @@
  *
  * The opener has husk-vmm's namespaces (but its own empty mount namespace), user root, and of
  * root's capabilities one: CAP_DAC_READ_SEARCH, which reads what any user may own. A path is
- *resolved with openat2(2) beneath the directory alone: no ".." above it, no symbolic link, no magic link;
- *mounts may be crossed, as a root file system has them. It is opened for reading, and handed back
- *only if it is a regular file: no device, no socket, no pipe that somebody waits at, no directory
- *from which more could be opened. Directories come from husk-vmm, which has those that husk gave
- *it.
+ * resolved with openat2(2) beneath the directory alone: no ".." above it, no symbolic link, no
+ * magic link; mounts may be crossed, as a root file system has them. It is opened for reading, and
+ * handed back only if it is a regular file: no device, no socket, no pipe that somebody waits at,
+ * no directory from which more could be opened. Directories come from husk-vmm, which has those
+ * that husk gave it.
  *
  * A path that is longer than one system call takes is walked in pieces, here, so that husk-vmm
  * never has a directory but those.
@@ -284,7 +284,7 @@ int opener_fd(const struct opener *o)
 
 void opener_free(struct opener *o)
 {
-	int r, none;
+	int r = 0, none;
 
 	if (!o)
 		return;
