@@ -7,6 +7,16 @@
 #include "vmm/elf.h"
 
 #define PHDRS_MAX 64
+#define SECTIONS_MAX 128
+#define NAMES_MAX 8192
+#define PAGE_SHIFT 12
+
+/* Linux, arch/x86/include/asm/alternative.h: where to patch, relative to the entry itself. */
+struct alternative {
+	int32_t site, replacement;
+	uint32_t feature;
+	uint8_t site_bytes, replacement_bytes;
+} __attribute__((packed));
 
 static int read_at(int fd, uint64_t off, void *buf, size_t len, const char *what, struct error *err)
 {
@@ -67,6 +77,7 @@ static int add_segment(struct elf_plan *plan, const Elf64_Phdr *p, uint64_t file
 	plan->s[plan->n++] = (struct elf_segment){.offset = p->p_offset,
 						  .bytes = p->p_filesz,
 						  .gpa = p->p_paddr,
+						  .vaddr = p->p_vaddr,
 						  .writable = p->p_flags & PF_W};
 	return 0;
 }
@@ -98,4 +109,52 @@ int elf_plan(int fd, uint64_t file_bytes, struct elf_plan *plan, struct error *e
 				  " is no physical address of an ELF segment",
 				  plan->entry);
 	return 0;
+}
+
+static bool find_section(int fd, const char *name, Elf64_Shdr *found)
+{
+	Elf64_Shdr sh[SECTIONS_MAX];
+	char names[NAMES_MAX + 1] = "";
+	Elf64_Ehdr h;
+	ssize_t n;
+
+	if (pread(fd, &h, sizeof(h), 0) != sizeof(h) || h.e_shentsize != sizeof(sh[0]) ||
+	    h.e_shnum > SECTIONS_MAX || h.e_shstrndx >= h.e_shnum || h.e_shoff > INT64_MAX ||
+	    pread(fd, sh, sizeof(sh[0]) * h.e_shnum, (off_t)h.e_shoff) !=
+		    (ssize_t)(sizeof(sh[0]) * h.e_shnum))
+		return false;
+	if (sh[h.e_shstrndx].sh_offset > INT64_MAX)
+		return false;
+	n = pread(fd, names, NAMES_MAX, (off_t)sh[h.e_shstrndx].sh_offset);
+	for (unsigned i = 0; i < h.e_shnum; i++)
+		if (n > 0 && sh[i].sh_name < (uint64_t)n &&
+		    strcmp(names + sh[i].sh_name, name) == 0) {
+			*found = sh[i];
+			return true;
+		}
+	return false;
+}
+
+void elf_patched_pages(int fd, const struct elf_segment *s,
+		       void (*page)(void *arg, uint64_t number), void *arg)
+{
+	struct alternative a[512];
+	Elf64_Shdr sh;
+
+	if (!find_section(fd, ".altinstructions", &sh) || sh.sh_offset > INT64_MAX / 2 ||
+	    sh.sh_size > INT32_MAX)
+		return;
+	for (uint64_t at = 0; at < sh.sh_size;) {
+		ssize_t n = pread(fd, a, sizeof(a), (off_t)(sh.sh_offset + at));
+
+		if (n < (ssize_t)sizeof(a[0]))
+			return;
+		for (size_t i = 0; i < (size_t)n / sizeof(a[0]) && at < sh.sh_size; i++) {
+			uint64_t site = sh.sh_addr + at + (uint64_t)(int64_t)a[i].site - s->vaddr;
+
+			if (site >> PAGE_SHIFT < s->bytes >> PAGE_SHIFT)
+				page(arg, site >> PAGE_SHIFT);
+			at += sizeof(a[0]);
+		}
+	}
 }

@@ -15,6 +15,7 @@ struct elf_segment {
 	uint64_t offset; /* in the file */
 	uint64_t bytes;	 /* there; not 0 */
 	uint64_t gpa;	 /* physical address of the first */
+	uint64_t vaddr;	 /* the kernel's own address of it */
 	bool writable;
 };
 
@@ -29,5 +30,11 @@ struct elf_plan {
 /* Plans the loading of `fd`, an x86-64 executable of `file_bytes` bytes: every segment lies in the
  * file and within [0, UINT64_MAX]; segments may overlap. ERR_INVALID says what is wrong with it. */
 int elf_plan(int fd, uint64_t file_bytes, struct elf_plan *plan, struct error *err);
+
+/* Calls `page` with the number of each page of `s` that Linux will patch when it boots, as its
+ * section .altinstructions says; several times, or never, if there is no such section. A hint: a
+ * file may say anything, but each number is below s->bytes / 4096. */
+void elf_patched_pages(int fd, const struct elf_segment *s,
+		       void (*page)(void *arg, uint64_t number), void *arg);
 
 #endif

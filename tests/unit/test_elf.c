@@ -174,6 +174,69 @@ static void refuses_an_entry_outside(void **state)
 	refuses(&k, "entry point");
 }
 
+/* ---- the hint which pages will be patched */
+
+static void mark(void *arg, uint64_t page)
+{
+	assert_true(page < 4);
+	((unsigned *)arg)[page]++;
+}
+
+/* Sections' names at 0x400, two alternatives at 0x500, for text of four pages. */
+static int patched_kernel(int32_t first, int32_t second)
+{
+	static const char names[] = "\0.shstrtab\0.altinstructions";
+	int32_t alternatives[7] = {first}; /* 14 bytes each */
+	struct {
+		Elf64_Ehdr h;
+		Elf64_Shdr s[3];
+	} k = {.h = {.e_shoff = sizeof(Elf64_Ehdr),
+		     .e_shentsize = sizeof(Elf64_Shdr),
+		     .e_shnum = 3,
+		     .e_shstrndx = 1},
+	       .s = {{0},
+		     {.sh_name = 1, .sh_offset = 0x400, .sh_size = sizeof(names)},
+		     {.sh_name = 11, .sh_addr = 0x80005000, .sh_offset = 0x500, .sh_size = 28}}};
+	int fd = memfd_create("kernel", MFD_CLOEXEC);
+
+	memcpy((uint8_t *)alternatives + 14, &second, 4);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, &k, sizeof(k), 0), sizeof(k));
+	assert_int_equal(pwrite(fd, names, sizeof(names), 0x400), sizeof(names));
+	assert_int_equal(pwrite(fd, alternatives, 28, 0x500), 28);
+	return fd;
+}
+
+static void names_pages_that_will_be_patched(void **state)
+{
+	struct elf_segment s = {.bytes = 0x4000, .vaddr = 0x80000000};
+	cleanup_close int fd = patched_kernel(-0x5000 + 0x1ff0, -0x5000 + 0x3000 - 14);
+	cleanup_close int outside = patched_kernel(-0x5000 - 1, 0x100);
+	unsigned n[4] = {0};
+
+	(void)state;
+	elf_patched_pages(fd, &s, mark, n);
+	assert_int_equal(n[0], 0);
+	assert_int_equal(n[1], 1);
+	assert_int_equal(n[2], 0);
+	assert_int_equal(n[3], 1);
+	elf_patched_pages(outside, &s, mark, n);
+	assert_int_equal(n[0] + n[1] + n[2] + n[3], 2);
+}
+
+static void a_kernel_without_sections_has_no_hint(void **state)
+{
+	struct elf_segment s = {.bytes = 0x4000, .vaddr = 0x80000000};
+	struct kernel k = valid();
+	cleanup_close int fd = memfd_create("kernel", MFD_CLOEXEC);
+	unsigned n[4] = {0};
+
+	(void)state;
+	assert_int_equal(pwrite(fd, &k, sizeof(k), 0), sizeof(k));
+	elf_patched_pages(fd, &s, mark, n);
+	assert_int_equal(n[0] + n[1] + n[2] + n[3], 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -183,6 +246,8 @@ int main(void)
 		cmocka_unit_test(refuses_bad_program_headers),
 		cmocka_unit_test(refuses_segments_out_of_range),
 		cmocka_unit_test(refuses_an_entry_outside),
+		cmocka_unit_test(names_pages_that_will_be_patched),
+		cmocka_unit_test(a_kernel_without_sections_has_no_hint),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

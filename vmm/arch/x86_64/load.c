@@ -7,6 +7,14 @@
  * patches in its text is its own. What does not fill a page, and all the rest, is read into guest
  * memory. The file must not be truncated while guests run (it is mapped): replace it, as install(1)
  * and package managers do.
+ *
+ * A third of the pages of text do not stay shared: the kernel adapts itself to its processor. For
+ * each of them KVM would map the file's page, then learn that it is written to, unmap it, and map
+ * the copy: three exits for one. The kernel's file says which ones they are, so they are copied
+ * beforehand.
+ *
+ * Where the host gives huge pages to guest memory nothing is mapped: a huge page of text is one
+ * exit, its 512 small ones would be as many.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,6 +27,7 @@
 #include "vmm/elf.h"
 
 #define PAGE 4096u
+#define HUGE 0x200000u
 #define PAGE_MASK ((uint64_t)PAGE - 1)
 
 static int file_size(int fd, const char *what, uint64_t *bytes, struct error *err)
@@ -54,6 +63,26 @@ static int read_into(const struct guest_mem *m, int fd, uint64_t off, uint64_t g
 	return 0;
 }
 
+/* Whether guest memory at `to` is in huge pages: one byte that is touched makes all 2 MiB appear.
+ */
+static bool is_huge(uint8_t *to, uint64_t bytes)
+{
+	uint8_t *at = (uint8_t *)(((uintptr_t)to + HUGE - 1) & ~((uintptr_t)HUGE - 1));
+	unsigned char in[HUGE / PAGE];
+
+	if (bytes < HUGE || (uint64_t)(at - to) > bytes - HUGE)
+		return false;
+	*(volatile uint8_t *)at = 0;
+	return mincore(at, HUGE, in) == 0 && in[HUGE / PAGE - 1] & 1;
+}
+
+static void make_own(void *arg, uint64_t page)
+{
+	volatile uint8_t *p = (uint8_t *)arg + page * PAGE;
+
+	*p = *p;
+}
+
 /* Whole pages of a segment, from the file. `bytes` says how many of its bytes they hold. */
 static int map_pages(const struct guest_mem *m, int fd, const struct elf_segment *s,
 		     uint64_t *bytes, struct error *err)
@@ -68,10 +97,15 @@ static int map_pages(const struct guest_mem *m, int fd, const struct elf_segment
 	to = mem_at(m, s->gpa, *bytes);
 	if (!to || ((uintptr_t)to & PAGE_MASK))
 		return error_set(err, "kernel: no guest memory at 0x%" PRIx64, s->gpa);
+	if (is_huge(to, *bytes)) {
+		*bytes = 0;
+		return 0;
+	}
 	if (mmap(to, *bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
 		 (off_t)s->offset) == MAP_FAILED)
 		return error_errno(err, "kernel: map 0x%" PRIx64 " bytes", *bytes);
 	madvise(to, *bytes, MADV_DONTDUMP);
+	elf_patched_pages(fd, s, make_own, to);
 	return 0;
 }
 
