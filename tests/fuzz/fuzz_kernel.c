@@ -33,14 +33,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		initramfs = memfd_create("initramfs", MFD_CLOEXEC);
 		require(kernel >= 0 && initramfs >= 0 && write(initramfs, "0707", 4) == 4);
 		map = mmap(NULL, RAM + 8192, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+			   MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		require(map != MAP_FAILED);
 		memset(map, GUARD, 4096);
 		memset(map + 4096 + RAM, GUARD, 4096);
 	}
 	/* Afresh, as a loader may have mapped the file of the last round there. */
 	require(mmap(map + 4096, RAM, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED);
+		     MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED);
 	require(ftruncate(kernel, 0) == 0 && pwrite(kernel, data, len, 0) == (ssize_t)len);
 	m.r[0] = (struct mem_region){.size = RAM, .hva = map + 4096, .fd = -1};
 	img.kernel_fd = kernel;

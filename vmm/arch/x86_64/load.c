@@ -204,6 +204,9 @@ int arch_load(const struct guest_mem *m, const struct arch_image *img, struct ar
 
 	if (m->n == 0 || m->r[0].gpa != 0 || m->r[0].size < GPA_HIGH)
 		return error_set(err, "guest memory: the first MiB is missing");
+	/* Where the host leaves it to us whether shared memory has huge pages ("advise"). */
+	for (unsigned i = 0; i < m->n; i++)
+		madvise(m->r[i].hva, m->r[i].size, MADV_HUGEPAGE);
 	if (file_size(img->kernel_fd, "kernel", &bytes, err) < 0)
 		return -1;
 	if ((bzimage_is(img->kernel_fd)
