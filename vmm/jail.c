@@ -135,7 +135,6 @@ static unsigned find_uid(void)
 
 	if (id_is_mapped("/proc/self/uid_map", uid) && id_is_mapped("/proc/self/gid_map", uid))
 		return uid;
-	log_debug("jail: uid %u is not mapped here: this VM's is %u", uid, UID_NOBODY);
 	return UID_NOBODY;
 }
 
@@ -143,8 +142,6 @@ int jail_begin(struct error *err)
 {
 	self.pid = find_pid();
 	self.uid = find_uid();
-	if (getpid() != 1)
-		log_debug("jail: no pid namespace of its own");
 	if (unshare(EMPTY_NAMESPACES) < 0)
 		return error_errno(err, "jail: make namespaces");
 	return 0;
@@ -440,6 +437,11 @@ int jail_close(const struct jail_config *cfg, struct error *err)
 	uint64_t begun = now_us();
 	int r = 0;
 
+	if (self.uid == UID_NOBODY)
+		log_debug("jail: the users of VMs are not mapped here: this VM is nobody (%u)",
+			  self.uid);
+	if (getpid() != 1)
+		log_debug("jail: no pid namespace of its own");
 	if (close_rights(err) < 0)
 		return -1;
 	if (cfg->engine_qemu)
