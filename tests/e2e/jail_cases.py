@@ -69,7 +69,7 @@ def attempt(directory, thread, item):
 
 def items():
     with open(os.path.join(ROOT, "tests/jail/captive.c"), encoding="utf-8") as f:
-        return re.findall(r'^\t{"([^"]+)", SYS_(\w+),', f.read(), re.M)
+        return re.findall(r'{"([^"]+)",\s*SYS_(\w+),', f.read(), re.M)
 
 
 def check(directory, thread, item, number, wanted):
