@@ -20,4 +20,6 @@ attack() {
 @test "a hostile guest cannot break a disk" { attack block; }
 @test "a hostile guest cannot break vsock" { attack vsock; }
 @test "a hostile guest cannot break the balloon" { attack balloon; }
+@test "a hostile guest cannot break a network card" { attack net; }
+@test "a hostile guest cannot break virtio-fs" { attack fs; }
 @test "a hostile guest cannot break all devices in turn" { attack all; }

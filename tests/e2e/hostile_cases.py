@@ -4,9 +4,13 @@ One machine attacks a device, another does no harm beside it. HOSTILE_SECONDS (d
 HOSTILE_SEED the first seed. A guest that destroys itself is started again with the next one.
 """
 
+import ctypes
+import fcntl
 import os
 import re
 import socket
+import struct
+import subprocess
 import sys
 import threading
 import time
@@ -17,11 +21,44 @@ SECONDS = float(os.environ.get("HOSTILE_SECONDS", "4"))
 SEED = int(os.environ.get("HOSTILE_SEED", "1"))
 GUEST = os.path.join(ROOT, "build/tests/hostile-guest")
 PROGRAM = os.path.join(ROOT, "build/asan/husk-vmm")
-DEVICES = {"all": 0, "net": 1, "block": 2, "rng": 4, "balloon": 5, "vsock": 19}
+DEVICES = {"all": 0, "net": 1, "block": 2, "rng": 4, "balloon": 5, "vsock": 19, "fs": 26}
+VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 GROWTH_MAX = 16 << 20  # bytes of its own memory, once it is warm
 LOG_MAX = 64 << 10
 ANSWER_S = 10
-GUEST_DIED = "guest triple fault"
+# Ends that are no fault of husk-vmm: the guest destroyed itself, or virtiofsd, which the guest may
+# attack as well, gave up on it.
+GUEST_DIED = ("guest triple fault", "virtiofsd")
+CLONE_NEWNET = 0x40000000
+
+
+def tap():
+    """In this process's network namespace, which is its own."""
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    flags = 0x0002 | 0x1000 | 0x4000  # IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+    fcntl.ioctl(fd, 0x400454CA, struct.pack("16sH22x", b"", flags))  # TUNSETIFF
+    return fd
+
+
+class Virtiofsd:
+    def __init__(self, directory):
+        os.makedirs(os.path.join(directory, "shared"), exist_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        path = os.path.join(directory, "fs.sock")
+        listener.bind(path)
+        listener.listen(1)
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(path)
+        os.unlink(path)
+        self.process = subprocess.Popen(
+            [VIRTIOFSD, f"--fd={listener.fileno()}", "-f", "-o", f"source={directory}/shared"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[listener.fileno()])
+        listener.close()
+
+    def close(self):
+        self.sock.close()
+        self.process.kill()
+        self.process.wait()
 
 
 class Machine:
@@ -35,7 +72,11 @@ class Machine:
         with open(self.log_path, "ab") as log:
             self.vm = Vmm(GUEST, empty, control=os.path.join(directory, name + ".sock"), log=log, program=PROGRAM)
         cmdline = f"hostile.device={device} hostile.seed={seed} hostile.peace={int(peace)}"
-        self.vm.start(engine="kvm", memory=64 << 20, cmdline=cmdline)
+        self.fs = Virtiofsd(directory) if device == DEVICES["fs"] else None
+        self.vm.start(engine="kvm", memory=64 << 20, cmdline=cmdline, fs=self.fs and self.fs.sock)
+        card = tap()
+        self.call("attach-net", fds=[card], id="card", mac="02:00:00:00:00:01", mtu=1500)
+        os.close(card)
         self.disk = open(os.path.join(directory, f"{name}.disk"), "w+b")
         self.disk.truncate(4 << 20)
         self.call("attach-block", fds=[self.disk.fileno()], serial="disk", readonly=False, discardable=True)
@@ -81,6 +122,8 @@ class Machine:
         if self.vm.process.poll() is None:
             self.vm.process.kill()
             self.vm.process.wait()
+        if self.fs:
+            self.fs.close()
 
 
 def use_streams(machine, stop):
@@ -141,6 +184,8 @@ def main(name, directory):
     # No search for leaks at the end: it wants /proc, which a jail has not. Nor another stack for
     # signals, whose system call the opener of files is not allowed.
     os.environ["ASAN_OPTIONS"] = "quarantine_size_mb=1:exitcode=99:detect_leaks=0:use_sigaltstack=0"
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) < 0:
+        sys.exit(f"a network namespace: {os.strerror(ctypes.get_errno())}")
     until = time.monotonic() + SECONDS
     neighbour = Machine(directory, "neighbour", 0, 1, peace=True)
     try:

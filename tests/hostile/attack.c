@@ -121,6 +121,16 @@ static void wild_desc(struct desc *d, uint32_t n)
 	*(volatile uint16_t *)&d->next = (uint16_t)(one_in(16) ? rnd() : below(n));
 }
 
+/* How long part i of n is: what comes first is a header, and a disk's status comes last. */
+static uint32_t piece(const struct slot *s, uint32_t i, uint32_t n)
+{
+	if (s->id == ID_BLOCK && i == n - 1)
+		return 1;
+	if (i || one_in(4))
+		return one_in(4) ? 1 + below(CELL) : CELL;
+	return s->id == ID_BLOCK ? 16 : s->id == ID_VSOCK ? 44 : s->id == ID_BALLOON ? 256 : CELL;
+}
+
 /* A chain that a device would take: readable, then writable, in order. */
 static void tame_chain(const struct slot *s, struct desc *d, uint32_t n, uint32_t first)
 {
@@ -132,16 +142,25 @@ static void tame_chain(const struct slot *s, struct desc *d, uint32_t n, uint32_
 		e->addr = cell();
 		if (i == 0)
 			fill_cell(s, e->addr);
-		e->len = i == 0 && s->id == ID_BLOCK ? 16 : i == len - 1 ? 1 + below(8) : CELL;
+		e->len = piece(s, i, len);
 		e->flags =
 			(uint16_t)((i + 1 < len ? DESC_NEXT : 0) | (i >= reads ? DESC_WRITE : 0));
 		e->next = (uint16_t)((first + i + 1) % n);
 	}
 }
 
-static void fill_tables(const struct slot *s, unsigned q, uint32_t num)
+/* How it goes about a queue. A chain that is wrong stops the queue until a reset: where every one
+ * is, no request is ever looked into. */
+struct mood {
+	bool tame;
+	uint32_t nheads;
+	uint16_t head[8]; /* of chains that a device takes */
+};
+
+static void fill_tables(const struct slot *s, unsigned q, uint32_t num, struct mood *m)
 {
 	struct desc *d = (struct desc *)(void *)ring(q);
+	uint32_t nheads = num / 8 < 8 ? num / 8 : 8;
 
 	for (uint32_t i = 0; i < num; i++)
 		wild_desc(&d[i], num);
@@ -150,32 +169,42 @@ static void fill_tables(const struct slot *s, unsigned q, uint32_t num)
 			wild_desc((struct desc *)(uintptr_t)cell() + k, CELL / sizeof(*d));
 	for (unsigned i = 0; i < 8; i++)
 		fill_cell(s, cell());
-	for (unsigned i = below(4); i; i--)
-		tame_chain(s, d, num, below(num));
+	m->nheads = nheads;
+	for (uint32_t i = 0; i < nheads; i++) {
+		m->head[i] = (uint16_t)(i * 8);
+		tame_chain(s, d, num, i * 8);
+	}
 }
 
-static void offer_wild(unsigned q, uint32_t num)
+static uint32_t wild_head(const struct mood *m, uint32_t num)
+{
+	if (m->nheads && (m->tame || one_in(2)))
+		return m->head[below(m->nheads)];
+	return one_in(32) ? (uint32_t)rnd() : below(num);
+}
+
+static void offer_wild(unsigned q, uint32_t num, const struct mood *m)
 {
 	volatile uint16_t *avail = (volatile uint16_t *)(void *)(ring(q) + RING_AVAIL);
 	uint16_t add = (uint16_t)below(num < 8 ? num : 8);
 
 	avail[0] = (uint16_t)below(4);
 	for (unsigned i = 0; i < num; i++)
-		avail[2 + i] = (uint16_t)(one_in(32) ? rnd() : below(num));
+		avail[2 + i] = (uint16_t)wild_head(m, num);
 	avail[2 + num] = (uint16_t)rnd(); /* used_event */
-	if (one_in(16))
+	if (!m->tame && one_in(16))
 		add = (uint16_t)rnd();
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	avail[1] = (uint16_t)(avail[1] + add);
 }
 
 /* While the device reads it. */
-static void disturb(const struct slot *s, uint32_t num)
+static void disturb(const struct slot *s, uint32_t num, const struct mood *m)
 {
 	for (unsigned i = below(2000); i; i--) {
 		unsigned q = below(QUEUES);
 
-		switch (below(4)) {
+		switch (m->tame ? 0 : below(4)) {
 		case 0:
 			fill_cell(s, cell());
 			break;
@@ -202,12 +231,13 @@ static void attack_rings(const struct slot *s)
 	if (!drv_start(s, features, num))
 		return;
 	for (unsigned i = 1 + below(6); i; i--) {
+		struct mood m = {.tame = !one_in(3)};
 		unsigned q = below(QUEUES);
 
-		fill_tables(s, q, num);
-		offer_wild(q, num);
+		fill_tables(s, q, num, &m);
+		offer_wild(q, num, &m);
 		write32(s, R_QUEUE_NOTIFY, q);
-		disturb(s, num);
+		disturb(s, num, &m);
 		if (one_in(8))
 			write32(s, R_STATUS, 0);
 	}

@@ -30,7 +30,7 @@ struct e820 {
 uint64_t arena, ram_end, rng_state = 1;
 
 uint64_t *make_tables(void);
-void main(const uint8_t *boot_params);
+void guest_main(const uint8_t *boot_params);
 void *memset(void *to, int c, size_t n);
 void *memcpy(void *to, const void *from, size_t n);
 
@@ -153,7 +153,7 @@ static unsigned find_slot(uint32_t id, unsigned from)
 	return SLOTS;
 }
 
-void main(const uint8_t *bp)
+void guest_main(const uint8_t *bp)
 {
 	const char *cmdline = (const char *)(uintptr_t)load32(bp + BP_CMDLINE);
 	uint32_t id = (uint32_t)parameter(cmdline, "hostile.device=");

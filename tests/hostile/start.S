@@ -22,7 +22,7 @@ start:
 	movb	$0xff, task_state + 104 + 8192(%rip)
 	mov	$0x20, %eax
 	ltr	%ax
-	mov	%rbx, %rdi		/* main's argument */
+	mov	%rbx, %rdi		/* guest_main's argument */
 	lea	stack_top(%rip), %rax
 	pushq	$0x1b			/* user data */
 	pushq	%rax
@@ -31,7 +31,7 @@ start:
 	lea	1f(%rip), %rax
 	pushq	%rax
 	iretq
-1:	call	main
+1:	call	guest_main
 2:	jmp	2b
 
 	.data
