@@ -73,7 +73,10 @@ class Machine:
             self.vm = Vmm(GUEST, empty, control=os.path.join(directory, name + ".sock"), log=log, program=PROGRAM)
         cmdline = f"hostile.device={device} hostile.seed={seed} hostile.peace={int(peace)}"
         self.fs = Virtiofsd(directory) if device == DEVICES["fs"] else None
-        self.vm.start(engine="kvm", memory=64 << 20, cmdline=cmdline, fs=self.fs and self.fs.sock)
+        try:
+            self.vm.start(engine="kvm", memory=64 << 20, cmdline=cmdline, fs=self.fs and self.fs.sock)
+        except Closed:
+            sys.exit(f"{name}: husk-vmm does not start: exit status {self.vm.wait(ANSWER_S)}\n{self.log()}")
         card = tap()
         self.call("attach-net", fds=[card], id="card", mac="02:00:00:00:00:01", mtu=1500)
         os.close(card)
@@ -100,6 +103,10 @@ class Machine:
         assert "dead" not in text and "none" not in text, f"{self.name}: {text[-200:]}"
         return int((re.findall(r"^round (\d+)$", text, re.M) or ["0"])[-1])
 
+    def log(self):
+        with open(self.log_path, errors="replace") as f:
+            return f.read()
+
     def own_memory(self):
         with open(f"/proc/{self.vm.process.pid}/status") as f:
             return int(re.search(r"RssAnon:\s+(\d+) kB", f.read()).group(1)) << 10
@@ -112,8 +119,7 @@ class Machine:
         code = self.vm.wait(ANSWER_S)
         self.vm.close()
         self.disk.close()
-        with open(self.log_path, errors="replace") as f:
-            log = f.read()
+        log = self.log()
         assert "Sanitizer" not in log and "runtime error" not in log, log
         assert code == (1 if self.died else 0), f"{self.name}: exit status {code}\n{log}"
         assert len(log) < LOG_MAX, f"{self.name}: {len(log)} bytes of log"
@@ -191,8 +197,9 @@ def main(name, directory):
     try:
         before = neighbour.rounds()
         rounds, seed = 0, SEED
-        while time.monotonic() < until:
-            rounds += attack(directory, name, seed, until)
+        limit = until + 60
+        while time.monotonic() < until or (not rounds and time.monotonic() < limit):
+            rounds += attack(directory, name, seed, max(until, time.monotonic() + 1))
             seed += 1
         assert rounds, "the guest did not get anywhere"
         # The neighbour goes on, and gets on.
