@@ -187,9 +187,8 @@ def attack(directory, name, seed, until):
 
 
 def main(name, directory):
-    # No search for leaks at the end: it wants /proc, which a jail has not. Nor another stack for
-    # signals, whose system call the opener of files is not allowed.
-    os.environ["ASAN_OPTIONS"] = "quarantine_size_mb=1:exitcode=99:detect_leaks=0:use_sigaltstack=0"
+    # No search for leaks at the end: it wants /proc, which a jail has not.
+    os.environ["ASAN_OPTIONS"] = "quarantine_size_mb=1:exitcode=99:detect_leaks=0"
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) < 0:
         sys.exit(f"a network namespace: {os.strerror(ctypes.get_errno())}")
     until = time.monotonic() + SECONDS
