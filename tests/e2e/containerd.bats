@@ -33,7 +33,7 @@ teardown_file() {
 	wait_until gone "$(cat "$CTD/pid")"
 	cut -d' ' -f5 /proc/self/mountinfo | grep "^$CTD/" | xargs -r -n 1 umount
 	export BEFORE=
-	WAIT_S=5 wait_until none_left # a scratch is freed by a process of its own
+	WAIT_S=$((WAIT_S / 6)) wait_until none_left # a scratch is freed by a process of its own
 }
 
 ctr() { command ctr -a "$CTD/sock" "$@"; }

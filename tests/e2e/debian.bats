@@ -46,7 +46,7 @@ teardown_file() {
 	husk delete -f debian
 	umount "$BASE/debian/rootfs"
 	# a scratch with much in it is freed by a process of its own
-	WAIT_S=5 wait_until none_left
+	WAIT_S=$((WAIT_S / 6)) wait_until none_left
 }
 
 setup() {

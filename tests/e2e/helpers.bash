@@ -12,7 +12,7 @@ bats_require_minimum_version 1.5.0
 TREE=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 HUSK=$TREE/build/husk
 PY=$TREE/tests/e2e
-WAIT_S=30
+WAIT_S=$((30 * ${HUSK_TEST_SLOW:-1}))
 exec {TICK}<> <(:) # never readable: read -t waits on it without a process
 
 # ---- processes
@@ -53,6 +53,12 @@ wait_until() {
 	done
 }
 
+# rounds FULL FEW: how often a loop goes: FEW times where every process costs twenty times as much
+# (HUSK_TEST_SLOW, in a first level of tests/nested), unless HUSK_TEST_FULL is set.
+rounds() {
+	if ((${HUSK_TEST_SLOW:-1} > 1)) && [[ -z ${HUSK_TEST_FULL:-} ]]; then echo "$2"; else echo "$1"; fi
+}
+
 # ---- the private directory
 
 # For setup_file: rootfs and template of config.json that bundles are made of.
@@ -75,9 +81,9 @@ make_base() {
 busybox_root() {
 	mkdir -p "$1"/{bin,etc,proc,sys,dev,tmp,root,home/user}
 	cp /bin/busybox "$1/bin/"
-	(cd "$1/bin" && for a in $(./busybox --list); do
-		[[ $a == busybox ]] || echo "$a"
-	done | xargs -n 1 ln -s busybox)
+	"$1/bin/busybox" --list | python3 -c 'import os, sys
+for name in set(sys.stdin.read().split()) - {"busybox"}:
+    os.symlink("busybox", sys.argv[1] + "/bin/" + name)' "$1"
 	chmod 1777 "$1/tmp"
 	printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n' \
 		>"$1/etc/passwd"
@@ -116,7 +122,7 @@ none_left() { [[ -z $(new_processes) ]]; }
 # Fails if something of this test is left, and ends it.
 check_nothing_left() {
 	local left status=0
-	WAIT_S=5 wait_until none_left 2>/dev/null || {
+	WAIT_S=$((WAIT_S / 6)) wait_until none_left 2>/dev/null || {
 		left=$(new_processes)
 		printf 'processes left:\n%s\n' "$(cut -c 1-120 <<<"$left")"
 		cut -d' ' -f1 <<<"$left" | xargs -r kill -9 2>/dev/null
