@@ -51,7 +51,7 @@ bring() {
 
 @test "killed at random moments" {
 	bundle box . sh -c "$WRITER"
-	for n in $(seq "${HUSK_KILLS:-6}"); do
+	for n in $(seq "${HUSK_KILLS:-$(rounds 6 2)}"); do
 		id=k$n
 		rm -rf "$B"/rootfs/d[012] "$B/rootfs/link"
 		for i in 1 2 3 4 5 6 7 8 9; do : >"$B/rootfs/gone-$i"; done

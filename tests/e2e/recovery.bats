@@ -84,10 +84,10 @@ while_writing_back() {
 	done
 }
 
-@test "25 moments of writing: first half" { while_writing 13; }
-@test "25 moments of writing: second half" { while_writing 12; }
-@test "25 moments of the end: first half" { while_writing_back 13; }
-@test "25 moments of the end: second half" { while_writing_back 12; }
+@test "moments of writing: first half" { while_writing "$(rounds 13 2)"; }
+@test "moments of writing: second half" { while_writing "$(rounds 12 1)"; }
+@test "moments of the end: first half" { while_writing_back "$(rounds 13 2)"; }
+@test "moments of the end: second half" { while_writing_back "$(rounds 12 1)"; }
 
 @test "delete killed in the middle of a recovery: the next delete goes on" {
 	bundle r . sh -c "$ENDER; echo done; exec sleep 1000"

@@ -41,10 +41,10 @@ teardown() { check_nothing_left; }
 	ended $! 137
 }
 
-@test "every exit status from 0 to 255" {
+@test "exit statuses from 0 to 255" {
 	start_box box
 	bad=
-	for i in $(seq 0 255); do
+	for i in $(seq 0 "$(rounds 1 15)" 255); do
 		husk exec box sh -c "exit $i" </dev/null && got=0 || got=$?
 		((got == i)) || bad+=" $i:$got"
 	done

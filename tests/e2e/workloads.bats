@@ -64,7 +64,7 @@ workloads() {
 	done
 }
 
-@test "workloads 1 to 50" { workloads 1 50; }
-@test "workloads 51 to 100" { workloads 51 100; }
-@test "workloads 101 to 150" { workloads 101 150; }
-@test "workloads 151 to 200" { workloads 151 200; }
+@test "workloads: first quarter" { workloads 1 "$(rounds 50 10)"; }
+@test "workloads: second quarter" { workloads 51 "$(rounds 100 60)"; }
+@test "workloads: third quarter" { workloads 101 "$(rounds 150 110)"; }
+@test "workloads: last quarter" { workloads 151 "$(rounds 200 160)"; }
