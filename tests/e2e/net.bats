@@ -6,11 +6,12 @@ load helpers
 
 setup() {
 	setup_test
+	[[ -w /dev/net/tun ]] || skip "no /dev/net/tun"
 	dir=$(mktemp -d "${BATS_TMPDIR:-/tmp}/husk-net.XXXXXX")
 }
 
 teardown() {
-	rm -rf "$dir"
+	[[ -z ${dir:-} ]] || rm -rf "$dir"
 	check_nothing_left
 }
 
