@@ -276,6 +276,7 @@ install: all kernel ## into DESTDIR/PREFIX (default /usr/local)
 	install -D -m 755 build/husk-vmm $(DESTDIR)$(PREFIX)/libexec/husk/husk-vmm
 	install -D -m 644 build/initramfs.cpio $(DESTDIR)$(PREFIX)/libexec/husk/initramfs.cpio
 	install -D -m 644 $$(readlink -f build/vmlinux) $(DESTDIR)$(PREFIX)/libexec/husk/vmlinux
+	install -D -m 644 $$(dirname $$(readlink -f build/vmlinux))/.config $(DESTDIR)$(PREFIX)/libexec/husk/config
 	install -D -m 644 docs/husk.8 $(DESTDIR)$(PREFIX)/share/man/man8/husk.8
 
 .PHONY: uninstall

@@ -3,6 +3,7 @@
  */
 #include "lib/cleanup.h"
 #include "lib/file.h"
+#include "shim/kernel_config.h"
 #include "shim/kvm_probe.h"
 #include "shim/paths.h"
 #include "shim/verbs.h"
@@ -98,12 +99,34 @@ static void qemu_row(bool needed)
 	path_row("QEMU", choice_qemu, needed);
 }
 
+/* What the kernel cannot do, where the configuration that it was built with lies beside it. */
+static void kernel_config_row(const char *path)
+{
+	struct error err = ERROR_INIT;
+	cleanup_free char *text = NULL, *needed = NULL, *wanted = NULL;
+	int r = kernel_config_read(path, &text, &err);
+
+	if (r <= 0) {
+		printf("%-18s %-4s %s\n", "kernel's options", "",
+		       r < 0 ? err.msg : "not known: no configuration lies beside the kernel");
+		return;
+	}
+	needed = kernel_config_lacks(text, true);
+	row("kernel's options", !needed, true, needed ? needed : "all that containers need",
+	    "a kernel that has these built in: 'make kernel' builds one");
+	wanted = kernel_config_lacks(text, false);
+	if (wanted)
+		printf("%-18s %-4s   some containers need more: %s\n", "", "", wanted);
+}
+
 static void kernel_row(const struct choice_wish *wish)
 {
 	struct error err = ERROR_INIT;
 	cleanup_free char *path = choice_kernel(wish, &err);
 
 	row("kernel", path, true, path ? path : "not found", err.msg);
+	if (path)
+		kernel_config_row(path);
 }
 
 static const char *cgroup_version(void)

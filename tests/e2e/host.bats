@@ -37,6 +37,18 @@ teardown() { check_nothing_left; }
 	is false "$(jq '[.linux.seccomp.actions[] | select(. == "SCMP_ACT_NOTIFY")] | length > 0' "$T/features")"
 }
 
+@test "check names what a kernel lacks, by the configuration beside it" {
+	: >"$T/vmlinuz-6.1"
+	run husk --kernel "$T/vmlinuz-6.1" check
+	has "not known: no configuration lies beside the kernel" "$output"
+	printf 'CONFIG_EROFS_FS=m\nCONFIG_EXT4_FS=y\n' >"$T/config-6.1"
+	run husk --kernel "$T/vmlinuz-6.1" check
+	status_is 1
+	has "CONFIG_EROFS_FS is a module" "$output"
+	has "CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES is missing" "$output"
+	[[ $output != *EXT4* ]]
+}
+
 @test "spec writes config.json once" {
 	mkdir "$T/b"
 	husk spec -b "$T/b"
