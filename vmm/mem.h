@@ -1,10 +1,9 @@
 /*
  * mem.h - guest memory as the devices see it: the one overflow-checked way to a guest address.
  *
- * The memory is a memfd (engine kvm: ours; engine qemu: QEMU's, shared with us); regions are mapped
- * once. Everything
- * in it belongs to the guest and may change at any time: copy a structure once, then check the
- * copy, then use it.
+ * The memory is a file without a name (engine kvm: ours; engine qemu: QEMU's, shared with us);
+ * regions are mapped once. Everything in it belongs to the guest and may change at any time: copy a
+ * structure once, then check the copy, then use it.
  */
 #ifndef HUSK_VMM_MEM_H
 #define HUSK_VMM_MEM_H

@@ -20,7 +20,7 @@
  * Guest memory goes to the back end as the files and offsets of its regions (mem.h). Addresses in
  * messages are the "front end's own" in vhost-user, and only have to fit the memory table: guest
  * physical addresses do, and tell nothing about our address space. Where the kernel's file is
- * mapped over guest memory (arch.h) the back end sees the memfd beneath, not what the guest sees:
+ * mapped over guest memory (arch.h) the back end sees the file beneath, not what the guest sees:
  * that is the kernel's text and constants, where a driver puts neither rings nor buffers. A guest
  * that does so all the same moves bytes that nobody else sees.
  *

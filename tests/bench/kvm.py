@@ -367,8 +367,8 @@ def pss_kib(pids, guest_memory):
     return total
 
 
-# Our guests' memory is a memfd; the kernel's text is mapped from its file where it can be.
-GUEST_MEMORY = r"/memfd:|/vmlinux"
+# The kernel's text is mapped from its file where there are no huge pages.
+GUEST_MEMORY = r"/(memfd:)?husk-guest|/vmlinux"
 
 
 class Containers:

@@ -6,15 +6,20 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/kvm.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <unistd.h>
 
 /* A device that is plugged in, or out. */
 /* syscalls loop: ioctl(1==KVM_IRQFD) ioctl(1==KVM_IOEVENTFD) ioctl(1==KVM_REGISTER_COALESCED_MMIO)
  *	ioctl(1==KVM_UNREGISTER_COALESCED_MMIO) */
 
 #define KVM_PATH "/dev/kvm"
+#define MEM_NAME "husk-guest"
+#define HUGE_PAGE (2u << 20)
 #define KVM_API 12 /* the only one there is (Documentation/virt/kvm/api.rst) */
 
 static int check_capabilities(struct vm *m, struct error *err)
@@ -65,21 +70,59 @@ static int open_kvm(struct vm *m, struct error *err)
 	return 0;
 }
 
-/* One file for all of it, which can be saved, shared and punched as a whole; nobody can truncate
- * it under a mapping. */
+/* A file of a tmpfs of its own, which has huge pages wherever they are asked for. Memory that is
+ * not of a mounted tmpfs, a memfd's as well, has them only if the host says so in shmem_enabled,
+ * which is "never" by default. -1: this host's kernel has none, or does not let us mount. */
+static int huge_file(uint64_t bytes)
+{
+	cleanup_close int fs = fsopen("tmpfs", FSOPEN_CLOEXEC), dir = -1;
+	char size[32];
+	int fd;
+
+	/* All of the file in huge pages, also its last one. */
+	snprintf(size, sizeof(size), "%" PRIu64, bytes + HUGE_PAGE);
+	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "huge", "advise", 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_SET_STRING, "size", size, 0) < 0 ||
+	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -1;
+	dir = fsmount(fs, FSMOUNT_CLOEXEC,
+		      MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	if (dir < 0)
+		return -1;
+	fd = openat(dir, MEM_NAME, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		unlinkat(dir, MEM_NAME, 0);
+	return fd;
+}
+
+/* Its size is final: nobody can truncate it under a mapping. */
+static int plain_file(uint64_t bytes, struct error *err)
+{
+	cleanup_close int fd = memfd_create(MEM_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0)
+		return error_errno(err, "guest memory: memfd");
+	if (ftruncate(fd, (off_t)bytes) < 0)
+		return error_errno(err, "guest memory: %" PRIu64 " bytes", bytes);
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return error_errno(err, "guest memory: seal");
+	return steal_fd(&fd);
+}
+
+/* One file for all of it, which can be saved, shared and punched as a whole. */
 static int make_memory(struct vm *m, uint64_t bytes, struct error *err)
 {
 	struct arch_range r[ARCH_RAM_MAX];
 	unsigned n = arch_ram(bytes, r);
 	uint64_t offset = 0;
 
-	m->mem_fd = memfd_create("husk-guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	m->mem_fd = huge_file(bytes);
 	if (m->mem_fd < 0)
-		return error_errno(err, "guest memory: memfd");
-	if (ftruncate(m->mem_fd, (off_t)bytes) < 0)
+		m->mem_fd = plain_file(bytes, err);
+	else if (ftruncate(m->mem_fd, (off_t)bytes) < 0)
 		return error_errno(err, "guest memory: %" PRIu64 " bytes", bytes);
-	if (fcntl(m->mem_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		return error_errno(err, "guest memory: seal");
+	if (m->mem_fd < 0)
+		return -1;
 	for (unsigned i = 0; i < n; i++) {
 		if (mem_add(&m->mem, r[i].gpa, r[i].bytes, 0, m->mem_fd, offset, err) < 0)
 			return -1;

@@ -17,7 +17,7 @@
 
 struct vm {
 	int kvm, vm; /* /dev/kvm, the machine */
-	int mem_fd;  /* the memfd that is all of the guest's RAM */
+	int mem_fd;  /* the file that is all of the guest's RAM */
 	struct guest_mem mem;
 	uint8_t *pages; /* register pages of the slots, MMIO_SLOT_BYTES each */
 	unsigned nslots;

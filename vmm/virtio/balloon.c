@@ -4,7 +4,7 @@
  *
  * Theory of operation
  *
- * Guest memory is one memfd; a page of it that was ever touched stays allocated until a hole is
+ * Guest memory is one file without a name; a page of it that was ever touched stays allocated until a hole is
  * punched into the file there. The guest names such pages in two ways:
  *
  *	inflateq	arrays of page frame numbers: pages it gave up because the host asked for
@@ -20,8 +20,8 @@
  * specification's numbers leave gaps for queues whose feature is not offered): reporting_vq is 2.
  *
  * A hostile guest may name any page, used or not, any number of times. Holes are punched into the
- * memfd, by its descriptor, and never by an address of ours (MADV_REMOVE, MADV_DONTNEED): where the
- * kernel's own file is mapped over guest memory, privately (arch.h), what is punched is the memfd
+ * file, by its descriptor, and never by an address of ours (MADV_REMOVE, MADV_DONTNEED): where the
+ * kernel's own file is mapped over guest memory, privately (arch.h), what is punched is the file
  * beneath, which holds nothing there; the kernel's file, which other machines share, cannot be
  * reached. So all that a guest can lose is its own memory: pages outside of it are left out, its
  * rings read as zeros when it gives them away.
