@@ -23,6 +23,10 @@ int boot_system(struct error *err);
 /* True if `word` stands on the kernel's command line. */
 bool boot_has_option(const char *word);
 
+/* Says why the guest ends, as urgently as the kernel says why it panics: a machine without a
+ * console shows that, too. Descriptors stay open. */
+void boot_last_words(const char *text);
+
 /* Resets the machine, which tells the VMM that it is over. Does not return. */
 void boot_reset(void) __attribute__((noreturn));
 

@@ -31,9 +31,11 @@
 
 static void __attribute__((noreturn)) fatal(const struct error *err)
 {
-	log_error("%s", err->msg);
-	if (getpid() != 1)
+	if (getpid() != 1) {
+		log_error("%s", err->msg);
 		exit(EXIT_FAILURE);
+	}
+	boot_last_words(err->msg);
 	boot_reset();
 }
 

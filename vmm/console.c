@@ -80,9 +80,8 @@ void console_last_lines(struct console *c, unsigned lines, char *buf, size_t siz
 	}
 }
 
-bool console_panic(struct console *c, char *buf, size_t size)
+static bool find_line(struct console *c, const char *mark, char *buf, size_t size)
 {
-	static const char mark[] = "Kernel panic - not syncing: ";
 	const char *p = strstr(console_text(c), mark);
 
 	if (!p)
@@ -90,4 +89,14 @@ bool console_panic(struct console *c, char *buf, size_t size)
 	p += strlen(mark);
 	snprintf(buf, size, "%.*s", (int)strcspn(p, "\n"), p);
 	return true;
+}
+
+bool console_panic(struct console *c, char *buf, size_t size)
+{
+	return find_line(c, "Kernel panic - not syncing: ", buf, size);
+}
+
+bool console_agent(struct console *c, char *buf, size_t size)
+{
+	return find_line(c, "husk-agent: fatal: ", buf, size);
 }

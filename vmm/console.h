@@ -34,5 +34,7 @@ void console_last_lines(struct console *c, unsigned lines, char *buf, size_t siz
 /* The reason in a Linux kernel's "Kernel panic - not syncing: ...", into `buf`; false if the text
  * has none. */
 bool console_panic(struct console *c, char *buf, size_t size);
+/* The same for what the agent says before it resets a machine that it cannot serve. */
+bool console_agent(struct console *c, char *buf, size_t size);
 
 #endif

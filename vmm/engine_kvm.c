@@ -86,6 +86,8 @@ static void describe_end(struct kvm *e, const struct vcpus_news *n, char *why, s
 
 	if (end != VCPU_FAILED && console_panic(&e->console, reason, sizeof(reason)))
 		snprintf(why, size, "guest kernel panic: %s", reason);
+	else if (end == VCPU_RESET && console_agent(&e->console, reason, sizeof(reason)))
+		snprintf(why, size, "guest agent: %s", reason);
 	else if (end == VCPU_RESET)
 		snprintf(why, size, "guest reset");
 	else if (end == VCPU_PANIC)

@@ -267,14 +267,17 @@ static void on_message(void *arg, uint32_t events UNUSED)
 	read_in(arg, IN_MESSAGES);
 }
 
-/* The kernel's own word about its end, if the console has it. */
+/* The kernel's or the agent's own word about the end, if the console has it. */
 static void find_panic(struct qemu *e)
 {
 	char reason[64];
 
-	if (strncmp(e->guest_end, "guest", 5) == 0 &&
-	    console_panic(&e->console, reason, sizeof(reason)))
+	if (strncmp(e->guest_end, "guest", 5) != 0)
+		return;
+	if (console_panic(&e->console, reason, sizeof(reason)))
 		snprintf(e->guest_end, sizeof(e->guest_end), "guest kernel panic: %s", reason);
+	else if (console_agent(&e->console, reason, sizeof(reason)))
+		snprintf(e->guest_end, sizeof(e->guest_end), "guest agent: %s", reason);
 }
 
 static void describe_end(struct qemu *e, int status, char *why, size_t size)

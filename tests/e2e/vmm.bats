@@ -38,6 +38,8 @@ case_() {
 @test "a guest that resets ends the sandbox with its console" { case_ guest_reset_is_told; }
 @test "a guest kernel's panic is named" { case_ guest_panic_is_told; }
 @test "a panic is named without a console, too" { case_ last_words_need_no_console; }
+@test "why the agent gave up is told" { case_ the_agents_end_is_told; }
+@test "why the agent gave up is told without a console, too" { case_ the_agents_end_is_told_without_a_console; }
 @test "a triple fault is told, with where it was" { case_ a_triple_fault_is_told; }
 @test "a reset by the keyboard controller is told" { case_ a_reset_by_the_keyboard_controller_is_told; }
 @test "a machine has eight vCPUs" { case_ eight_vcpus_run; }

@@ -99,7 +99,7 @@ def initramfs(script=""):
 
 
 def vmm(script="", **kw):
-    return Vmm(kw.pop("kernel", None) or kernel(), initramfs(script),
+    return Vmm(kw.pop("kernel", None) or kernel(), kw.pop("initramfs", None) or initramfs(script),
                control=os.path.join(work, "control.sock"), log=sys.stderr,
                console=kw.pop("console", True), **kw)
 
@@ -579,6 +579,31 @@ def last_words_need_no_console():
         e = vm.boot.event("ended", TIMEOUT)
         assert e["why"].startswith("guest kernel panic: Attempted to kill init!"), e
         assert vm.wait() == 1
+
+
+def agent_without_a_root():
+    """husk's own initramfs, and a file where the agent mounts its root."""
+    path = os.path.join(work, "broken.cpio")
+    with open(os.path.join(work, "root"), "w"), open(path, "wb") as out:
+        with open(os.path.join(ROOT, "build/initramfs.cpio"), "rb") as f:
+            out.write(f.read())
+        out.flush()
+        subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=b"root\n", cwd=work, stdout=out, check=True)
+    return path
+
+
+def the_agents_end_is_told(console=True):
+    with vmm(console=console, initramfs=agent_without_a_root()) as vm:
+        vm.start()
+        e = vm.boot.event("ended", TIMEOUT)
+        assert e["why"] == "guest agent: mount a tmpfs on /root: Not a directory", e
+        assert vm.wait() == 1
+
+
+def the_agents_end_is_told_without_a_console():
+    only("kvm", "QEMU always has a console")
+    real_processors()  # and a kernel with EARLY_PRINTK
+    the_agents_end_is_told(console=False)
 
 
 def program(code, at=0x1000000):

@@ -123,6 +123,21 @@ static void finds_a_panic(void **state)
 	console_free(&c);
 }
 
+static void finds_the_agents_last_words(void **state)
+{
+	struct console c;
+	char buf[16];
+
+	(void)state;
+	console_init(&c, 256);
+	put(&c, "husk-agent: error: of a container\n");
+	assert_false(console_agent(&c, buf, sizeof(buf)));
+	put(&c, "[ 1.0] husk-agent: fatal: why\r\n[ 1.0] reboot: Restarting\n");
+	assert_true(console_agent(&c, buf, sizeof(buf)));
+	assert_string_equal(buf, "why");
+	console_free(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -132,6 +147,7 @@ int main(void)
 		cmocka_unit_test(cleans_control_characters),
 		cmocka_unit_test(gives_last_lines),
 		cmocka_unit_test(finds_a_panic),
+		cmocka_unit_test(finds_the_agents_last_words),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
