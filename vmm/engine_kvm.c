@@ -13,9 +13,10 @@
  * for, and the machine ended. What the guest writes to its serial port goes into a ring under a
  * lock: a flood costs the guest's own time, and never wakes the loop.
  *
- * Its end. A reset, a panic, a triple fault and a halt are told apart (describe_end()); a panic's
- * reason is what the guest's kernel wrote last to its serial port. The machine that a guest has
- * reset is not started again: a container ends with its machine.
+ * Its end. A reset, a panic and a triple fault are told apart (describe_end()); a panic's reason is
+ * what the guest's kernel wrote last to its serial port. The machine that a guest has reset is not
+ * started again: a container ends with its machine. A guest that halts with interrupts off just
+ * stands still: the interrupt controllers are KVM's, and so is the wait for what never comes.
  */
 #include "lib/cleanup.h"
 #include "lib/file.h"
@@ -94,8 +95,6 @@ static void describe_end(struct kvm *e, const struct vcpus_news *n, char *why, s
 		snprintf(why, size, "guest kernel panic");
 	else if (end == VCPU_OFF)
 		snprintf(why, size, "guest shutdown");
-	else if (end == VCPU_HALT)
-		snprintf(why, size, "guest halt");
 	else
 		describe_failure(e, n, why, size);
 }
@@ -192,8 +191,14 @@ static int kvm_plug(struct engine *base, struct virtio_device *d, struct error *
 {
 	struct kvm *e = kvm_of(base);
 	int slot = mmio_plug(e->bus, d, err);
+	struct error lazy = ERROR_INIT;
 
-	return slot < 0 ? -1 : vm_coalesce(&e->vm, (unsigned)slot, err);
+	if (slot < 0)
+		return -1;
+	/* The device is in its slot, and stays: without this it costs exits, nothing else. */
+	if (vm_coalesce(&e->vm, (unsigned)slot, &lazy) < 0)
+		log_debug("%s", lazy.msg);
+	return 0;
 }
 
 static void on_unplugged(void *arg, struct virtio_device *d)

@@ -359,6 +359,7 @@ static struct cpu_model *host(uint32_t vendor)
 		{.function = 1, .ebx = 0x7fff0800, .ecx = 0x2a, .edx = 1u << 28},
 		{.function = 4, .index = 0, .flags = 1, .eax = 0xfc004121},
 		{.function = 4, .index = 3, .flags = 1, .eax = 0xfc1fc163},
+		{.function = 7, .flags = 1, .ebx = 0x02000005, .ecx = 0x40000000, .edx = 3},
 		{.function = 0xa, .eax = 0x07300404},
 		{.function = 0xb, .index = 0, .flags = 1, .eax = 1, .ebx = 2, .ecx = 0x100},
 		{.function = 0xb, .index = 1, .flags = 1, .eax = 7, .ebx = 99, .ecx = 0x201},
@@ -388,6 +389,9 @@ static void cpuid_hides_what_no_guest_needs(void **state)
 	assert_int_equal(leaf(m, 1, 0)->ecx & 0x28, 0); /* VMX, MONITOR */
 	assert_int_equal(leaf(m, 1, 0)->ecx >> 31, 1);	/* a hypervisor is there */
 	assert_int_equal(leaf(m, 1, 0)->ecx >> 24 & 1, 1);
+	assert_int_equal(leaf(m, 7, 0)->ebx, 1); /* processor trace, SGX */
+	assert_int_equal(leaf(m, 7, 0)->ecx, 0);
+	assert_int_equal(leaf(m, 7, 0)->edx, 1);
 	assert_int_equal(leaf(m, 0x80000001, 0)->ecx & 0x800004, 0); /* SVM, counters */
 	assert_int_equal(leaf(m, 0x40000000, 0)->eax, 0x40000010);
 	assert_int_equal(leaf(m, 0x40000010, 0)->eax, 2500000);

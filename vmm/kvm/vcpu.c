@@ -236,8 +236,6 @@ static bool serve_exit(struct vcpu *v)
 		end_by_event(v);
 	else if (v->run->exit_reason == KVM_EXIT_SHUTDOWN)
 		end(v, VCPU_SHUTDOWN, "");
-	else if (v->run->exit_reason == KVM_EXIT_HLT)
-		end(v, VCPU_HALT, "");
 	else
 		end_by_failure(v);
 	return false;

@@ -27,7 +27,6 @@ enum vcpu_end {
 	VCPU_RESET,    /* the guest reset it */
 	VCPU_PANIC,    /* the guest's kernel said that it panicked */
 	VCPU_OFF,      /* the guest turned it off */
-	VCPU_HALT,     /* the guest halted a processor that nothing can wake */
 	VCPU_SHUTDOWN, /* the processor shut down: a triple fault */
 	VCPU_FAILED,   /* KVM could not go on; the text says why */
 };

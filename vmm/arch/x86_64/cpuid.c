@@ -18,7 +18,9 @@
 #define F1_ECX_HYPERVISOR (1u << 31)
 #define F1_EDX_HTT (1u << 28)
 #define F7_EBX_SGX (1u << 2)
+#define F7_EBX_PT (1u << 25)
 #define F7_ECX_SGX_LC (1u << 30)
+#define F7_EDX_SGX_KEYS (1u << 1)
 #define E1_ECX_CMP_LEGACY (1u << 1)
 #define E1_ECX_SVM (1u << 2)
 #define E1_ECX_TOPOLOGY (1u << 22)
@@ -105,8 +107,9 @@ void cpuid_model(struct cpu_model *m, bool tsc_deadline)
 	}
 	e = find(m, 7, 0);
 	if (e) {
-		e->ebx &= ~F7_EBX_SGX;
+		e->ebx &= ~(F7_EBX_SGX | F7_EBX_PT);
 		e->ecx &= ~F7_ECX_SGX_LC;
+		e->edx &= ~F7_EDX_SGX_KEYS;
 	}
 	e = find(m, 0x80000001, 0);
 	if (e)

@@ -24,6 +24,7 @@
 #define GPA_SLOTS 0xD0000000u
 #define GPA_IOAPIC 0xFEC00000u
 #define GPA_LAPIC 0xFEE00000u
+#define GPA_REAL_MODE 0xFFFBC000u /* 16 KiB for KVM (vm.c) */
 #define GPA_4G 0x100000000u
 #define IDENTITY_BYTES 0x40000000u /* mapped one to one at the entry */
 

@@ -16,6 +16,8 @@
 
 #define MSR_MISC_ENABLE 0x1a0
 #define MISC_ENABLE_FAST_STRING 1u
+#define MISC_ENABLE_NO_BTS (1u << 11) /* no performance counters: nor what depends on them */
+#define MISC_ENABLE_NO_PEBS (1u << 12)
 #define MSR_MTRR_DEF_TYPE 0x2ff
 #define MTRR_ENABLED_WB 0x806u /* enabled; all memory is write-back */
 
@@ -48,6 +50,16 @@ static int make_irqchip(int kvm, int vm, bool pit, struct error *err)
 	return 0;
 }
 
+/* Intel processors that cannot run real mode, in which all but the first vCPU begin, have it made
+ * up by KVM, in pages of the guest's that are kept free for it: a page table at GPA_REAL_MODE,
+ * which is KVM's own choice, and three pages behind it. Elsewhere this does nothing. */
+static int reserve_real_mode(int vm, struct error *err)
+{
+	if (ioctl(vm, KVM_SET_TSS_ADDR, GPA_REAL_MODE + 0x1000ul) < 0)
+		return error_errno(err, "KVM_SET_TSS_ADDR");
+	return 0;
+}
+
 static int supported_cpuid(int kvm, struct cpu_model *m, struct error *err)
 {
 	cleanup_free struct kvm_cpuid2 *c =
@@ -73,7 +85,7 @@ struct arch_vm *arch_vm_new(int kvm, int vm, unsigned vcpus, struct error *err)
 	v->vcpus = vcpus;
 	v->tsc_deadline = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	forbid_pmu(vm);
-	if (make_irqchip(kvm, vm, !v->tsc_deadline, err) < 0 ||
+	if (reserve_real_mode(vm, err) < 0 || make_irqchip(kvm, vm, !v->tsc_deadline, err) < 0 ||
 	    supported_cpuid(kvm, &v->model, err) < 0)
 		return NULL;
 	khz = ioctl(vm, KVM_GET_TSC_KHZ); /* of a VM since 5.17 */
@@ -105,7 +117,8 @@ static int set_cpuid(const struct arch_vm *v, int vcpu, unsigned index, struct e
 static int set_msrs(int vcpu, unsigned index, struct error *err)
 {
 	static const struct kvm_msr_entry msrs[] = {
-		{.index = MSR_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING},
+		{.index = MSR_MISC_ENABLE,
+		 .data = MISC_ENABLE_FAST_STRING | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS},
 		{.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLED_WB},
 	};
 	union {
