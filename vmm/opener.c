@@ -11,9 +11,12 @@
  * root's capabilities one: CAP_DAC_READ_SEARCH, which reads what any user may own. A path is
  * resolved with openat2(2) beneath the directory alone: no ".." above it, no symbolic link, no
  * magic link; mounts may be crossed, as a root file system has them. It is opened for reading, and
- * handed back only if it is a regular file: no device, no socket, no pipe that somebody waits at,
- * no directory from which more could be opened. Directories come from husk-vmm, which has those
- * that husk gave it.
+ * only if it is a regular file: no device, no socket, no pipe that somebody waits at, no directory
+ * from which more could be opened. Of all but regular files there is a look at where they are
+ * (O_PATH) and no more, since an open(2) of a device or a pipe is an act of its own: it starts a
+ * watchdog, rewinds a tape, lets a writer go on. Something else may be there a moment later: what
+ * keeps devices closed for good is that husk gives directories of mounts without them
+ * (shim/vmm_client.c). Directories come from husk-vmm, which has those that husk gave it.
  *
  * A path that is longer than one system call takes is walked in pieces, here, so that husk-vmm
  * never has a directory but those.
@@ -82,27 +85,36 @@ static char *cut(char *path)
 	return path + at + 1;
 }
 
-int opener_open_here(int dir, char *path)
+/* A descriptor if what is there is a regular file. */
+static int open_regular(int dir, const char *path, uint64_t flags)
 {
-	cleanup_close int at = -1, fd = -1;
+	cleanup_close int fd = open_beneath(dir, path, flags);
 	struct stat st;
 
-	for (;;) {
-		char *rest = cut(path);
-
-		fd = open_beneath(at < 0 ? dir : at, path,
-				  rest ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK | O_NOCTTY);
-		if (fd < 0)
-			return -errno;
-		if (!rest)
-			break;
-		close_fd(&at);
-		at = steal_fd(&fd);
-		path = rest;
-	}
-	if (fd_stat(fd, &st) < 0)
+	if (fd < 0 || fd_stat(fd, &st) < 0)
 		return -errno;
 	return S_ISREG(st.st_mode) ? steal_fd(&fd) : -ESTALE;
+}
+
+int opener_open_here(int dir, char *path)
+{
+	cleanup_close int at = -1;
+	char *rest;
+	int fd;
+
+	while ((rest = cut(path)) != NULL) {
+		fd = open_beneath(at < 0 ? dir : at, path, O_PATH | O_DIRECTORY);
+		if (fd < 0)
+			return -errno;
+		close_fd(&at);
+		at = fd;
+		path = rest;
+	}
+	fd = open_regular(at < 0 ? dir : at, path, O_PATH);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return open_regular(at < 0 ? dir : at, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 }
 
 /* ---- messages: some bytes, and at most one descriptor */
@@ -136,7 +148,9 @@ static int send_fd(int sock, const void *data, size_t len, int fd)
 	return n == (ssize_t)len ? 0 : -1;
 }
 
-/* The message's length; 0: the other end is gone. *fd is -1 if none came. */
+/* The message's length; 0: the other end is gone. *fd is -1 if none came. There is room for one
+ * descriptor, without the padding behind it, which has room for another: the kernel drops those
+ * that find none. */
 static ssize_t receive_fd(int sock, void *data, size_t size, int *fd)
 {
 	union control ctl;
@@ -144,7 +158,7 @@ static ssize_t receive_fd(int sock, void *data, size_t size, int *fd)
 	struct msghdr msg = {.msg_iov = &iov,
 			     .msg_iovlen = 1,
 			     .msg_control = ctl.buf,
-			     .msg_controllen = sizeof(ctl.buf)};
+			     .msg_controllen = CMSG_LEN(sizeof(int))};
 	struct cmsghdr *c;
 	ssize_t n;
 

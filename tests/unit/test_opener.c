@@ -6,9 +6,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
+#include <sys/sysmacros.h>
 
 #include <cmocka.h>
 
@@ -79,7 +80,7 @@ static void test_does_not_leave_the_directory(void **state)
 
 		assert_int_equal(opener_open(o, in, "../out"), -EXDEV);
 		assert_int_equal(opener_open(o, in, "/etc/passwd"), -EXDEV);
-		assert_int_equal(opener_open(o, in, "link"), -ELOOP);
+		assert_int_equal(opener_open(o, in, "link"), -ESTALE);
 		assert_int_equal(opener_open(o, in, "up/out"), -ELOOP);
 		assert_int_equal(opener_open(o, in, "root/etc/passwd"), -ELOOP);
 		assert_int_equal(opener_open(o, in, ""), -ENOENT);
@@ -96,7 +97,59 @@ static void test_gives_regular_files_alone(void **state)
 	assert_int_equal(opener_open(o, t->fd, "dir"), -ESTALE);
 	assert_int_equal(opener_open(o, t->fd, "."), -ESTALE);
 	assert_int_equal(opener_open(o, t->fd, "fifo"), -ESTALE);
-	assert_int_equal(opener_open(o, t->fd, "sock"), -ENXIO);
+	assert_int_equal(opener_open(o, t->fd, "sock"), -ESTALE);
+}
+
+/* To open a device or a pipe is to do something to it. */
+static void test_opens_nothing_else(void **state)
+{
+	const struct tmpdir *t = *state;
+	cleanup_close int seen = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	static const char *const names[] = {"fifo", "null", "file"};
+	char link[64], events[1024];
+
+	assert_int_equal(mknodat(t->fd, "fifo", S_IFIFO | 0644, 0), 0);
+	assert_int_equal(mknodat(t->fd, "null", S_IFCHR | 0644, makedev(1, 3)), 0);
+	make(t, "file", "text", 0644);
+	for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d/%s", t->fd, names[i]);
+		assert_true(inotify_add_watch(seen, link, IN_OPEN) >= 0);
+	}
+	assert_int_equal(opener_open(o, t->fd, "fifo"), -ESTALE);
+	assert_int_equal(opener_open(o, t->fd, "null"), -ESTALE);
+	assert_int_equal(read(seen, events, sizeof(events)), -1);
+	expect(opener_open(o, t->fd, "file"), "text");
+	assert_int_equal(read(seen, events, sizeof(events)), sizeof(struct inotify_event));
+}
+
+/* A request with several descriptors, which husk-vmm does not make. */
+static void test_keeps_no_descriptor(void **state)
+{
+	const struct tmpdir *t = *state;
+	char path[] = "a";
+
+	make(t, "a", "hello", 0644);
+	expect(opener_open(o, t->fd, "a"), "hello");
+	for (int i = 0; i < 64; i++) {
+		union {
+			char buf[CMSG_SPACE(4 * sizeof(int))];
+			struct cmsghdr head;
+		} ctl = {.head = {.cmsg_level = SOL_SOCKET,
+				  .cmsg_type = SCM_RIGHTS,
+				  .cmsg_len = CMSG_LEN(4 * sizeof(int))}};
+		int fds[4] = {t->fd, t->fd, t->fd, t->fd}, answer = -1;
+		struct iovec iov = {path, sizeof(path)};
+		struct msghdr m = {.msg_iov = &iov,
+				   .msg_iovlen = 1,
+				   .msg_control = ctl.buf,
+				   .msg_controllen = sizeof(ctl.buf)};
+
+		memcpy(CMSG_DATA(&ctl.head), fds, sizeof(fds));
+		assert_int_equal(sendmsg(opener_fd(o), &m, 0), sizeof(path));
+		assert_int_equal(recv(opener_fd(o), &answer, sizeof(answer), 0), sizeof(answer));
+		assert_int_equal(answer, 0);
+	}
+	expect(opener_open(o, t->fd, "a"), "hello");
 }
 
 /* Deeper than one system call takes. */
@@ -163,6 +216,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_opens_files_beneath, start, stop),
 		cmocka_unit_test_setup_teardown(test_does_not_leave_the_directory, start, stop),
 		cmocka_unit_test_setup_teardown(test_gives_regular_files_alone, start, stop),
+		cmocka_unit_test_setup_teardown(test_opens_nothing_else, start, stop),
+		cmocka_unit_test_setup_teardown(test_keeps_no_descriptor, start, stop),
 		cmocka_unit_test_setup_teardown(test_opens_deep_paths, start, stop),
 		cmocka_unit_test_setup_teardown(test_refuses_what_is_too_long, start, stop),
 	};
