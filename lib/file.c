@@ -193,7 +193,7 @@ int fd_stat(int fd, struct stat *st)
 	return (int)syscall(SYS_fstat, fd, st);
 }
 
-/* syscalls loop: fcntl(1==F_GETFL) fcntl(1==F_SETFL) fcntl(1==F_SETFD) */
+/* syscalls loop: fcntl(1==F_GETFL) fcntl(1==F_SETFL) */
 
 int set_nonblock(int fd, bool on)
 {

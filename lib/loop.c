@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <sys/timerfd.h>
 
-/* syscalls loop: epoll_wait epoll_ctl timerfd_create timerfd_settime close */
+/* syscalls loop: epoll_wait epoll_ctl timerfd_create(0==CLOCK_MONOTONIC) timerfd_settime close */
 
 #define ROUND 64 /* events taken from the kernel at once */
 

@@ -185,6 +185,20 @@ struct making {
 	bool pid_file_written;
 };
 
+/* Of those that the guest may write. */
+static uint64_t largest_disk(const struct making *m)
+{
+	const struct mount_plan *p = &m->plan.mounts;
+	uint64_t most = m->root.writable ? m->plan.scratch_bytes : 0;
+	struct stat st;
+
+	for (size_t i = 0; i < p->n; i++)
+		if (p->v[i].from == MOUNT_FROM_DISK && p->v[i].writable &&
+		    fstat(p->v[i].fd, &st) == 0 && (uint64_t)st.st_size > most)
+			most = (uint64_t)st.st_size;
+	return most;
+}
+
 static int start_vmm(struct making *m, struct error *err)
 {
 	cleanup_close int listen_sock = vmm_listen(m->s->dir.fd, err);
@@ -195,6 +209,7 @@ static int start_vmm(struct making *m, struct error *err)
 		.vcpus = m->plan.vcpus,
 		.readonly_disks = m->root.rootfs.n_disks + m->plan.mounts.readonly_disks,
 		.writable_disks = (m->root.writable ? 1 : 0) + m->plan.mounts.writable_disks,
+		.file_bytes = largest_disk(m),
 		.debug = m->g->debug,
 		.listen_sock = listen_sock,
 		.log_fd = m->g->log_fd,

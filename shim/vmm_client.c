@@ -8,8 +8,12 @@
 #include "shim/spawn.h"
 
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #define ANSWER_US (20u * 1000000) /* the VMM itself answers at once; only guests take time */
@@ -167,6 +171,7 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 		jsonw_kint(&w, "readonly_disks", cfg->readonly_disks);
 		jsonw_kint(&w, "writable_disks", cfg->writable_disks);
 	}
+	jsonw_kint(&w, "file_bytes", (int64_t)cfg->file_bytes);
 	jsonw_kstr(&w, "cmdline", cfg->debug ? "husk.debug" : "");
 	/* QEMU's has one in any case. */
 	jsonw_kbool(&w, "console", cfg->debug);
@@ -237,15 +242,41 @@ int vmm_attach_block(struct vmm_client *c, const char *serial, int fd, bool read
 	return v ? 0 : error_wrap(err, "attach disk %s", serial);
 }
 
+/* The directory in a mount of its own, that is nowhere: read-only, and without devices, so that
+ * nothing that opens its files for husk-vmm can open one of those. What the host mounts there from
+ * now on is not in it. A mount that is nowhere already cannot be cloned; those of husk are so. */
+static int view_of(int dir, struct error *err)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV |
+					      MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+				  .propagation = MS_PRIVATE};
+	cleanup_close int fd = open_tree(
+		dir, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	struct statvfs fs;
+	int why = errno;
+
+	if (fd < 0 && fstatvfs(dir, &fs) == 0 && fs.f_flag & ST_NODEV && fs.f_flag & ST_RDONLY)
+		return fcntl(dir, F_DUPFD_CLOEXEC, 3);
+	errno = why;
+	if (fd < 0)
+		return error_errno(err, "clone the mount of the directory");
+	if (mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+		return error_errno(err, "make the mount of the directory read-only");
+	return steal_fd(&fd);
+}
+
 int vmm_attach_tree(struct vmm_client *c, const char *serial, int tree, int dir, struct error *err)
 {
+	cleanup_close int view = view_of(dir, err);
 	cleanup_jsonw struct jsonw w = {0};
 	cleanup_json yajl_val v = NULL;
 
+	if (view < 0)
+		return error_wrap(err, "attach disk %s", serial);
 	if (begin(c, &w, "attach-tree", err) < 0)
 		return -1;
 	jsonw_kstr(&w, "serial", serial);
-	v = call(c, &w, (int[]){tree, dir}, 2, NULL, ANSWER_US, err);
+	v = call(c, &w, (int[]){tree, view}, 2, NULL, ANSWER_US, err);
 	return v ? 0 : error_wrap(err, "attach disk %s", serial);
 }
 

@@ -22,6 +22,7 @@ struct vmm_config {
 	uint64_t mem_bytes;
 	unsigned vcpus;
 	unsigned readonly_disks, writable_disks; /* slots for disks to be attached (qemu) */
+	uint64_t file_bytes; /* of the largest writable disk that will be attached */
 	bool debug;
 	int log_fd;	 /* stderr of husk-vmm */
 	int lifeline;	 /* read end; the VMM ends when the write end closes */
@@ -43,7 +44,7 @@ void vmm_close(struct vmm_client *c);
 int vmm_attach_block(struct vmm_client *c, const char *serial, int fd, bool readonly,
 		     bool discardable, struct error *err);
 /* A read-only disk made of a tree (vmm/tree/format.h); file data come from beneath `dir`, which is
- * open for reading or O_PATH. The caller keeps both descriptors. */
+ * open for reading or O_PATH, with what is mounted there now. The caller keeps both descriptors. */
 int vmm_attach_tree(struct vmm_client *c, const char *serial, int tree, int dir, struct error *err);
 /* The file at `path` (any bytes, relative to the tree's root) stays readable for the disk when it
  * is removed or replaced after this returns; nothing happens if the tree has no file there.

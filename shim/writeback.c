@@ -187,9 +187,13 @@ static int recover_in_guest(const struct record *r, const struct choice_wish *wi
 				 .writable_disks = 1,
 				 .log_fd = STDERR_FILENO,
 				 .fs_sock = -1};
+	struct stat st;
 	pid_t pid;
 	int p[2], result;
 
+	if (fstat(r->scratch, &st) < 0)
+		return error_errno(err, "scratch disk");
+	cfg.file_bytes = (uint64_t)st.st_size;
 	if (choice_make(wish, NULL, &choice, err) < 0)
 		return -1;
 	/* One that was killed in the middle left its socket. */

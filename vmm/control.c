@@ -22,7 +22,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* syscalls loop: accept4 getsockopt(1==SOL_SOCKET) sendmsg close ppoll */
+/* syscalls loop: accept4 getsockopt(1==SOL_SOCKET, 2==SO_PEERCRED) sendmsg close ppoll */
 
 #define MESSAGES_PER_TURN 16  /* before other sources get their turn */
 #define ACCEPT_REST_US 100000 /* after accept(2) failed for want of something */

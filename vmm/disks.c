@@ -20,10 +20,13 @@
  */
 #include "vmm/disks.h"
 #include "lib/cleanup.h"
+#include "lib/file.h"
 #include "vmm/source.h"
 #include "vmm/virtio/blk.h"
 
+#include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 void disks_init(struct disks *d, struct loop *l, struct opener *opener)
 {
@@ -138,12 +141,25 @@ static int put(struct disks *d, int place, const struct request *r, struct block
 	return rc < 0 ? error_wrap(err, "disk %s", r->serial) : place;
 }
 
+/* What is written behind the limit would be lost (vmm/jail.c). */
+static int check_size(const struct disks *d, const struct request *r, int fd, struct error *err)
+{
+	struct stat st;
+
+	if (r->readonly || !d->file_bytes || fd_stat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
+	    (uint64_t)st.st_size <= d->file_bytes)
+		return 0;
+	return error_kind(err, ERR_INVALID,
+			  "disk %s: larger than the file_bytes of start, %" PRIu64, r->serial,
+			  d->file_bytes);
+}
+
 int disks_attach_block(struct disks *d, const struct request *r, int *fds, struct error *err)
 {
 	int place = find_place(d, r->serial, r->readonly, err);
 	struct block_source *src;
 
-	if (place < 0)
+	if (place < 0 || check_size(d, r, fds[0], err) < 0)
 		return -1;
 	src = source_file_new(steal_fd(&fds[0]), r->readonly, r->discardable, err);
 	if (!src)

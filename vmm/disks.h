@@ -19,7 +19,8 @@ struct disks {
 	struct engine *engine; /* NULL before the machine is started */
 	/* Every place has a device (an engine that cannot plug), or those that are in use have. */
 	bool fixed;
-	unsigned n; /* places */
+	unsigned n;	     /* places */
+	uint64_t file_bytes; /* of the largest writable disk; 0: any */
 	struct virtio_device *dev[DISKS_PLACES];
 	struct block_source *trees[DISKS_PLACES]; /* the place's source, if made of a tree */
 };

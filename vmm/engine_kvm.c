@@ -395,6 +395,7 @@ static int run(struct kvm *e, const struct engine_config *cfg, struct error *err
 	e->news = loop_add(e->loop, fd, EPOLLIN, on_news, e, err);
 	if (!e->news)
 		return -1;
+	close_fd(&e->vm.kvm); /* the machine is made, and shall be the only one */
 	if (cfg->ready_to_run && cfg->ready_to_run(cfg->ready_arg, err) < 0)
 		return -1;
 	if (vcpus_run(e->vcpus, err) < 0)

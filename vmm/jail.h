@@ -20,7 +20,8 @@ enum jail_role {
 };
 
 struct jail_config {
-	bool engine_qemu; /* QEMU has to be waited for, and vhost-user and QMP served */
+	bool engine_qemu;    /* QEMU has to be waited for, and vhost-user and QMP served */
+	uint64_t file_bytes; /* the largest file that it may write: a disk, or the log */
 };
 
 /* The first thing of husk-vmm: learns who it is, and leaves the namespaces that no start needs

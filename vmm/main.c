@@ -65,6 +65,7 @@ static int arrange_signals(struct error *err)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* the log is at the limit of its size */
 	sigemptyset(&term);
 	sigaddset(&term, SIGTERM);
 	/* Before any thread exists: they inherit the mask. */

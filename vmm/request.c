@@ -351,7 +351,7 @@ static int parse_cmdline(yajl_val v, struct request_start *s, struct error *err)
 
 static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 {
-	int64_t memory, vcpus;
+	int64_t memory, vcpus, file_bytes = REQUEST_FILE_BYTES_MAX;
 
 	if (parse_engine(v, s, err) < 0)
 		return -1;
@@ -360,7 +360,11 @@ static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 		return -1;
 	if (memory % (1 << 20) != 0)
 		return error_kind(err, ERR_INVALID, "memory: not a multiple of 1 MiB");
+	if (json_get(v, "file_bytes") &&
+	    get_int(v, "file_bytes", 0, REQUEST_FILE_BYTES_MAX, &file_bytes, err) < 0)
+		return -1;
 	s->memory = (uint64_t)memory;
+	s->file_bytes = (uint64_t)file_bytes;
 	s->vcpus = (unsigned)vcpus;
 	if (parse_cmdline(v, s, err) < 0 || parse_log_level(v, &s->log_level, err) < 0 ||
 	    parse_slots(v, s, err) < 0)

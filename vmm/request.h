@@ -20,6 +20,7 @@
 #define REQUEST_CMDLINE_MAX 1024 /* bytes that a sandbox may add to the kernel's parameters */
 #define REQUEST_VCPUS_MAX 64
 #define REQUEST_MEM_MIN (32ull << 20)
+#define REQUEST_FILE_BYTES_MAX (INT64_C(1) << 62)
 #define REQUEST_MEM_MAX (1ull << 40)
 #define REQUEST_RATE_MAX (1ull << 50) /* bytes or operations, a second or at once */
 
@@ -58,7 +59,8 @@ struct request_start {
 	unsigned vcpus;
 	/* Slots, REQUEST_DISKS_MAX together; engine kvm needs none. */
 	unsigned readonly_disks, writable_disks;
-	unsigned nics; /* cards that exist from the start; engine kvm needs none */
+	uint64_t file_bytes; /* no file may become larger, no writable one may be attached */
+	unsigned nics;	     /* cards that exist from the start; engine kvm needs none */
 	enum log_level log_level;
 	bool log_json;
 	bool console; /* a serial console from the first line on */

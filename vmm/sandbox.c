@@ -202,7 +202,8 @@ static int check_fs(int fd, struct error *err)
 static int close_jail(void *arg, struct error *err)
 {
 	const struct request_start *r = arg;
-	const struct jail_config cfg = {.engine_qemu = r->engine == REQUEST_ENGINE_QEMU};
+	const struct jail_config cfg = {.engine_qemu = r->engine == REQUEST_ENGINE_QEMU,
+					.file_bytes = r->file_bytes};
 
 	return jail_close(&cfg, err);
 }
@@ -240,6 +241,7 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 	if (control_listen(s->control, steal_fd(&fds[0]), err) < 0 ||
 	    make_devices(s, r, fds, err) < 0)
 		return -1;
+	s->disks.file_bytes = r->file_bytes;
 	devices[0] = s->vsock;
 	devices[1] = s->rng;
 	cfg.ndevices = 2;

@@ -30,6 +30,10 @@ opener_of() { descendants "$(vmm_of "$1")" | awk '/husk-vmm/ { print $1; exit }'
 	case_ threads_have_less "$T"
 }
 
+@test "what libc says before it gives up is in the log" {
+	case_ libc_is_heard "$T"
+}
+
 @test "the host sees husk-vmm without privileges, files, mounts and network" {
 	start_box box
 	case_ seen "$(vmm_of box)" vmm

@@ -91,6 +91,15 @@ def nothing_of_the_host_is_reachable(directory):
     assert not wrong, "\n".join(wrong)
 
 
+def libc_is_heard(directory):
+    """It notices that its heap was written over, and gives up."""
+    for thread in ("loop", "disk"):
+        got, name = attempt(directory, thread, "heap")
+        assert (got, name) == (DENIED, "writev"), (got, name)
+        with open(os.path.join(directory, "log"), encoding="utf-8") as f:
+            assert f"jail: thread {thread}: libc: free(): invalid pointer\n" in f.read()
+
+
 def threads_have_less(directory):
     wrong = []
     numbers = dict(items())
@@ -131,6 +140,8 @@ def seen(pid, kind):
     with open(f"/proc/{pid}/limits", encoding="utf-8") as f:
         limits = f.read()
     assert re.search(r"^Max core file size +0 +0 ", limits, re.M), limits
+    if own_uid:  # as large as its scratch disk
+        assert re.search(r"^Max file size +(\d+) +\1 ", limits, re.M), limits
     with open(f"/proc/{pid}/net/dev", encoding="utf-8") as f:
         assert [line.split(":")[0].strip() for line in f.read().splitlines()[2:]] == ["lo"]
     check_fds(pid, kind)
@@ -150,8 +161,13 @@ def check_fds(pid, kind):
         if kind == "opener":
             assert fd in ("0", "2"), (fd, to)
         elif os.path.isdir(f"/proc/{pid}/fd/{fd}"):
-            # The root file system of the container, for the opener: openat is not to be had.
-            assert "rootfs" in to, (fd, to)
+            # The root file system of the container, for the opener: openat is not to be had. It
+            # is in a mount of its own: nothing can be written, and no device opened.
+            assert sorted(os.listdir(f"/proc/{pid}/fd/{fd}")) == sorted(os.listdir(os.environ["ROOTFS"])), to
+            flags = os.statvfs(f"/proc/{pid}/fd/{fd}").f_flag
+            assert flags & os.ST_RDONLY and flags & os.ST_NODEV, (fd, to, flags)
+        else:
+            assert to != "/dev/kvm", fd
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ __attribute__((constructor)) static void remember(void)
 
 #define PAGE 4096ul
 #define ANYWHERE ((long)-1)
+#define PEERPIDFD 77 /* SO_PEERPIDFD, Linux 6.5 */
 #define TEXT(s) ((long)(uintptr_t)(s))
 
 struct item {
@@ -101,6 +102,8 @@ static const struct item items[] = {
 	{"socket-inet", SYS_socket, {AF_INET, SOCK_STREAM, 0}},
 	{"socket-unix", SYS_socket, {AF_UNIX, SOCK_STREAM, 0}},
 	{"socketpair-inet", SYS_socketpair, {AF_INET, SOCK_STREAM, 0, BUFFER}},
+	{"socketpair-datagram", SYS_socketpair, {AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, BUFFER}},
+	{"peer-pidfd", SYS_getsockopt, {3, SOL_SOCKET, PEERPIDFD, BUFFER, BUFFER}},
 	{"connect", SYS_connect, {3, BUFFER, 16}},
 	{"bind", SYS_bind, {3, BUFFER, 16}},
 	{"setsockopt", SYS_setsockopt, {3, SOL_SOCKET, SO_PASSCRED, BUFFER, 4}},
@@ -142,7 +145,7 @@ static const struct item items[] = {
 	{"landlock", SYS_landlock_create_ruleset, {0, 0, 1}},
 	/* calls that are on a list, but not on every thread's */
 	{"accept", SYS_accept4, {3, 0, 0, 0}},
-	{"socketpair", SYS_socketpair, {AF_UNIX, SOCK_STREAM, 0, BUFFER}},
+	{"socketpair", SYS_socketpair, {AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, BUFFER}},
 	{"receive", SYS_recvmsg, {-1, BUFFER, 0}},
 	{"disk", SYS_preadv2, {-1, BUFFER, 1, 0, 0, 0}},
 	{"thread",
@@ -163,10 +166,19 @@ static void call_32bit(void)
 #endif
 }
 
+/* What glibc notices of an attack on it, or of a bug. */
+static void free_nothing(void *p)
+{
+	__asm__("" : "+r"(p));
+	free(p);
+}
+
 static void try(const char *name)
 {
 	if (strcmp(name, "32-bit") == 0)
 		call_32bit();
+	if (strcmp(name, "heap") == 0)
+		free_nothing(buffer + 16);
 	if (strcmp(name, "x32") == 0)
 		log_error("captive: x32: returned %ld", syscall(0x40000000 + SYS_getpid));
 	for (size_t i = 0; i < ARRAY_LEN(items); i++) {

@@ -176,6 +176,20 @@ static void an_engine_without_a_free_slot_is_told(void **state UNUSED)
 	end(&d, l);
 }
 
+static void a_writable_file_is_within_the_limit(void **state UNUSED)
+{
+	struct disks d;
+	struct fake f;
+	struct loop *l = begin(&d, &f);
+
+	d.file_bytes = 4095;
+	expect_refused(&d, "w", ERR_INVALID, "disk w: larger than the file_bytes of start, 4095");
+	assert_int_equal(attach(&d, "r", true, NULL), 0);
+	d.file_bytes = 4096;
+	assert_int_equal(attach(&d, "w", false, NULL), 1);
+	end(&d, l);
+}
+
 static void fixed_slots_are_of_two_kinds(void **state UNUSED)
 {
 	struct error err = ERROR_INIT;
@@ -200,6 +214,7 @@ int main(void)
 		cmocka_unit_test(a_place_is_free_when_the_guest_let_go),
 		cmocka_unit_test(sixteen_are_attached_at_once),
 		cmocka_unit_test(an_engine_without_a_free_slot_is_told),
+		cmocka_unit_test(a_writable_file_is_within_the_limit),
 		cmocka_unit_test(fixed_slots_are_of_two_kinds),
 	};
 

@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -74,8 +75,10 @@ static bool listed(const struct filter *f, int nr)
 	for (size_t i = 0; i < ARRAY_LEN(second); i++)
 		if (allowed(f, nr, 0, second[i], 0))
 			return true;
-	return allowed(f, nr, AF_UNIX, SOCK_STREAM, 0) ||
-	       allowed(f, nr, 0, SOL_SOCKET, SO_SNDBUF) || allowed(f, nr, 1, 1, SIGUSR1) ||
+	return allowed(f, nr, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) ||
+	       allowed(f, nr, 0, SOL_SOCKET, SO_SNDBUF) ||
+	       allowed(f, nr, 0, SOL_SOCKET, SO_PEERCRED) ||
+	       allowed(f, nr, CLOCK_MONOTONIC, 0, 0) || allowed(f, nr, 1, 1, SIGUSR1) ||
 	       allowed(f, nr, PR_SET_NAME, 0, 0) ||
 	       allowed(f, nr,
 		       CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_SIGHAND |
@@ -145,7 +148,11 @@ static void test_arguments_are_looked_at(void **state UNUSED)
 	assert_false(allowed(f, SYS_ioctl, 3, KVM_CREATE_VM, 0));
 	assert_false(allowed(f, SYS_ioctl, 3, TUNSETIFF, 0));
 	assert_false(allowed(f, SYS_clone, SIGCHLD, 0, 0));
-	assert_false(allowed(f, SYS_socketpair, AF_INET, SOCK_STREAM, 0));
+	assert_false(allowed(f, SYS_socketpair, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+	assert_false(allowed(f, SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+	assert_false(allowed(f, SYS_getsockopt, 3, SOL_SOCKET, SO_PEERGROUPS));
+	assert_false(allowed(f, SYS_timerfd_create, CLOCK_REALTIME_ALARM, 0, 0));
+	assert_false(allowed(f, SYS_fcntl, 3, F_SETFD, 0));
 	assert_false(allowed(f, SYS_prctl, PR_SET_DUMPABLE, 1, 0));
 	assert_false(allowed(f, SYS_tgkill, 1, 1, SIGKILL));
 	assert_int_equal(verdict(f, SYS_clone3, 0, 0, 0), SECCOMP_RET_ERRNO | ENOSYS);

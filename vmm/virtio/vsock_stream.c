@@ -42,8 +42,9 @@
 #include "lib/file.h"
 #include "lib/log.h"
 
-/* syscalls loop: socketpair(0==AF_UNIX) setsockopt(1==SOL_SOCKET, 2==SO_SNDBUF) shutdown
- *	sendmsg recvmsg read write close mmap(2!&PROT_EXEC) munmap */
+/* syscalls loop: socketpair(0==AF_UNIX, 1==SOCK_STREAM|SOCK_CLOEXEC)
+ *	setsockopt(1==SOL_SOCKET, 2==SO_SNDBUF) shutdown sendmsg recvmsg read write close
+ *	mmap(2!&PROT_EXEC) munmap */
 
 #define PORT_FIRST 0x10000u
 #define PORT_LAST 0xfffffffeu /* 0xffffffff is VMADDR_PORT_ANY */
