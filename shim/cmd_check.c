@@ -3,6 +3,7 @@
  */
 #include "lib/cleanup.h"
 #include "lib/file.h"
+#include "lib/log.h"
 #include "shim/kernel_config.h"
 #include "shim/kvm_probe.h"
 #include "shim/paths.h"
@@ -13,6 +14,7 @@
 #include <sys/statfs.h>
 
 #define CGROUP2_MAGIC 0x63677270
+#define SHMEM_ENABLED "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
 static int missing;
 
@@ -53,8 +55,10 @@ static void cpu_row(void)
 static enum kvm_verdict kvm_row(void)
 {
 	struct error err = ERROR_INIT;
+	uint64_t begun = now_us();
 	enum kvm_verdict v = kvm_probe(&err);
 
+	log_elapsed("does /dev/kvm run guests", begun);
 	row("/dev/kvm", v == KVM_RUNS, false,
 	    v == KVM_RUNS	? "runs ordinary guests"
 	    : v == KVM_EMULATES ? "opens, but runs guest kernels by instruction emulation: unusable"
@@ -62,6 +66,20 @@ static enum kvm_verdict kvm_row(void)
 	    v == KVM_RUNS ? ""
 			  : "load kvm_intel or kvm_amd on a host with hardware virtualisation");
 	return v;
+}
+
+/* Guests of engine kvm get them unless the host denies them to all shared memory. */
+static void huge_pages_row(void)
+{
+	cleanup_free char *text = NULL;
+	bool has = file_read(AT_FDCWD, SHMEM_ENABLED, 256, &text, NULL, NULL) == 0;
+	bool ok = has && !strstr(text, "[deny]");
+
+	row("huge pages", ok, false,
+	    ok	  ? "a guest's memory has them"
+	    : has ? "denied to a guest's memory: guests start slower"
+		  : "not in this host's kernel: guests start slower",
+	    has ? "echo never >" SHMEM_ENABLED " (\"never\" leaves it to the file system)" : "");
 }
 
 /* Which one would run a container, and why. Returns whether that is QEMU. */
@@ -162,6 +180,7 @@ int cmd_check(const struct globals *g, int argc, char **argv, struct error *err)
 	    "run husk as root");
 	cpu_row();
 	qemu_row(engine_row(&g->wish, kvm_row()));
+	huge_pages_row();
 	path_row("husk-vmm", path_vmm, true);
 	kernel_row(&g->wish);
 	path_row("initramfs", path_initramfs, true);

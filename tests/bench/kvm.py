@@ -20,9 +20,10 @@ import sys
 import tempfile
 import time
 
-from common import BUILD, HUSK, TOP, median, must
+from common import BUILD, HUSK, TOP, median, must, timed
 
 sys.path.insert(0, os.path.join(TOP, "tests/e2e"))
+import net  # noqa: E402
 import vmmctl  # noqa: E402
 
 MIB = 256  # of memory, for every VM of this bench
@@ -455,9 +456,13 @@ def creation_ms(files):
 
 def bench_check(work, runs):
     """What telling a /dev/kvm that only emulates from one that runs guests costs."""
-    times = [must([HUSK, "check"]) for _ in range(max(runs, 10))]
-    return [("husk check, its look at /dev/kvm included", times, "ms", "")], \
-        [("husk check <= 50 ms", median(times), 50, "ms", "<=")], []
+    looks, whole = [], []
+    for _ in range(max(runs, 10)):
+        ms, r = timed([HUSK, "--debug", "check"])
+        whole.append(ms)
+        looks += [float(ms) for ms in re.findall(rb"time: does /dev/kvm run guests: ([0-9.]+) ms", r.stderr)]
+    return [("the look at /dev/kvm", looks, "ms", ""), ("the whole of husk check", whole, "ms", "")], \
+        [("a /dev/kvm that runs no guests is known in <= 50 ms", median(looks), 50, "ms", "<=")], []
 
 
 def bench_syscalls(work, runs):
@@ -530,6 +535,7 @@ BENCHES = {"kvm-launch": ("Engine kvm: launch", bench_launch),
            "kvm-creation": ("Engine kvm: making VMs", bench_creation),
            "kvm-syscalls": ("System calls", bench_syscalls),
            "kvm-check": ("Does /dev/kvm run guests?", bench_check),
-           "kvm-disk": ("Engine kvm: disks", bench_disk)}
+           "kvm-disk": ("Engine kvm: disks", bench_disk),
+           "kvm-net": ("Engine kvm: network", net.bench_net)}
 
 hold_3_and_4()
