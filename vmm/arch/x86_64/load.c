@@ -13,8 +13,8 @@
  * the copy: three exits for one. The kernel's file says which ones they are, so they are copied
  * beforehand.
  *
- * Where the host gives huge pages to guest memory nothing is mapped: a huge page of text is one
- * exit, its 512 small ones would be as many.
+ * That is for a host that denies huge pages to guest memory (vmm/kvm/vm.c). Elsewhere nothing is
+ * mapped: a huge page of text is one exit, its 512 small ones would be as many.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -204,7 +204,7 @@ int arch_load(const struct guest_mem *m, const struct arch_image *img, struct ar
 
 	if (m->n == 0 || m->r[0].gpa != 0 || m->r[0].size < GPA_HIGH)
 		return error_set(err, "guest memory: the first MiB is missing");
-	/* Where the host leaves it to us whether shared memory has huge pages ("advise"). */
+	/* Our file's mount has huge pages where they are asked for. */
 	for (unsigned i = 0; i < m->n; i++)
 		madvise(m->r[i].hva, m->r[i].size, MADV_HUGEPAGE);
 	if (file_size(img->kernel_fd, "kernel", &bytes, err) < 0)
