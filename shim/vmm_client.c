@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#define CONSOLE_TOLD 1000	  /* characters of it in an error */
 #define ANSWER_US (20u * 1000000) /* the VMM itself answers at once; only guests take time */
 
 /* A path that fits sun_path however long the directory's is. */
@@ -63,7 +64,10 @@ int vmm_connect(int dirfd, struct vmm_client *c, struct error *err)
 static int ended(yajl_val v, struct error *err)
 {
 	const char *why = json_str(v, "why"), *console = json_str(v, "console");
+	size_t n = console ? strlen(console) : 0;
 
+	if (n > CONSOLE_TOLD)
+		console += n - CONSOLE_TOLD; /* the last lines are those that tell */
 	return error_kind(err, ERR_PEER, "the VM ended: %s%s%s", why ? why : "no reason given",
 			  console && console[0] ? ": last console lines: " : "",
 			  console ? console : "");
