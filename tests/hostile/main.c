@@ -9,7 +9,7 @@
  *	hostile.peace=1		does no harm: only the checks
  *
  * What it says on the serial port: "start ID", then "round N" after every check that went well, or
- * "dead N" (slot N does not answer any more), or "none" (there is no such device). After the last
+ * "dead N" (slot N does not answer any more), or "none" (it has gone). After the last
  * two it resets the machine.
  */
 #include "tests/hostile/guest.h"
@@ -163,6 +163,8 @@ void guest_main(const uint8_t *bp)
 	rng_state = parameter(cmdline, "hostile.seed=") * 0x9E3779B9u + 1;
 	find_memory(bp);
 	say_number("start ", id);
+	while (find_slot(id, 0) == SLOTS)
+		__builtin_ia32_pause(); /* it is attached once the machine runs */
 	for (uint32_t round = 1;; round++) {
 		s.index = find_slot(id, s.index + 1);
 		if (s.index == SLOTS) {
