@@ -106,8 +106,8 @@ print(json.dumps([sys.version_info[0], b.recv(9).decode(), subprocess.check_outp
 }
 
 @test "setuid programs, users and login shells" {
-	run husk exec debian bash -c 'useradd -m tester && su tester -c "id -un; touch /root/x"; stat -c %a /bin/su'
-	has "tester" "${lines[0]}"
-	has "Permission denied" "$output"
+	run --separate-stderr husk exec debian bash -c 'useradd -m tester && su tester -c "id -un; touch /root/x"; stat -c %a /bin/su'
+	is "tester" "${lines[0]}"
+	has "Permission denied" "$stderr"
 	is 4755 "${lines[-1]}"
 }

@@ -195,6 +195,9 @@ is_running() { [[ $(state_of "$1") == running ]]; }
 # ---- the engine: kvm, where husk-vmm is the machine, or qemu, where a QEMU below it is. Tests run
 # on the one that husk chooses; HUSK_ENGINE and HUSK_KERNEL say otherwise.
 
+# kernel_has TEXT: whether the guest kernel can do what this text in its image stands for.
+kernel_has() { grep -qaF "$1" "${HUSK_KERNEL:-$TREE/build/vmlinux}"; }
+
 # only_on ENGINE WHY: skips a test of what the other engine does not have.
 only_on() { [[ $ENGINE == "$1" ]] || skip "engine $ENGINE: $2"; }
 

@@ -224,8 +224,6 @@ refused() {
 
 # ---- volumes
 
-guest_has() { grep -qx "CONFIG_$1=y" "$(dirname "$(readlink -f "$TREE/build/vmlinux")")/.config"; }
-
 @test "an ext4 image has its options, and is clean when the container has ended" {
 	truncate -s 64M "$T/image"
 	mkfs.ext4 -q "$T/image"
@@ -243,7 +241,7 @@ guest_has() { grep -qx "CONFIG_$1=y" "$(dirname "$(readlink -f "$TREE/build/vmli
 }
 
 @test "an image file with squashfs is a volume" {
-	guest_has SQUASHFS || skip "this guest kernel has no squashfs"
+	kernel_has squashfs || skip "this guest kernel has no squashfs"
 	mksquashfs "$SRC/config" "$T/image" -quiet -no-progress
 	one_mount "{destination: \"/vol\", source: \"$T/image\", type: \"squashfs\"}" sh -c 'cat /vol/key; echo x >/vol/new'
 	is "$(cat "$SRC/config/key")" "$output"
@@ -251,7 +249,7 @@ guest_has() { grep -qx "CONFIG_$1=y" "$(dirname "$(readlink -f "$TREE/build/vmli
 }
 
 @test "an image file with xfs is a volume" {
-	guest_has XFS_FS || skip "this guest kernel has no xfs"
+	kernel_has xfs || skip "this guest kernel has no xfs"
 	truncate -s 320M "$T/image"
 	mkfs.xfs -q "$T/image"
 	one_mount "{destination: \"/vol\", source: \"$T/image\", type: \"xfs\"}" sh -c 'echo kept >/vol/f; stat -f -c %T /vol'

@@ -33,6 +33,13 @@ def kernel():
         [os.path.join(ROOT, "contrib/kernel/build.sh"), "--print-path"], text=True).strip()
 
 
+
+def kernel_has(text):
+    """Whether the guest kernel can do what this text in its image stands for."""
+    with open(kernel(), "rb") as f:
+        return text.encode() in f.read()
+
+
 class Refused(Exception):
     """An answer with "error"; .kind is one of lib/error.c's names."""
 
