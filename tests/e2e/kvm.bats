@@ -25,3 +25,20 @@ teardown() { check_nothing_left; }
 		husk delete --force "c$i"
 	done
 }
+
+# The container's process group goes on for ever: those that the kernel kills are replaced. The kernel cannot kill
+# the agent, which is PID 1.
+@test "a container that forks until its guest is out of memory" {
+	local own oom_kills=0 end=$((SECONDS + 4 * WAIT_S))
+	start_box hog . sh -c 'while :; do dd if=/dev/zero bs=8M count=1 2>/dev/null | sleep 100000 & done'
+	until ((oom_kills > 0)) || is_stopped hog; do
+		((SECONDS < end)) || { echo "nothing was killed" && return 1; }
+		run timeout $((2 * WAIT_S)) "$HUSK" --root "$ROOT" exec hog \
+			sed -n 's/^oom_kill //p' /sys/fs/cgroup/memory.events </dev/null 2>/dev/null
+		[[ $status != 124 ]] || { echo "exec has no answer" && return 1; }
+		[[ ! $output =~ ^[0-9]+$ ]] || oom_kills=$output
+	done
+	own=$(awk '/^RssAnon:/ { print $2 }' "/proc/$(vmm_of hog)/status" || :)
+	((${own:-0} < 8192))
+	timeout "$WAIT_S" "$HUSK" --root "$ROOT" delete --force hog
+}
