@@ -232,7 +232,7 @@ e2e: all kernel test-tools hostile ## end-to-end tests (root); E2E=file.bats for
 	tests/run e2e $(E2E)
 
 .PHONY: check-kvm
-check-kvm: all kernel test-tools ## end-to-end tests on engine kvm, on real KVM: in a nested machine where the host has none (root); E2E=file.bats for one
+check-kvm: all kernel test-tools hostile ## end-to-end tests on engine kvm, on real KVM: in a nested machine where the host has none (root); E2E=file.bats for one
 	tests/run nested $(E2E)
 
 .PHONY: engines
@@ -240,11 +240,11 @@ engines: all kernel ## tests with real container engines (root); ENGINE=file.bat
 	tests/run engines $(ENGINE)
 
 .PHONY: check
-check: deps ## everything: packages, build, lint, unit, fuzz, end-to-end, engines; what CI runs
+check: deps ## everything: packages, build, lint, unit, fuzz, nested (a part), end-to-end, engines; what CI runs
 	$(MAKE) -j$$(nproc) all kernel test-tools
 	$(MAKE) -j$$(nproc) VARIANT=asan unit-bins hostile
 	$(MAKE) -j$$(nproc) VARIANT=fuzz fuzz-bins
-	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run lint unit fuzz e2e engines
+	FUZZ_SECONDS=$(FUZZ_SECONDS) NESTED_LIST=tests/nested/check-list tests/run lint unit fuzz nested e2e engines
 
 .PHONY: lint
 lint: ## clang-format, clang-tidy, cppcheck, shellcheck
