@@ -388,6 +388,8 @@ static _Noreturn void mind(const struct minding *m)
 	fds[MINDER_OUTPUT] = out[0];
 	fds[MINDER_NEWS] = m->news;
 	fds[MINDER_ROOT] = make_tmpfs(NULL);
+	if (fds[MINDER_ROOT] < 0) /* its number would be that of something else */
+		_exit(127);
 	fds[MINDER_LOG] = m->log_fd;
 	keep_only(fds);
 	log_setup(m->log_fd < 0 ? -1 : MINDER_LOG, format, LOG_LVL_WARN, "husk");

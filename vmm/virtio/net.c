@@ -176,8 +176,10 @@ int net_attach(struct virtio_device *d, const struct net_config *cfg, struct err
 	memcpy(n->filter.mac, cfg->mac, sizeof(cfg->mac));
 	n->stats = (struct net_stats){0};
 	give_tap(n, steal_fd(&tap));
-	if (net_pair_serve(&n->pair, want, err) < 0)
+	if (net_pair_serve(&n->pair, want, err) < 0) {
+		close_fd(&n->pair.tap); /* another may come */
 		return -1;
+	}
 	set_up(n, true);
 	return 0;
 }
