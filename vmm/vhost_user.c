@@ -81,8 +81,8 @@ static uint64_t offered_features(const struct vhost_user *v)
 	       UINT64_C(1) << VU_F_PROTOCOL_FEATURES;
 }
 
-/* CONFIG is not offered for a device without a configuration space, and not for a network card, whose
- * configuration space is QEMU's own: QEMU warns about it. */
+/* CONFIG is not offered for a device without a configuration space, and not for a network card,
+ * whose configuration space is QEMU's own: QEMU warns about it. */
 static uint64_t offered_protocol(const struct vhost_user *v)
 {
 	uint64_t f = UINT64_C(1) << VU_PF_MQ | UINT64_C(1) << VU_PF_REPLY_ACK |

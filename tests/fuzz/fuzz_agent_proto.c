@@ -63,7 +63,8 @@ static void try_request(const char *text, size_t len)
 	expect(result == 0 || (result == -1 && err.msg[0]));
 	if (result == 0) {
 		expect(r.has_seq);
-		expect(r.container || r.op == OP_HELLO || r.op == OP_SHUTDOWN || r.op == OP_RELEASE ||
+		expect(r.container || r.op == OP_HELLO || r.op == OP_SHUTDOWN ||
+		       r.op == OP_RELEASE ||
 		       (r.op == OP_CHANGES && r.what == PROTO_WHAT_DISK && r.serial[0]) ||
 		       (r.op == OP_PUSH && r.what == PROTO_WHAT_PROJECTS));
 		expect(r.op != OP_PUSH || r.what != PROTO_WHAT_DISK);

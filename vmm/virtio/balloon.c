@@ -4,8 +4,8 @@
  *
  * Theory of operation
  *
- * Guest memory is one file without a name; a page of it that was ever touched stays allocated until a hole is
- * punched into the file there. The guest names such pages in two ways:
+ * Guest memory is one file without a name; a page of it that was ever touched stays allocated until
+ *a hole is punched into the file there. The guest names such pages in two ways:
  *
  *	inflateq	arrays of page frame numbers: pages it gave up because the host asked for
  *			them (num_pages in the configuration space). It gets them back by deflateq

@@ -79,8 +79,9 @@ static bool is_huge(uint8_t *to, uint64_t bytes)
 static void make_own(void *arg, uint64_t page)
 {
 	volatile uint8_t *p = (uint8_t *)arg + page * PAGE;
+	uint8_t same = *p;
 
-	*p = *p;
+	*p = same;
 }
 
 /* Whole pages of a segment, from the file. `bytes` says how many of its bytes they hold. */
