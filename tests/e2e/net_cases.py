@@ -20,7 +20,8 @@ from vmm_cases import TIMEOUT, expect_refused, vmm, wait_console, wait_until
 
 MAC = "02:00:00:00:00:02"
 PORT = 5001
-# Connects again and again: each time it takes bytes to the end of them, and sends them back.
+# Connects again and again: each time it takes bytes to the end of them, and sends them back. (nc's -w
+# bounds the transfer too, not the connect alone.)
 GUEST = """
 for s in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23; do echo virtio-mmio.$s; done >/slots
 until [ -e /sys/class/net/eth0 ]; do
@@ -30,13 +31,15 @@ done
 /busybox ip link set eth0 address 02:00:00:00:00:02 mtu 1500 up
 /busybox ip address add 10.99.0.2/24 dev eth0
 echo configured
-last=
 while :; do
 	read -r carrier </sys/class/net/eth0/carrier
 	case $carrier in $last) ;; *) echo "carrier $carrier" ;; esac
 	last=$carrier
-	/busybox nc -w 1 10.99.0.1 5001 </dev/null >/bytes 2>/dev/null && [ -s /bytes ] &&
-		/busybox nc -w 1 10.99.0.1 5002 </bytes >/dev/null 2>&1
+	/busybox usleep 20000
+done &
+while :; do
+	/busybox nc -w 30 10.99.0.1 5001 </dev/null >/bytes 2>/dev/null && [ -s /bytes ] &&
+		/busybox nc -w 30 10.99.0.1 5002 </bytes >/dev/null 2>&1
 	/busybox usleep 20000
 done
 """
