@@ -4,6 +4,7 @@
 
 load helpers
 
+setup_file() { make_base; }
 setup() {
 	setup_test
 	[[ -w /dev/net/tun ]] || skip "no /dev/net/tun"

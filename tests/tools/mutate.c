@@ -141,7 +141,8 @@ static unsigned some_size(void)
 
 static void write_file(const char *path, int flags)
 {
-	int fd = open(path, O_WRONLY | O_NOFOLLOW | flags, 0644);
+	/* A fifo is opened without waiting for who reads it. */
+	int fd = open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | flags, 0644);
 	struct stat st;
 
 	if (fd < 0)
