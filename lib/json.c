@@ -328,6 +328,12 @@ void jsonw_kint(struct jsonw *w, const char *key, int64_t v)
 	jsonw_int(w, v);
 }
 
+void jsonw_kuint(struct jsonw *w, const char *key, uint64_t v)
+{
+	jsonw_key(w, key);
+	jsonw_uint(w, v);
+}
+
 void jsonw_kbool(struct jsonw *w, const char *key, bool v)
 {
 	jsonw_key(w, key);

@@ -65,6 +65,7 @@ void jsonw_tree(struct jsonw *w, yajl_val v);
 /* key + value in one */
 void jsonw_kstr(struct jsonw *w, const char *key, const char *s);
 void jsonw_kint(struct jsonw *w, const char *key, int64_t v);
+void jsonw_kuint(struct jsonw *w, const char *key, uint64_t v);
 void jsonw_kbool(struct jsonw *w, const char *key, bool v);
 
 /* The finished text, NUL-terminated; it belongs to the writer and lives until jsonw_free().

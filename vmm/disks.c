@@ -236,12 +236,6 @@ void disks_write_slots(const struct disks *d, struct jsonw *w)
 	jsonw_end_arr(w);
 }
 
-static void kuint(struct jsonw *w, const char *key, uint64_t v)
-{
-	jsonw_key(w, key);
-	jsonw_uint(w, v);
-}
-
 void disks_write_stats(const struct disks *d, struct jsonw *w)
 {
 	jsonw_key(w, "blocks");
@@ -254,15 +248,15 @@ void disks_write_stats(const struct disks *d, struct jsonw *w)
 		blk_stats(d->dev[i], &bs);
 		jsonw_obj(w);
 		jsonw_kstr(w, "serial", blk_serial(d->dev[i]));
-		kuint(w, "reads", bs.reads);
-		kuint(w, "writes", bs.writes);
-		kuint(w, "read_bytes", bs.read_bytes);
-		kuint(w, "write_bytes", bs.write_bytes);
-		kuint(w, "flushes", bs.flushes);
-		kuint(w, "discards", bs.discards);
-		kuint(w, "errors", bs.errors);
-		kuint(w, "throttled", bs.throttled);
-		kuint(w, "throttled_us", bs.throttled_us);
+		jsonw_kuint(w, "reads", bs.reads);
+		jsonw_kuint(w, "writes", bs.writes);
+		jsonw_kuint(w, "read_bytes", bs.read_bytes);
+		jsonw_kuint(w, "write_bytes", bs.write_bytes);
+		jsonw_kuint(w, "flushes", bs.flushes);
+		jsonw_kuint(w, "discards", bs.discards);
+		jsonw_kuint(w, "errors", bs.errors);
+		jsonw_kuint(w, "throttled", bs.throttled);
+		jsonw_kuint(w, "throttled_us", bs.throttled_us);
 		jsonw_end_obj(w);
 	}
 	jsonw_end_arr(w);

@@ -258,10 +258,8 @@ static void write_exits(struct jsonw *w, const char *key, const struct vcpu_exit
 
 	jsonw_key(w, key);
 	jsonw_obj(w);
-	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-		jsonw_key(w, parts[i].name);
-		jsonw_uint(w, parts[i].n);
-	}
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+		jsonw_kuint(w, parts[i].name, parts[i].n);
 	jsonw_end_obj(w);
 }
 

@@ -168,12 +168,6 @@ void nics_write_status(const struct nics *n, struct jsonw *w)
 	jsonw_end_arr(w);
 }
 
-static void kuint(struct jsonw *w, const char *key, uint64_t v)
-{
-	jsonw_key(w, key);
-	jsonw_uint(w, v);
-}
-
 void nics_write_stats(const struct nics *n, struct jsonw *w)
 {
 	jsonw_key(w, "nics");
@@ -186,12 +180,12 @@ void nics_write_stats(const struct nics *n, struct jsonw *w)
 		net_stats(n->place[i].dev, &s);
 		jsonw_obj(w);
 		jsonw_kstr(w, "id", n->place[i].id);
-		kuint(w, "tx_packets", s.tx_packets);
-		kuint(w, "tx_bytes", s.tx_bytes);
-		kuint(w, "tx_dropped", s.tx_dropped);
-		kuint(w, "rx_packets", s.rx_packets);
-		kuint(w, "rx_bytes", s.rx_bytes);
-		kuint(w, "rx_dropped", s.rx_dropped);
+		jsonw_kuint(w, "tx_packets", s.tx_packets);
+		jsonw_kuint(w, "tx_bytes", s.tx_bytes);
+		jsonw_kuint(w, "tx_dropped", s.tx_dropped);
+		jsonw_kuint(w, "rx_packets", s.rx_packets);
+		jsonw_kuint(w, "rx_bytes", s.rx_bytes);
+		jsonw_kuint(w, "rx_dropped", s.rx_dropped);
 		jsonw_end_obj(w);
 	}
 	jsonw_end_arr(w);

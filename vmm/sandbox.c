@@ -445,12 +445,6 @@ static void write_console(struct sandbox *s, struct jsonw *w)
 	jsonw_kstr(w, "text", engine_console_tail(s->engine));
 }
 
-static void kuint(struct jsonw *w, const char *key, uint64_t v)
-{
-	jsonw_key(w, key);
-	jsonw_uint(w, v);
-}
-
 static void write_balloon(struct sandbox *s, struct jsonw *w)
 {
 	struct balloon_stats b;
@@ -460,9 +454,9 @@ static void write_balloon(struct sandbox *s, struct jsonw *w)
 	balloon_stats(s->balloon, &b);
 	jsonw_key(w, "balloon");
 	jsonw_obj(w);
-	kuint(w, "target_bytes", b.target);
-	kuint(w, "actual_bytes", b.actual);
-	kuint(w, "reported_bytes", b.reported);
+	jsonw_kuint(w, "target_bytes", b.target);
+	jsonw_kuint(w, "actual_bytes", b.actual);
+	jsonw_kuint(w, "reported_bytes", b.reported);
 	jsonw_end_obj(w);
 }
 
@@ -473,9 +467,9 @@ static void write_stats(struct sandbox *s, struct jsonw *w)
 	vsock_stats(s->vsock, &vs);
 	jsonw_key(w, "vsock");
 	jsonw_obj(w);
-	kuint(w, "conns", vs.conns);
-	kuint(w, "tx_bytes", vs.tx_bytes);
-	kuint(w, "rx_bytes", vs.rx_bytes);
+	jsonw_kuint(w, "conns", vs.conns);
+	jsonw_kuint(w, "tx_bytes", vs.tx_bytes);
+	jsonw_kuint(w, "rx_bytes", vs.rx_bytes);
 	jsonw_end_obj(w);
 	disks_write_stats(&s->disks, w);
 	nics_write_stats(&s->nics, w);
