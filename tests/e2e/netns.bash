@@ -1,0 +1,76 @@
+# netns.bash - network namespaces for tests: a container's, and others around it. Each is a file in
+# $T/ns, in the test's own view of the mounts, so that the machine's links and `ip netns` are left alone.
+# shellcheck shell=bash
+
+NETTEST=$TREE/build/tests/nettest
+
+# make_netns NAME...
+make_netns() {
+	local name
+	mkdir -p "$T/ns"
+	for name in "$@"; do
+		touch "$T/ns/$name"
+		unshare --net="$T/ns/$name" ip link set lo up
+		# The first second of an address is not for its being looked for.
+		in_ns "$name" sh -c 'for f in all default; do
+			echo 0 >/proc/sys/net/ipv6/conf/$f/accept_dad; echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter; done'
+	done
+}
+
+ns_path() { echo "$T/ns/$1"; }
+
+in_ns() { nsenter --net="$T/ns/$1" -- "${@:2}"; }
+
+# veth NS LINK PEER-NS PEER-LINK [MTU]: two ends, both up.
+veth() {
+	in_ns "$1" ip link add "$2" mtu "${5:-1500}" type veth peer name "$4" mtu "${5:-1500}" netns "$T/ns/$3"
+	in_ns "$1" ip link set "$2" up
+	in_ns "$3" ip link set "$4" up
+}
+
+# addresses NS LINK ADDRESS...
+addresses() {
+	local a
+	for a in "${@:3}"; do in_ns "$1" ip address add "$a" dev "$2"; done
+}
+
+# Namespaces go when nobody is in them and nothing is mounted on them. Give it a T.
+end_netns() {
+	local f
+	for f in "$T"/ns/*; do
+		[[ -e $f ]] && umount "$f" && rm "$f"
+	done
+	return 0
+}
+
+# What a test's namespace has: nothing of it may be changed by a container that came and went.
+netns_things() {
+	in_ns "$1" sh -c 'ip -d link show; ip address; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule
+		tc qdisc; for l in /proc/sys/net/ipv6/conf/*; do l=${l##*/}; tc filter show dev "$l" parent ffff:; done 2>/dev/null
+		cat /proc/sys/net/ipv4/ip_local_port_range; grep -H . /proc/sys/net/ipv?/conf/*/* 2>/dev/null' |
+		sed -E 's/(valid|preferred)_lft .*//; s/ (expires|cache|age|timer|used|bytes) .*//; /stable_secret|mc_forwarding/d' |
+		in_order
+}
+
+# The kernel's own order of addresses and routes follows the times of changes.
+in_order() { sort; }
+
+# with_netns NS: for jq: the container's network namespace, and what its programs here may.
+with_netns() {
+	printf '(.linux.namespaces[] | select(.type == "network")).path = "%s"
+		| .process.capabilities |= map_values(. + ["CAP_NET_RAW", "CAP_NET_ADMIN"] | unique)
+		| .process.rlimits = [{type: "RLIMIT_NOFILE", soft: 20000, hard: 20000}]' "$T/ns/$1"
+}
+
+# serve_in NS PORT: nettest's server; its pid is in $SERVER.
+serve_in() {
+	local out=$T/serve-$1-$2
+	nsenter --net="$T/ns/$1" -- "$NETTEST" serve "$2" >"$out" 2>&1 3>&- &
+	export SERVER=$!
+	wait_until grep -q ready "$out"
+}
+
+# in_box COMMAND...: in the file's or the test's container `box`.
+in_box() { timeout $((WAIT_S * 2)) "$HUSK" --root "$BOX_ROOT" exec box "$@" </dev/null; }
+
+pings() { busybox ping -c 1 -W 2 "$@" >/dev/null 2>&1; }
