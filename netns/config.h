@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/error.h"
+
 /* Bounds of one configuration; what goes beyond is an error that names the bound. */
 #define NET_LINKS_MAX 64
 #define NET_ADDRESSES_MAX 256 /* of one link */
@@ -38,9 +40,9 @@ struct net_address {
 	struct net_ip peer;	 /* the other end of a point-to-point link; family 0: none */
 	struct net_ip broadcast; /* IPv4; family 0: none */
 	uint8_t scope;
-	uint32_t flags;		     /* IFA_F_* */
+	uint32_t flags;		       /* IFA_F_* */
 	uint32_t valid_s, preferred_s; /* lifetimes; UINT32_MAX: for ever */
-	char label[IFNAMSIZ];	     /* IPv4 alias; "": the link's name */
+	char label[IFNAMSIZ];	       /* IPv4 alias; "": the link's name */
 };
 
 /* What a link is, as far as that decides whether a guest can have it. */
@@ -79,7 +81,7 @@ struct net_link {
 };
 
 struct net_nexthop {
-	unsigned link; /* index; 0: none */
+	unsigned link;	       /* index; 0: none */
 	struct net_ip gateway; /* family 0: on-link; may be IPv6 in an IPv4 route (RTA_VIA) */
 	uint8_t weight;	       /* less one, as RTNH counts hops */
 	bool onlink;	       /* RTNH_F_ONLINK */
@@ -142,12 +144,32 @@ struct net_config {
 void net_config_free(struct net_config *c);
 #define cleanup_net_config __attribute__((cleanup(net_config_free)))
 
+/* One more, all zeroes, of the configuration or of a part of it; pointers to others of its kind are
+ * not valid any more. NULL (ERR_UNSUPPORTED) when there are as many as the bounds allow. */
+struct net_link *net_config_add_link(struct net_config *c, struct error *err);
+struct net_address *net_link_add_address(struct net_link *l, struct error *err);
+struct net_route *net_config_add_route(struct net_config *c, struct error *err);
+struct net_nexthop *net_route_add_nexthop(struct net_route *r, struct error *err);
+struct net_rule *net_config_add_rule(struct net_config *c, struct error *err);
+struct net_neighbour *net_config_add_neighbour(struct net_config *c, struct error *err);
+
 /* NULL if there is none. */
 struct net_link *net_config_link(const struct net_config *c, unsigned index);
 struct net_link *net_config_link_named(const struct net_config *c, const char *name);
 
-/* Whether the kernel would take both for the same object (its key), and whether they are alike in
- * everything. */
+/* Bytes of an address: 4, 16, 0 of no family that is known. */
+size_t net_ip_size(uint8_t family);
+/* "10.0.0.2", "fe80::1", "none". "10.0.0.2/24", "default". They return `buf`. */
+#define NET_TEXT_MAX 52
+const char *net_ip_text(const struct net_ip *ip, char buf[NET_TEXT_MAX]);
+const char *net_prefix_text(const struct net_prefix *p, char buf[NET_TEXT_MAX]);
+/* "10.0.0.0/8 in table 100": what errors call a route. */
+#define NET_ROUTE_TEXT_MAX 128
+const char *net_route_text(const struct net_route *r, char buf[NET_ROUTE_TEXT_MAX]);
+
+/* `same`: whether the kernel would take both for one object (its key: what it says "exists" of).
+ * `equal`: whether they are alike in everything that one who makes them can decide; flags that the
+ * kernel sets by itself (tentative, secondary, ...) do not count. */
 bool net_ip_equal(const struct net_ip *a, const struct net_ip *b);
 bool net_prefix_equal(const struct net_prefix *a, const struct net_prefix *b);
 bool net_address_same(const struct net_address *a, const struct net_address *b);

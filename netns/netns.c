@@ -1,5 +1,6 @@
 #include "netns/netns.h"
 #include "lib/cleanup.h"
+#include "lib/log.h"
 
 #include <fcntl.h>
 #include <libmnl/libmnl.h>
@@ -14,7 +15,8 @@
 
 int netns_join(const char *path, struct error *err)
 {
-	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* Whatever is there: opening it must not wait, as a fifo does. */
+	cleanup_close int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 
 	if (fd < 0)
 		return error_errno(err, "open network namespace %s", path);
@@ -38,6 +40,32 @@ int netns_new(struct error *err)
 	if (unshare(CLONE_NEWNET) < 0)
 		return error_errno(err, "make a network namespace");
 	return loopback_up(err);
+}
+
+int netns_enter(const char *path, int *home, struct error *err)
+{
+	cleanup_close int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+
+	if (here < 0)
+		return error_errno(err, "open /proc/thread-self/ns/net");
+	if (netns_join(path, err) < 0)
+		return -1;
+	*home = steal_fd(&here);
+	return 0;
+}
+
+void netns_leave(int *home)
+{
+	int saved = errno;
+
+	if (*home < 0)
+		return;
+	if (setns(*home, CLONE_NEWNET) < 0) {
+		log_error("cannot go back to the network namespace: %s", strerror(errno));
+		_exit(1);
+	}
+	close_fd(home);
+	errno = saved;
 }
 
 struct found {
@@ -90,19 +118,16 @@ static int dump_links(struct mnl_socket *nl, struct found *f, struct error *err)
 
 int netns_first_link_up(const char *path, char name[16], struct error *err)
 {
-	cleanup_close int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	cleanup_netns int home = -1;
 	struct found f = {.name = name};
 	struct mnl_socket *nl;
 	int r;
 
-	if (home < 0)
-		return error_errno(err, "open /proc/thread-self/ns/net");
-	if (netns_join(path, err) < 0)
+	if (netns_enter(path, &home, err) < 0)
 		return -1;
 	/* A netlink socket belongs to the namespace that it was made in. */
 	nl = mnl_socket_open(NETLINK_ROUTE);
-	if (setns(home, CLONE_NEWNET) < 0)
-		_exit(1); /* never go on in a namespace that is not ours */
+	netns_leave(&home);
 	if (!nl || mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0)
 		r = error_errno(err, "netlink socket");
 	else

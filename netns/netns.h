@@ -13,6 +13,20 @@ int netns_join(const char *path, struct error *err);
 /* The calling thread enters a new namespace, with its loopback up. */
 int netns_new(struct error *err);
 
+/* A visit: the calling thread enters the namespace at `path`, and goes back when `home` (-1 before)
+ * goes out of scope or at netns_leave(). Sockets that it makes there stay there. A thread that
+ *cannot go back ends the process: it must never go on in a namespace that is not its own.
+ *
+ *	cleanup_netns int home = -1;
+ *
+ *	if (netns_enter(path, &home, err) < 0)
+ *		return -1;
+ *
+ * err->errnum is ENOENT when there is nothing at `path`. */
+int netns_enter(const char *path, int *home, struct error *err);
+void netns_leave(int *home);
+#define cleanup_netns __attribute__((cleanup(netns_leave)))
+
 /* The name of the first link other than loopback that is up, in the namespace at `path`. Returns 1
  * with `name` filled, 0 if there is none, -1 on error. The calling thread stays where it is. */
 int netns_first_link_up(const char *path, char name[16], struct error *err);
