@@ -544,15 +544,20 @@ static int lay_wires(struct wires *w, const struct engine_config *cfg, struct er
 
 static void add_device(struct args *a, const struct virtio_device *d, unsigned i, int fd)
 {
+	uint8_t mac[6];
+
 	if (d->ops->id != VIRTIO_ID_NET) {
 		ADD(a, "-chardev", "socket,id=dev%u,fd=%d", i, fd);
 		ADD(a, "-device", "%s,chardev=dev%u,bus=virtio-mmio-bus.%u", qemu_device(d), i, i);
 		return;
 	}
+	net_mac(d, mac);
 	/* A netdev takes a socket that it connected itself, by path, and no other. */
 	ADD(a, "-chardev", "socket,id=dev%u,path=/proc/self/fd/%d", i, fd);
 	ADD(a, "-netdev", "vhost-user,id=net%u,chardev=dev%u", i, i);
-	ADD(a, "-device", "%s,netdev=net%u,bus=virtio-mmio-bus.%u", qemu_device(d), i, i);
+	ADD(a, "-device",
+	    "%s,netdev=net%u,bus=virtio-mmio-bus.%u,mac=%02x:%02x:%02x:%02x:%02x:%02x",
+	    qemu_device(d), i, i, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 }
 
 static int spawn(struct qemu *e, const struct engine_config *cfg, const struct wires *w,

@@ -2,18 +2,30 @@
  * Theory of operation.
  *
  * A network card is a TAP behind a virtio-net device. As with disks (disks.c), an engine that can
- * plug (kvm) gets a device when a TAP is attached, with the TAP's MAC address and MTU in its
- * configuration space. One that cannot (qemu) has its card from the start, without a cable: the
- * link is down, and comes up when a TAP is attached. Such a card has a MAC address and an MTU that
- * the engine made up: whoever configures the guest sets both.
+ * plug (kvm) gets a device when a TAP is attached, with the TAP's MAC address in its configuration
+ * space. One that cannot (qemu) has its cards from the start, without a cable: the link is down,
+ * and comes up when a TAP is attached. Such a card has a MAC address of our making, which tells it
+ * from the others: whoever configures the guest sets the right one.
  *
  * Detaching closes the TAP at once; the place is free when the guest has let the device go.
  */
 #include "vmm/nics.h"
 #include "lib/cleanup.h"
+#include "lib/log.h"
 #include "vmm/virtio/net.h"
 
+#include <stdio.h>
 #include <string.h>
+
+/* A TAP was deleted by its host: the card's link is down by now. */
+static void on_lost(void *arg, struct virtio_device *d)
+{
+	struct nics *n = arg;
+	struct error err = ERROR_INIT;
+
+	if (engine_link(n->engine, d, &err) < 0)
+		log_warn("network card: %s", err.msg);
+}
 
 void nics_init(struct nics *n, struct loop *l)
 {
@@ -22,13 +34,16 @@ void nics_init(struct nics *n, struct loop *l)
 
 int nics_init_fixed(struct nics *n, struct loop *l, unsigned count, struct error *err)
 {
-	const struct net_config none = {.tap = -1};
+	/* Locally administered, and nobody else's in this guest. */
+	struct net_config none = {.tap = -1, .mac = {0x02, 'h', 'u', 's', 'k'}};
 
 	*n = (struct nics){.loop = l, .fixed = true};
 	while (n->n < count) {
+		none.mac[5] = (uint8_t)n->n;
 		n->place[n->n].dev = net_new(l, &none, err);
 		if (!n->place[n->n].dev)
 			return -1;
+		net_on_lost(n->place[n->n].dev, on_lost, n);
 		n->n++;
 	}
 	return 0;
@@ -79,6 +94,7 @@ static int plug(struct nics *n, int place, const struct net_config *cfg, struct 
 		d->ops->destroy(d);
 		return -1;
 	}
+	net_on_lost(d, on_lost, n);
 	n->place[place].dev = d;
 	return 0;
 }
@@ -96,10 +112,11 @@ static int fill(struct nics *n, int place, const struct net_config *cfg, struct 
 	return -1;
 }
 
-int nics_attach(struct nics *n, const struct request *r, int *fds, struct error *err)
+int nics_attach(struct nics *n, const struct request *r, int *fds, uint8_t mac[6],
+		struct error *err)
 {
 	int place = find_place(n, r->nic.id, err), rc;
-	struct net_config cfg = {.mtu = r->nic.mtu, .tx = r->nic.tx, .rx = r->nic.rx, .tap = -1};
+	struct net_config cfg = {.tx = r->nic.tx, .rx = r->nic.rx, .tap = -1};
 
 	if (place < 0)
 		return -1;
@@ -109,6 +126,7 @@ int nics_attach(struct nics *n, const struct request *r, int *fds, struct error 
 	if (rc < 0)
 		return error_wrap(err, "network card %s", r->nic.id);
 	memcpy(n->place[place].id, r->nic.id, sizeof(r->nic.id));
+	net_mac(n->place[place].dev, mac);
 	return 0;
 }
 
@@ -153,15 +171,28 @@ bool nics_unplugged(struct nics *n, const struct virtio_device *dev)
 	return false;
 }
 
+void nics_write_mac(struct jsonw *w, const uint8_t mac[6])
+{
+	char text[18];
+
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+		 mac[3], mac[4], mac[5]);
+	jsonw_kstr(w, "mac", text);
+}
+
 void nics_write_status(const struct nics *n, struct jsonw *w)
 {
 	jsonw_key(w, "nics");
 	jsonw_arr(w);
 	for (unsigned i = 0; i < n->n; i++) {
+		uint8_t mac[6];
+
 		if (!n->place[i].id[0])
 			continue;
+		net_mac(n->place[i].dev, mac);
 		jsonw_obj(w);
 		jsonw_kstr(w, "id", n->place[i].id);
+		nics_write_mac(w, mac);
 		jsonw_kbool(w, "up", net_link(n->place[i].dev));
 		jsonw_end_obj(w);
 	}

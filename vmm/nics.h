@@ -31,14 +31,17 @@ int nics_init_fixed(struct nics *n, struct loop *l, unsigned count, struct error
 void nics_free(struct nics *n);
 
 /* What the requests do (docs/control-socket.md). The first takes the TAP's descriptor by setting it
- * to -1. */
-int nics_attach(struct nics *n, const struct request *r, int *fds, struct error *err);
+ * to -1, and says which address the guest's driver sees. */
+int nics_attach(struct nics *n, const struct request *r, int *fds, uint8_t mac[6],
+		struct error *err);
 int nics_detach(struct nics *n, const char *id, struct error *err);
 int nics_link(struct nics *n, const char *id, bool up, struct error *err);
 
 /* The engine's `unplugged`: false if the device is not a card. */
 bool nics_unplugged(struct nics *n, const struct virtio_device *dev);
 
+/* The member `mac` of an answer. */
+void nics_write_mac(struct jsonw *w, const uint8_t mac[6]);
 /* Members of the answers to `status` and `stats`. */
 void nics_write_status(const struct nics *n, struct jsonw *w);
 void nics_write_stats(const struct nics *n, struct jsonw *w);

@@ -229,17 +229,14 @@ static int parse_mac(const char *s, uint8_t mac[6], struct error *err)
 static int parse_attach_net(yajl_val v, struct request_nic *n, struct error *err)
 {
 	const char *mac;
-	int64_t mtu;
 
 	if (parse_nic_id(v, n, err) < 0)
 		return -1;
 	mac = get_str(v, "mac", NULL, err);
 	if (!mac || parse_mac(mac, n->mac, err) < 0)
 		return -1;
-	if (get_int(v, "mtu", 68, UINT16_MAX, &mtu, err) < 0 ||
-	    get_rate(v, "rate_tx", &n->tx, err) < 0 || get_rate(v, "rate_rx", &n->rx, err) < 0)
+	if (get_rate(v, "rate_tx", &n->tx, err) < 0 || get_rate(v, "rate_rx", &n->rx, err) < 0)
 		return -1;
-	n->mtu = (uint16_t)mtu;
 	return 0;
 }
 
@@ -311,6 +308,17 @@ static int parse_slots(yajl_val v, struct request_start *s, struct error *err)
 	return 0;
 }
 
+static int check_slots(const struct request_start *s, struct error *err)
+{
+	unsigned disks = s->readonly_disks + s->writable_disks, n = disks + s->nics + s->fs;
+
+	if (s->engine != REQUEST_ENGINE_QEMU || n <= REQUEST_SLOTS_MAX)
+		return 0;
+	return error_kind(err, ERR_INVALID,
+			  "nics: %u with %u disks%s are more than the %d slots of engine qemu",
+			  s->nics, disks, s->fs ? " and virtio-fs" : "", REQUEST_SLOTS_MAX);
+}
+
 static int parse_engine(yajl_val v, struct request_start *s, struct error *err)
 {
 	const char *engine = get_str(v, "engine", NULL, err), *qemu;
@@ -372,7 +380,7 @@ static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 	if (get_bool(v, "log_json", &s->log_json, err) < 0 || get_bool(v, "fs", &s->fs, err) < 0 ||
 	    get_bool(v, "console", &s->console, err) < 0)
 		return -1;
-	return 0;
+	return check_slots(s, err);
 }
 
 static int parse_op(yajl_val v, struct request *r, struct error *err)

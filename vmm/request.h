@@ -45,11 +45,12 @@ enum request_op {
 
 enum request_engine { REQUEST_ENGINE_KVM, REQUEST_ENGINE_QEMU };
 
-/* Slots for disks: of the 8 that the qemu engine has, the vsock and the rng take two, and two are
- * kept for a network card and virtio-fs. */
+/* Of the 8 slots that the qemu engine has, the vsock and the rng take two; disks, network cards and
+ * virtio-fs share the others. */
+#define REQUEST_SLOTS_MAX 6
 #define REQUEST_DISKS_MAX 4
 #define REQUEST_DISKS_DEFAULT 2 /* of each kind */
-#define REQUEST_NICS_MAX 1
+#define REQUEST_NICS_MAX 4
 
 struct request_start {
 	enum request_engine engine;
@@ -70,7 +71,6 @@ struct request_start {
 struct request_nic {
 	char id[REQUEST_NIC_MAX + 1];
 	uint8_t mac[6];
-	uint16_t mtu;
 	struct ratelimit_config tx, rx; /* from and to the guest */
 	bool up;			/* net-link */
 };

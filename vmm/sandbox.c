@@ -325,14 +325,29 @@ static void op_detach(struct sandbox *s, struct control_call *call, const struct
 
 /* ---- network cards */
 
-static void op_net(struct sandbox *s, struct control_call *call, const struct request *r, int *fds)
+static void op_attach_net(struct sandbox *s, struct control_call *call, const struct request *r,
+			  int *fds)
+{
+	struct error e = ERROR_INIT;
+	uint8_t mac[6];
+	struct jsonw w;
+
+	if (nics_attach(&s->nics, r, fds, mac, &e) < 0) {
+		control_fail(call, &e);
+		return;
+	}
+	if (control_begin(call, &w) < 0)
+		return;
+	nics_write_mac(&w, mac);
+	control_answer(call, &w, -1);
+}
+
+static void op_net(struct sandbox *s, struct control_call *call, const struct request *r)
 {
 	struct error e = ERROR_INIT;
 	int rc;
 
-	if (r->op == REQUEST_ATTACH_NET)
-		rc = nics_attach(&s->nics, r, fds, &e);
-	else if (r->op == REQUEST_DETACH_NET)
+	if (r->op == REQUEST_DETACH_NET)
 		rc = nics_detach(&s->nics, r->nic.id, &e);
 	else
 		rc = nics_link(&s->nics, r->nic.id, r->nic.up, &e);
@@ -527,9 +542,11 @@ static void on_request(void *arg, struct control_call *call, struct request *r, 
 		op_detach(s, call, r);
 		break;
 	case REQUEST_ATTACH_NET:
+		op_attach_net(s, call, r, fds);
+		break;
 	case REQUEST_DETACH_NET:
 	case REQUEST_NET_LINK:
-		op_net(s, call, r, fds);
+		op_net(s, call, r);
 		break;
 	case REQUEST_VSOCK_CONNECT:
 		op_vsock_connect(s, call, r);

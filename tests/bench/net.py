@@ -50,7 +50,7 @@ class Husk:
         self.vm = vmmctl.Vmm(KERNEL, work.initramfs)
         try:
             self.vm.send_start(engine="kvm", cmdline=CMDLINE, memory=MIB << 20)
-            self.vm.boot.call("attach-net", fds=[fd], id="eth0", mac="02:00:00:00:00:02", mtu=1500)
+            self.vm.boot.call("attach-net", fds=[fd], id="eth0", mac="02:00:00:00:00:02")
         except BaseException:
             self.vm.close()
             raise

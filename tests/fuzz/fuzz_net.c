@@ -115,7 +115,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	static uint8_t ram[RAM] __attribute__((aligned(4096)));
 	struct guest_mem mem = {.n = 1, .r = {{.gpa = 0, .size = RAM, .hva = ram}}};
-	struct net_config cfg = {.mac = {2}, .mtu = 1500};
+	struct net_config cfg = {.mac = {2}};
+	static struct loop *loop;
 	struct virtio_device *d;
 	int sv[2];
 
@@ -127,7 +128,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	cfg.tap = sv[0];
 	if (data[0] & 1)
 		cfg.rx = cfg.tx = (struct ratelimit_config){.ops_per_s = 1000000};
-	d = net_new(NULL, &cfg, NULL);
+	if (!loop)
+		loop = loop_new(NULL);
+	d = net_new(loop, &cfg, NULL);
 	require(d);
 	d->acked = d->ops->features(d);
 	if (data[0] & 2)

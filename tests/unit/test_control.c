@@ -139,11 +139,10 @@ static void parses_the_others(void **state)
 	assert_string_equal(r.serial, "root");
 	assert_int_equal(parse("{\"seq\":1,\"op\":\"shutdown\"}").op, REQUEST_SHUTDOWN);
 	r = parse("{\"seq\":1,\"op\":\"attach-net\",\"id\":\"eth0\",\"mac\":\"02:0a:Ff:00:00:01\","
-		  "\"mtu\":1400,\"rate_tx\":{\"bytes_per_s\":7},\"rate_rx\":{\"ops_per_s\":8}}");
+		  "\"rate_tx\":{\"bytes_per_s\":7},\"rate_rx\":{\"ops_per_s\":8}}");
 	assert_int_equal(r.nfds, 1);
 	assert_string_equal(r.nic.id, "eth0");
 	assert_memory_equal(r.nic.mac, "\x02\x0a\xff\x00\x00\x01", 6);
-	assert_int_equal(r.nic.mtu, 1400);
 	assert_int_equal(r.nic.tx.bytes_per_s, 7);
 	assert_int_equal(r.nic.rx.ops_per_s, 8);
 	r = parse("{\"seq\":1,\"op\":\"net-link\",\"id\":\"eth0\",\"up\":true}");
@@ -205,12 +204,11 @@ static void names_what_is_wrong(void **state)
 		{NET ",\"mac\":\"02:00:00:00:00:0g\"}", "mac: not a station", ERR_INVALID},
 		{NET ",\"mac\":\"02:00:00:00:00-01\"}", "mac: not a station", ERR_INVALID},
 		{NET ",\"mac\":\"01:00:00:00:00:01\"}", "mac: not a station", ERR_INVALID},
-		{NET ",\"mac\":\"02:00:00:00:00:01\"}", "mtu: missing", ERR_INVALID},
-		{NET ",\"mac\":\"02:00:00:00:00:01\",\"mtu\":67}", "mtu: 67", ERR_INVALID},
-		{NET ",\"mac\":\"02:00:00:00:00:01\",\"mtu\":68,\"rate_rx\":1}",
-		 "rate_rx: ", ERR_INVALID},
-		{"{\"seq\":1," START "\"memory\":67108864,\"vcpus\":1,\"nics\":2}", "nics: 2",
+		{NET ",\"mac\":\"02:00:00:00:00:01\",\"rate_rx\":1}", "rate_rx: ", ERR_INVALID},
+		{"{\"seq\":1," START "\"memory\":67108864,\"vcpus\":1,\"nics\":5}", "nics: 5",
 		 ERR_INVALID},
+		{"{\"seq\":1," START "\"memory\":67108864,\"vcpus\":1,\"nics\":2,\"fs\":true}",
+		 "nics: 2 with 4 disks and virtio-fs are more than the 6 slots", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"attach-block\",\"serial\":\"a\",\"rate\":1}",
 		 "rate: not an object", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"attach-tree\",\"serial\":\"a\",\"rate\":{"

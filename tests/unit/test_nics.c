@@ -75,6 +75,7 @@ struct fixture {
 	struct loop *loop;
 	struct nics n;
 	int wire;
+	uint8_t mac[6]; /* of the card that was attached last */
 };
 
 static int setup(void **state)
@@ -117,14 +118,14 @@ static int teardown(void **state)
 
 static int attach(struct fixture *f, const char *id, struct error *err)
 {
-	struct request r = {.nic = {.mac = {2, 0, 0, 0, 0, 9}, .mtu = 1400}};
+	struct request r = {.nic = {.mac = {2, 0, 0, 0, 0, 9}}};
 	int sv[2], ret;
 
 	strcpy(r.nic.id, id);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv), 0);
 	close_fd(&f->wire);
 	f->wire = sv[1];
-	ret = nics_attach(&f->n, &r, sv, err);
+	ret = nics_attach(&f->n, &r, sv, f->mac, err);
 	close_fd(&sv[0]); /* as the control socket does with what was not taken */
 	return ret;
 }
@@ -145,7 +146,7 @@ static void a_card_is_plugged_and_unplugged(void **state)
 	assert_int_equal(attach(f, "eth0", &err), 0);
 	fake.plugged->ops->read_config(fake.plugged, 0, &c, sizeof(c));
 	assert_int_equal(c.mac[5], 9);
-	assert_int_equal(c.mtu, 1400);
+	assert_memory_equal(c.mac, f->mac, 6);
 	assert_int_equal(c.status, VIRTIO_NET_S_LINK_UP);
 	assert_int_equal(nics_link(&f->n, "eth0", false, &err), 0);
 	assert_false(net_link(fake.plugged));
@@ -220,6 +221,25 @@ static void a_fixed_card_gets_its_cable(void **state)
 	assert_ptr_equal(f->n.place[0].dev, d);
 }
 
+static void cards_differ_by_their_address(void **state)
+{
+	struct fixture *f = *state;
+	struct error err = ERROR_INIT;
+	uint8_t first[6];
+
+	nics_free(&f->n);
+	assert_int_equal(nics_init_fixed(&f->n, f->loop, 2, NULL), 0);
+	f->n.engine = &fake.e;
+	assert_int_equal(attach(f, "eth0", &err), 0);
+	memcpy(first, f->mac, 6);
+	assert_int_equal(attach(f, "eth1", &err), 0);
+	assert_memory_not_equal(first, f->mac, 6);
+	assert_int_equal(first[0] & 3, 2); /* a station's, locally administered */
+	assert_int_equal(nics_detach(&f->n, "eth0", &err), 0);
+	assert_int_equal(attach(f, "eth2", &err), 0); /* the same card again */
+	assert_memory_equal(first, f->mac, 6);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -230,6 +250,8 @@ int main(void)
 		T(places_have_a_limit),
 		T(a_full_machine_takes_none),
 		cmocka_unit_test_setup_teardown(a_fixed_card_gets_its_cable, setup_fixed, teardown),
+		cmocka_unit_test_setup_teardown(cards_differ_by_their_address, setup_fixed,
+						teardown),
 	};
 
 	return cmocka_run_group_tests_name("nics", tests, NULL, NULL);

@@ -13,13 +13,18 @@
  *
  * A card may be there before its TAP (engine qemu, where devices exist from boot): then the link is
  * down, what the guest sends is dropped, and net_attach() makes it whole. Features cannot change in
- * a device's life, so such a card offers what every TAP can do.
+ * a device's life, so such a card offers what every TAP can do, and keeps its MAC address.
+ *
+ * Not offered: VIRTIO_NET_F_MTU, since a driver that reads an MTU never takes a larger one, and a
+ * link's may change while the card is there; UFO, which Linux gave up sending in 4.14 for USO.
  *
  * More pairs would each have a TAP's queue, a thread and a net_pair; the control queue then comes
  * behind them (§5.1.2).
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "lib/cleanup.h"
 #include "lib/log.h"
@@ -36,10 +41,9 @@ static uint64_t net_features(struct virtio_device *d)
 		     BIT(VIRTIO_NET_F_HOST_TSO6) | BIT(VIRTIO_NET_F_HOST_ECN) |
 		     BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_STATUS) |
 		     BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) |
-		     BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR);
+		     BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) |
+		     BIT(VIRTIO_NET_F_MAC);
 
-	if (n->cfg.mtu)
-		f |= BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_MTU);
 	if (n->uso)
 		f |= BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6) | BIT(NET_F_HOST_USO);
 	return f;
@@ -52,10 +56,9 @@ static void net_read_config(struct virtio_device *d, uint32_t off, void *buf, ui
 	struct virtio_net_config c = {
 		.status = net_is_up(n) ? VIRTIO_NET_S_LINK_UP : 0,
 		.max_virtqueue_pairs = 1,
-		.mtu = n->cfg.mtu,
 	};
 
-	memcpy(c.mac, n->cfg.mac, sizeof(c.mac));
+	memcpy(c.mac, n->mac, sizeof(c.mac));
 	memset(buf, 0, len);
 	if (off < sizeof(c))
 		memcpy(buf, (uint8_t *)&c + off, len < sizeof(c) - off ? len : sizeof(c) - off);
@@ -117,13 +120,41 @@ void net_set_link(struct virtio_device *d, bool up)
 {
 	struct net *n = net_of(d);
 
-	if (n->pair.tap >= 0)
+	if (n->pair.tap >= 0 && !net_pair_is_dead(&n->pair))
 		set_up(n, up);
 }
 
 bool net_link(const struct virtio_device *d)
 {
 	return net_is_up(net_of(d));
+}
+
+void net_mac(const struct virtio_device *d, uint8_t mac[6])
+{
+	memcpy(mac, net_of(d)->mac, 6);
+}
+
+/* What waits in the eventfd may be of a TAP before this one. */
+static void on_news(void *arg, UNUSED uint32_t events)
+{
+	struct net *n = arg;
+	uint64_t count;
+
+	(void)!read(n->news, &count, sizeof(count));
+	if (n->pair.tap < 0 || !net_pair_is_dead(&n->pair))
+		return;
+	set_up(n, false);
+	if (n->lost)
+		n->lost(n->lost_arg, &n->d);
+}
+
+void net_on_lost(struct virtio_device *d, void (*lost)(void *arg, struct virtio_device *d),
+		 void *arg)
+{
+	struct net *n = net_of(d);
+
+	n->lost = lost;
+	n->lost_arg = arg;
 }
 
 static bool is_limited(const struct ratelimit_config *c)
@@ -149,9 +180,6 @@ static void give_tap(struct net *n, int tap)
 
 static int check_config(const struct net_config *cfg, struct error *err)
 {
-	if (cfg->mtu < NET_MTU_MIN)
-		return error_kind(err, ERR_INVALID, "mtu: %u is less than %d", cfg->mtu,
-				  NET_MTU_MIN);
 	if (cfg->mac[0] & 1)
 		return error_kind(err, ERR_INVALID, "mac: the address of a group");
 	return 0;
@@ -173,7 +201,6 @@ int net_attach(struct virtio_device *d, const struct net_config *cfg, struct err
 	net_pair_serve(&n->pair, 0, NULL);
 	n->cfg = *cfg;
 	n->cfg.tap = -1; /* the pair's */
-	memcpy(n->filter.mac, cfg->mac, sizeof(cfg->mac));
 	n->stats = (struct net_stats){0};
 	give_tap(n, steal_fd(&tap));
 	if (net_pair_serve(&n->pair, want, err) < 0) {
@@ -208,6 +235,8 @@ static void net_destroy(struct virtio_device *d)
 	n = net_of(d);
 	net_ctrl_stop(n);
 	net_pair_free(&n->pair);
+	loop_remove(n->news_src);
+	close_fd(&n->news);
 	free(n);
 }
 
@@ -222,19 +251,29 @@ static const struct virtio_device_ops net_ops = {
 	.destroy = net_destroy,
 };
 
+static int watch_news(struct net *n, struct error *err)
+{
+	n->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (n->news < 0)
+		return error_errno(err, "network card: eventfd");
+	n->news_src = loop_add(n->d.loop, n->news, EPOLLIN, on_news, n, err);
+	return n->news_src ? 0 : -1;
+}
+
 static int init(struct net *n, const struct net_config *cfg, struct error *err)
 {
-	if (net_pair_init(&n->pair, n, err) < 0)
+	if (net_pair_init(&n->pair, n, err) < 0 || watch_news(n, err) < 0 ||
+	    check_config(cfg, err) < 0)
 		return -1;
+	memcpy(n->mac, cfg->mac, sizeof(n->mac));
 	net_ctrl_reset(n);
 	if (cfg->tap < 0)
 		return 0;
-	if (check_config(cfg, err) < 0 || net_tap_open(cfg->tap, &n->uso, err) < 0)
+	if (net_tap_open(cfg->tap, &n->uso, err) < 0)
 		return -1;
 	n->cfg = *cfg;
 	n->cfg.tap = -1; /* the pair's */
 	give_tap(n, cfg->tap);
-	net_ctrl_reset(n);
 	set_up(n, true);
 	return 0;
 }
@@ -251,6 +290,7 @@ struct virtio_device *net_new(struct loop *l, const struct net_config *cfg, stru
 	}
 	n->d.ops = &net_ops;
 	n->d.loop = l;
+	n->news = -1;
 	for (unsigned i = 0; i < NET_QUEUES; i++)
 		vq_init(&n->d.vq[i]);
 	if (init(n, cfg, err) < 0) {

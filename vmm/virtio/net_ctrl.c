@@ -48,7 +48,7 @@ void net_ctrl_apply(struct net *n)
 void net_ctrl_reset(struct net *n)
 {
 	n->filter = (struct net_filter){.promisc = true};
-	memcpy(n->filter.mac, n->cfg.mac, 6);
+	memcpy(n->filter.mac, n->mac, 6);
 	net_ctrl_apply(n);
 }
 

@@ -75,7 +75,7 @@ struct net_pair {
 	unsigned want; /* NET_SERVE_*; the loop's to set */
 	unsigned have; /* what the thread serves; the thread's to set, under the lock */
 
-	bool dead;		 /* the TAP is gone; until another one comes */
+	bool dead; /* the TAP is deleted; until another one comes. Atomically: the loop asks */
 	bool rx_ready, tx_ready; /* there may be something to do */
 	bool rx_starved;	 /* no buffers: only a kick helps */
 	bool tx_blocked;	 /* the TAP takes nothing now */
@@ -103,6 +103,7 @@ struct net_filter {
 struct net {
 	struct virtio_device d;
 	struct net_config cfg;
+	uint8_t mac[6];		/* the driver's */
 	bool uso;		/* the TAP knows UDP segmentation */
 	bool up;		/* atomically: threads read it */
 	uint64_t served;	/* d.acked as the pending packet's maker knew it */
@@ -110,6 +111,10 @@ struct net {
 	struct net_pair pair;
 	struct net_filter filter;
 	struct loop_source *ctrl, *pause;
+	int news; /* eventfd: a thread found its TAP deleted */
+	struct loop_source *news_src;
+	void (*lost)(void *arg, struct virtio_device *d);
+	void *lost_arg;
 };
 
 static inline struct net *net_of(const struct virtio_device *d)
@@ -127,11 +132,18 @@ static inline bool net_is_up(const struct net *n)
 	return __atomic_load_n(&n->up, __ATOMIC_ACQUIRE);
 }
 
+static inline bool net_pair_is_dead(const struct net_pair *p)
+{
+	return __atomic_load_n(&p->dead, __ATOMIC_ACQUIRE);
+}
+
 /* ---- net_pair.c */
 int net_pair_init(struct net_pair *p, struct net *n, struct error *err);
 void net_pair_free(struct net_pair *p);
 /* Serves these queues (NET_SERVE_*) and no others; returns when that is so. */
 int net_pair_serve(struct net_pair *p, unsigned what, struct error *err);
+/* The thread's: its TAP is deleted. Tells the loop, once. */
+void net_pair_lost(struct net_pair *p);
 /* Has the thread look at the link again. */
 void net_pair_wake(struct net_pair *p);
 

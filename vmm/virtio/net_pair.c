@@ -35,6 +35,17 @@
 
 enum { POLL_WAKE, POLL_TAP, POLL_RX, POLL_TX, POLL_N };
 
+void net_pair_lost(struct net_pair *p)
+{
+	uint64_t one = 1;
+
+	if (p->dead)
+		return;
+	__atomic_store_n(&p->dead, true, __ATOMIC_RELEASE);
+	log_warn("network card: its TAP was deleted");
+	(void)!write(p->net->news, &one, sizeof(one));
+}
+
 static void take_orders(struct net_pair *p)
 {
 	unsigned want = __atomic_load_n(&p->want, __ATOMIC_ACQUIRE);
@@ -133,9 +144,8 @@ static void look_at(struct net_pair *p, const struct pollfd *set)
 		p->tx_blocked = false;
 	if (set[POLL_TAP].revents & (POLLERR | POLLHUP | POLLNVAL) &&
 	    !(set[POLL_TAP].revents & POLLIN)) {
-		p->dead = true;
 		p->tx_blocked = false;
-		log_warn("network card: its TAP is gone");
+		net_pair_lost(p);
 	}
 	if (!p->tx_blocked && set[POLL_TAP].events & POLLOUT)
 		p->tx_ready = true;

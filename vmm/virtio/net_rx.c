@@ -162,9 +162,7 @@ static uint32_t packet_read(struct net_pair *p, const struct iovec *iov, unsigne
 		return 0;
 	}
 	if (r < 0 && errno == EBADFD) {
-		if (!p->dead)
-			log_warn("network card: its TAP is gone");
-		p->dead = true;
+		net_pair_lost(p);
 		return 0;
 	}
 	if (r < (ssize_t)(NET_HDR_BYTES + NET_FRAME_MIN)) {

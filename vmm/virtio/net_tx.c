@@ -111,10 +111,8 @@ static enum sent write_packet(struct net_pair *p, const struct vq_chain *c,
 		p->tx_blocked = true;
 		return NOT_NOW;
 	}
-	if (errno == EBADFD && !p->dead) {
-		p->dead = true;
-		log_warn("network card: its TAP is gone");
-	}
+	if (errno == EBADFD)
+		net_pair_lost(p);
 	return DROPPED; /* EIO: the TAP is down. EINVAL: the guest lied */
 }
 
