@@ -105,6 +105,25 @@ size_t net_ip_size(uint8_t family)
 	return family == AF_INET ? 4 : family == AF_INET6 ? 16 : 0;
 }
 
+void net_prefix_mask(struct net_prefix *p)
+{
+	size_t bytes = p->len / 8;
+
+	if (bytes < sizeof(p->ip.bytes)) {
+		p->ip.bytes[bytes] &= (uint8_t)(0xff00 >> p->len % 8);
+		memset(p->ip.bytes + bytes + 1, 0, sizeof(p->ip.bytes) - bytes - 1);
+	}
+}
+
+bool net_name_valid(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len == 0 || len >= IFNAMSIZ || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		return false;
+	return strcspn(name, "/: \t\n\v\f\r") == len;
+}
+
 const char *net_ip_text(const struct net_ip *ip, char buf[NET_TEXT_MAX])
 {
 	if (!inet_ntop(ip->family, ip->bytes, buf, NET_TEXT_MAX))

@@ -75,8 +75,8 @@ struct net_link {
 	bool up, carrier;
 	bool noarp, allmulti, promisc, no_multicast;
 	uint8_t addr_gen; /* IN6_ADDR_GEN_MODE_* */
-	bool no_ipv6;	  /* IPv6 is off: no AF_INET6 in IFLA_AF_SPEC */
-	struct net_address *addresses;
+	bool no_ipv6;	  /* IPv6 is off: no AF_INET6 in IFLA_AF_SPEC, or disable_ipv6 is set */
+	struct net_address *addresses; /* made one after the other they are as they were */
 	size_t n_addresses;
 };
 
@@ -159,6 +159,10 @@ struct net_link *net_config_link_named(const struct net_config *c, const char *n
 
 /* Bytes of an address: 4, 16, 0 of no family that is known. */
 size_t net_ip_size(uint8_t family);
+/* Zeroes the bits behind the prefix's length. */
+void net_prefix_mask(struct net_prefix *p);
+/* Whether the kernel would take it for a link's name: such a one is harmless in a path. */
+bool net_name_valid(const char *name);
 /* "10.0.0.2", "fe80::1", "none". "10.0.0.2/24", "default". They return `buf`. */
 #define NET_TEXT_MAX 52
 const char *net_ip_text(const struct net_ip *ip, char buf[NET_TEXT_MAX]);

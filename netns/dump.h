@@ -18,7 +18,8 @@ int netns_dump(struct net_config *c, struct error *err);
 
  * `msg` has `len` bytes, and is of any origin. Returns 1 when something was added, 0 when the
  * message is not of interest, -1 (ERR_INVALID; too many: ERR_UNSUPPORTED) when it cannot be read.
- * What a type above cannot hold (an encapsulation) is ERR_UNSUPPORTED and names the object. */
+ * What a type above cannot hold (an encapsulation) is ERR_UNSUPPORTED and names the object; what is
+ * of a link that is not in `c` is ERR_NOT_FOUND. */
 int netns_parse(const void *msg, size_t len, struct net_config *c, struct error *err);
 
 #endif
