@@ -25,7 +25,7 @@ PACKAGES_BUILD := gcc libc6-dev make pkg-config libseccomp-dev libyajl-dev libca
 PACKAGES_RUN := qemu-system-x86 e2fsprogs busybox-static
 PACKAGES_TEST := libcmocka-dev bats clang libclang-rt-dev llvm clang-format clang-tidy cppcheck \
 	shellcheck jq tmux debootstrap runc crun containerd umoci skopeo python3 procps util-linux \
-	iproute2 iptables ca-certificates docker.io containernetworking-plugins podman netavark aardvark-dns xfsprogs squashfs-tools attr erofs-utils
+	iproute2 ca-certificates docker.io xfsprogs squashfs-tools attr erofs-utils
 # Besides, tests/nested/kernel unpacks linux-image-cloud-amd64 in the cache; it is not installed.
 PACKAGES := $(PACKAGES_BUILD) $(PACKAGES_RUN) $(PACKAGES_TEST)
 
@@ -129,7 +129,7 @@ build/husk-vmm: $(B)/vmm/main.o $(B)/vmm.a $(B)/vmm/tree.a $(B)/lib.a
 
 # PID 1 of the guest: static, stripped (the kernel unpacks it at every boot). Always release.
 build/husk-agent: build/release/agent/main.o build/release/agent.a build/release/oci.a \
-		build/release/lib.a
+		build/release/netns.a build/release/lib.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(STATIC_LDFLAGS) -s -o $@ $^ $(LIBS_agent)
 ifneq ($(VARIANT),release)

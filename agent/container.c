@@ -78,7 +78,7 @@ static int prepare(struct container *c, struct error *err)
 	if (cgroup_create(c, err) < 0)
 		return -1;
 	log_elapsed("cgroup", t);
-	return sysctl_apply_net(c->spec, false, err);
+	return sysctl_apply_net(c->spec, err);
 }
 
 struct container *container_new(const char *id, struct oci_spec *spec,
@@ -199,7 +199,7 @@ int container_start(struct container *c, int sync_fd, struct error *err)
 {
 	if (c->started)
 		return error_set(err, "container %s was started before", c->id);
-	if (sysctl_apply_net(c->spec, true, err) < 0)
+	if (sysctl_apply_interfaces(c->spec, true, err) < 0)
 		return -1;
 	hold_namespaces(c);
 	if (sync_order(sync_fd, SYNC_START, err) < 0)

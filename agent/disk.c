@@ -12,6 +12,7 @@
  * another disk has the slot bound again, so that a host does not let the two overlap.
  */
 #include "agent/disk.h"
+#include "agent/slots.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -21,40 +22,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
-#include <time.h>
-
-#define SLOTS "/sys/bus/platform/devices"
-#define DRIVER "/sys/bus/platform/drivers/virtio-mmio/"
-#define POLL_FIRST_US 100
-#define POLL_MAX_US 1000
-
-static void sleep_us(unsigned long us)
-{
-	struct timespec ts = {.tv_sec = (time_t)(us / 1000000),
-			      .tv_nsec = (long)(us % 1000000) * 1000};
-
-	nanosleep(&ts, NULL);
-}
-
-static void probe_empty_slots(void)
-{
-	cleanup_dir DIR *d = opendir(SLOTS);
-	cleanup_close int bind = open(DRIVER "bind", O_WRONLY | O_CLOEXEC);
-	const struct dirent *e;
-
-	while (d && bind >= 0 && (e = readdir(d))) {
-		cleanup_free char *driver = NULL;
-
-		if (strncmp(e->d_name, "virtio-mmio.", 12) != 0)
-			continue;
-		driver = xasprintf("%s/driver", e->d_name);
-		if (faccessat(dirfd(d), driver, F_OK, 0) == 0)
-			continue;
-		/* ENODEV: still empty */
-		if (write(bind, e->d_name, strlen(e->d_name)) < 0 && errno != ENODEV)
-			log_debug("probe %s: %s", e->d_name, strerror(errno));
-	}
-}
 
 /* First line of /sys/block/<name>/<file>. */
 static bool attribute(int block, const char *name, const char *file, char *buf, size_t size)
@@ -97,17 +64,16 @@ bool disk_lookup(const char *serial, struct disk *out)
 int disk_find(const char *serial, struct disk *out, struct error *err)
 {
 	uint64_t deadline = now_us() + DISK_WAIT_US;
-	unsigned long pause = POLL_FIRST_US;
+	unsigned long pause = 0;
 
 	while (!disk_lookup(serial, out)) {
-		probe_empty_slots();
+		slots_probe();
 		if (disk_lookup(serial, out))
 			return 0;
 		if (now_us() >= deadline)
 			return error_kind(err, ERR_TIMEOUT, "disk \"%s\" did not appear in %d s",
 					  serial, DISK_WAIT_US / 1000000);
-		sleep_us(pause);
-		pause = pause * 2 > POLL_MAX_US ? POLL_MAX_US : pause * 2;
+		slots_pause(&pause);
 	}
 	return 0;
 }
@@ -131,7 +97,7 @@ bool disk_is_mounted(const struct disk *d)
 int disk_wait_unused(const struct disk *d, unsigned long wait_us, struct error *err)
 {
 	uint64_t deadline = now_us() + wait_us;
-	unsigned long pause = POLL_FIRST_US;
+	unsigned long pause = 0;
 
 	for (;;) {
 		cleanup_close int fd = open(d->node, O_RDONLY | O_EXCL | O_CLOEXEC);
@@ -141,27 +107,8 @@ int disk_wait_unused(const struct disk *d, unsigned long wait_us, struct error *
 			return 0;
 		if (now_us() >= deadline)
 			return error_kind(err, ERR_TIMEOUT, "%s is still mounted", d->node);
-		sleep_us(pause);
-		pause = pause * 2 > POLL_MAX_US ? POLL_MAX_US : pause * 2;
+		slots_pause(&pause);
 	}
-}
-
-/* The name of the slot that a block device is in: "virtio-mmio.N" in the path of its device. */
-static int slot_of(const struct disk *d, char *slot, size_t size, struct error *err)
-{
-	cleanup_free char *link = xasprintf("/sys/dev/block/%u:%u", d->major, d->minor);
-	char path[256];
-	ssize_t n = readlink(link, path, sizeof(path) - 1);
-	const char *at;
-
-	if (n < 0)
-		return error_errno(err, "%s", link);
-	path[n] = '\0';
-	at = strstr(path, "/virtio-mmio.");
-	if (!at)
-		return error_kind(err, ERR_UNSUPPORTED, "%s is in no slot", d->node);
-	snprintf(slot, size, "%.*s", (int)strcspn(at + 1, "/"), at + 1);
-	return 0;
 }
 
 /* Nobody else has it open for themselves, and the host has all that was written. */
@@ -179,15 +126,16 @@ static int settle(const struct disk *d, struct error *err)
 
 int disk_release(const char *serial, struct error *err)
 {
-	char slot[32];
+	cleanup_free char *link = NULL;
+	char slot[SLOT_NAME_MAX + 1];
 	struct disk d;
 
 	if (!disk_lookup(serial, &d))
 		return error_kind(err, ERR_NOT_FOUND, "disk \"%s\": there is none", serial);
 	if (disk_is_mounted(&d))
 		return error_set(err, "disk \"%s\" is a container's", serial);
-	if (settle(&d, err) < 0 || slot_of(&d, slot, sizeof(slot), err) < 0 ||
-	    file_put(AT_FDCWD, DRIVER "unbind", slot, err) < 0)
+	link = xasprintf("/sys/dev/block/%u:%u", d.major, d.minor);
+	if (settle(&d, err) < 0 || slot_of(link, slot, err) < 0 || slot_unbind(slot, err) < 0)
 		return error_wrap(err, "disk \"%s\"", serial);
 	return 0;
 }

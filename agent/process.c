@@ -600,6 +600,8 @@ struct procs *procs_new(struct loop *loop, struct streams *streams, const struct
 		return NULL;
 	}
 	set->projects = projects_new(loop, on_project_changed, set);
+	set->network = network_new();
+	set->resolver = resolver_new(loop, streams);
 	return set;
 }
 
@@ -618,6 +620,8 @@ void procs_free(struct procs *set)
 	}
 	waiters_forget(set, &set->downers, NULL);
 	projects_free(set->projects);
+	network_free(set->network);
+	resolver_free(set->resolver);
 	loop_remove(set->sigchld_src);
 	close(set->sigchld);
 	free(set);

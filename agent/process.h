@@ -12,7 +12,9 @@
 #include <sys/types.h>
 
 #include "agent/container.h"
+#include "agent/network.h"
 #include "agent/proto.h"
+#include "agent/resolver.h"
 #include "agent/streams.h"
 #include "lib/error.h"
 #include "lib/loop.h"
@@ -91,6 +93,8 @@ struct procs {
 	unsigned n_ctrs, n_procs, n_waiters, n_tools;
 	struct tool *tools;
 	struct projects *projects;
+	struct network *network;
+	struct resolver *resolver;
 	int sigchld;
 	struct loop_source *sigchld_src;
 	bool down; /* shutdown has begun: nothing new is made */

@@ -1,4 +1,5 @@
 #include "agent/proto.h"
+#include "agent/proto_network.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/frame.h"
@@ -13,7 +14,8 @@ static const char *const op_names[] = {
 	[OP_RESIZE] = "resize",	    [OP_PAUSE] = "pause",     [OP_RESUME] = "resume",
 	[OP_UPDATE] = "update",	    [OP_PS] = "ps",	      [OP_DELETE] = "delete",
 	[OP_CHANGES] = "changes",   [OP_PUSH] = "push",	      [OP_WATCH] = "watch",
-	[OP_SHUTDOWN] = "shutdown", [OP_RELEASE] = "release",
+	[OP_SHUTDOWN] = "shutdown", [OP_RELEASE] = "release", [OP_NETWORK] = "network",
+	[OP_RESOLVER] = "resolver",
 };
 
 static const char *const from_names[] = {
@@ -305,8 +307,10 @@ static int parse_tree(yajl_val tree, struct proto_request *r, struct error *err)
 		return error_kind(err, ERR_INVALID, "seq: must be a number");
 	if (parse_op(tree, &r->op, err) < 0)
 		return -1;
-	if (r->op == OP_HELLO || r->op == OP_SHUTDOWN)
+	if (r->op == OP_HELLO || r->op == OP_SHUTDOWN || r->op == OP_RESOLVER)
 		return 0;
+	if (r->op == OP_NETWORK)
+		return proto_network_parse(tree, &r->network, err);
 	if (r->op == OP_CHANGES || r->op == OP_PUSH)
 		return parse_what(tree, r, err);
 	if (r->op == OP_RELEASE)
@@ -346,6 +350,7 @@ void proto_request_free(struct proto_request *r)
 	oci_spec_free(r->config);
 	oci_process_free(r->spec);
 	oci_resources_free(r->resources);
+	proto_network_free(r->network);
 	*r = (struct proto_request){0};
 }
 

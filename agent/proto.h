@@ -11,19 +11,23 @@
 #include <stdint.h>
 
 #include "lib/error.h"
+#include "netns/config.h"
 #include "oci/spec.h"
 
 #define PROTO_VERSION 1
-#define PROTO_ID_MAX 255     /* bytes of a container's id */
-#define PROTO_SERIAL_MAX 20  /* bytes of a disk's serial (virtio 1.2 §5.2.6) */
-#define PROTO_NAME_MAX 15    /* bytes of a process's name */
-#define PROTO_LOWERS_MAX 3   /* lower disks of a root */
-#define PROTO_TYPE_MAX 15    /* bytes of a filesystem's type */
-#define PROTO_MEMBER_MAX 64  /* bytes of the name of a project, a member of the share, a device */
-#define PROTO_TOKEN_HEX 32   /* hexadecimal digits of a stream's token */
-#define PROTO_SIGNAL_MAX 64  /* SIGRTMAX as the kernel counts */
-#define PROTO_PS_MAX 4096    /* processes in one answer of `ps` */
-#define PROTO_PS_CMD_MAX 384 /* bytes of a command line in it: FRAME_MAX is never reached */
+#define PROTO_ID_MAX 255       /* bytes of a container's id */
+#define PROTO_SERIAL_MAX 20    /* bytes of a disk's serial (virtio 1.2 §5.2.6) */
+#define PROTO_NAME_MAX 15      /* bytes of a process's name */
+#define PROTO_LOWERS_MAX 3     /* lower disks of a root */
+#define PROTO_TYPE_MAX 15      /* bytes of a filesystem's type */
+#define PROTO_MEMBER_MAX 64    /* bytes of the name of a project, a member of the share, a device */
+#define PROTO_TOKEN_HEX 32     /* hexadecimal digits of a stream's token */
+#define PROTO_SIGNAL_MAX 64    /* SIGRTMAX as the kernel counts */
+#define PROTO_PS_MAX 4096      /* processes in one answer of `ps` */
+#define PROTO_PS_CMD_MAX 384   /* bytes of a command line in it: FRAME_MAX is never reached */
+#define PROTO_CARDS_MAX 32     /* network cards of a guest */
+#define PROTO_SYSCTLS_MAX 1024 /* of interfaces, in one `network` */
+#define PROTO_SYSCTL_VALUE_MAX 255 /* bytes of a value */
 
 enum proto_op {
 	OP_HELLO,
@@ -41,6 +45,8 @@ enum proto_op {
 	OP_PUSH,
 	OP_WATCH,
 	OP_RELEASE,
+	OP_NETWORK,
+	OP_RESOLVER,
 	OP_DELETE,
 	OP_SHUTDOWN,
 };
@@ -78,11 +84,32 @@ struct proto_mount {
 /* What `changes` and `push` are about. */
 enum proto_what { PROTO_WHAT_ROOT, PROTO_WHAT_PROJECTS, PROTO_WHAT_DISK };
 
+/* Which card a link is, by the address that the card's driver sees. */
+struct proto_card {
+	unsigned link; /* index of a link of `config` */
+	uint8_t mac[6];
+};
+
+struct proto_sysctl {
+	char *name; /* "net/ipv4/conf/eth0/rp_filter": below /proc/sys, of an interface */
+	char *value;
+};
+
+struct proto_network {
+	struct net_config config;
+	struct proto_card *cards; /* each link and each address once */
+	size_t n_cards;
+	struct proto_sysctl *sysctls;
+	size_t n_sysctls;
+	bool resolver;
+};
+
 struct proto_request {
 	bool has_seq; /* set even when parsing failed later: the error can be answered */
 	int64_t seq;
 	enum proto_op op;
-	/* NULL: `hello`, `shutdown`, `release`, `changes` of a disk, `push` of projects */
+	/* NULL: `hello`, `shutdown`, `release`, `network`, `resolver`, `changes` of a disk, `push`
+	 * of projects */
 	char *container;
 	char process[PROTO_NAME_MAX + 1];
 	struct oci_spec *config;    /* create */
@@ -96,6 +123,7 @@ struct proto_request {
 	uint16_t width, height;		   /* resize: character cells */
 	enum proto_what what;		   /* changes, push */
 	char serial[PROTO_SERIAL_MAX + 1]; /* release; changes: of a disk */
+	struct proto_network *network;	   /* network */
 };
 
 /* Parses `len` bytes. Errors are ERR_INVALID and name the member; *r is then to be freed, too.
@@ -123,7 +151,7 @@ enum proto_reply_type {
 	REPLY_PROCESS, /* create, exec */
 	REPLY_WAIT,
 	REPLY_PS,
-	REPLY_STREAM, /* changes, push */
+	REPLY_STREAM, /* changes, push, resolver */
 };
 
 struct proto_reply {
@@ -145,7 +173,7 @@ struct proto_reply {
 	/* REPLY_PS */
 	const struct proto_ps *ps;
 	size_t n_ps;
-	/* REPLY_STREAM; `result` is "" for `changes` */
+	/* REPLY_STREAM; `result` is "" for all but `push` */
 	char stream[PROTO_TOKEN_HEX + 1], result[PROTO_TOKEN_HEX + 1];
 };
 

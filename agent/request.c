@@ -2,6 +2,7 @@
 #include "agent/process.h"
 #include "agent/projects.h"
 #include "agent/ps.h"
+#include "agent/sysctl.h"
 #include "agent/tools.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
@@ -221,6 +222,7 @@ static int do_start(struct procs *set, void *client, struct proto_request *r, st
 		return error_kind(err, ERR_INVALID, "cannot start an already running container");
 	if (waiter_add(set, &p->asker, client, r->seq, err) < 0)
 		return -1;
+	network_hide_spares(set->network);
 	if (proc_watch_sync(p, err) < 0 || container_start(ctr->c, p->sync_fd, err) < 0) {
 		waiters_fail(set, &p->asker, err);
 		proc_kill(p);
@@ -442,6 +444,43 @@ static int do_release(struct procs *set, void *client, struct proto_request *r, 
 	return 0;
 }
 
+/* config.json's sysctls of interfaces come last: they are what the container asked for. */
+static int on_interfaces(void *arg, struct error *err)
+{
+	const struct procs *set = arg;
+	int r = 0;
+
+	for (const struct ctr *ctr = set->ctrs; ctr; ctr = ctr->next)
+		if (!ctr->deleting &&
+		    sysctl_apply_interfaces(ctr->c->spec, false, r < 0 ? NULL : err) < 0)
+			r = -1;
+	return r;
+}
+
+static int do_network(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	uint64_t t = now_us();
+	bool resolver = r->network->resolver;
+	int result = network_apply(set->network, r->network, on_interfaces, set, err);
+
+	if (resolver_serve(set->resolver, resolver, result < 0 ? NULL : err) < 0)
+		result = -1;
+	log_elapsed("network", t);
+	if (result == 0)
+		reply_ok(set, client, r->seq);
+	return result;
+}
+
+static int do_resolver(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct proto_reply reply = {.type = REPLY_STREAM, .seq = r->seq};
+
+	if (resolver_stream(set->resolver, reply.stream, err) < 0)
+		return -1;
+	set->ops->reply(client, &reply);
+	return 0;
+}
+
 static int do_delete(struct procs *set, void *client, struct proto_request *r, struct error *err)
 {
 	struct ctr *ctr = need_ctr(set, r, err);
@@ -474,12 +513,12 @@ void procs_request(struct procs *set, void *client, struct proto_request *r)
 {
 	static int (*const ops[])(struct procs *, void *, struct proto_request *,
 				  struct error *) = {
-		[OP_CREATE] = do_create,   [OP_START] = do_start,   [OP_EXEC] = do_exec,
-		[OP_WAIT] = do_wait,	   [OP_KILL] = do_kill,	    [OP_RESIZE] = do_resize,
-		[OP_PAUSE] = do_freeze,	   [OP_RESUME] = do_freeze, [OP_UPDATE] = do_update,
-		[OP_CHANGES] = do_changes, [OP_PUSH] = do_push,	    [OP_WATCH] = do_watch,
-		[OP_PS] = do_ps,	   [OP_DELETE] = do_delete, [OP_SHUTDOWN] = do_shutdown,
-		[OP_RELEASE] = do_release,
+		[OP_CREATE] = do_create,   [OP_START] = do_start,     [OP_EXEC] = do_exec,
+		[OP_WAIT] = do_wait,	   [OP_KILL] = do_kill,	      [OP_RESIZE] = do_resize,
+		[OP_PAUSE] = do_freeze,	   [OP_RESUME] = do_freeze,   [OP_UPDATE] = do_update,
+		[OP_CHANGES] = do_changes, [OP_PUSH] = do_push,	      [OP_WATCH] = do_watch,
+		[OP_PS] = do_ps,	   [OP_DELETE] = do_delete,   [OP_SHUTDOWN] = do_shutdown,
+		[OP_RELEASE] = do_release, [OP_NETWORK] = do_network, [OP_RESOLVER] = do_resolver,
 	};
 	struct error err = ERROR_INIT;
 

@@ -69,6 +69,7 @@ struct stream {
 	int conn;
 	struct loop_source *fd_src, *conn_src, *grace, *limit;
 	struct console *console;
+	stream_take_fn take; /* STREAM_HANDED */
 	stream_done_fn done;
 	void *arg;
 };
@@ -277,6 +278,8 @@ static void relay(struct stream *s)
 	case STREAM_CONSOLE:
 		go_on = relay_console(s);
 		break;
+	case STREAM_HANDED: /* has no relay */
+		break;
 	}
 	if (!go_on)
 		finish(s);
@@ -356,6 +359,10 @@ static void attach(struct streams *set, const char *text, int conn)
 		return;
 	}
 	s->opened = true;
+	if (s->kind == STREAM_HANDED) {
+		s->take(s->arg, conn);
+		return;
+	}
 	s->conn = conn;
 	loop_remove(s->grace);
 	s->grace = NULL;
@@ -523,6 +530,16 @@ struct stream *stream_new(struct streams *set, enum stream_kind kind, int fd, st
 		s->next->prev = s;
 	set->streams = s;
 	set->n_streams++;
+	return s;
+}
+
+struct stream *stream_new_handed(struct streams *set, stream_take_fn take, void *arg,
+				 struct error *err)
+{
+	struct stream *s = stream_new(set, STREAM_HANDED, -1, NULL, arg, err);
+
+	if (s)
+		s->take = take;
 	return s;
 }
 

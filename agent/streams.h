@@ -23,6 +23,7 @@ enum stream_kind {
 	STREAM_IN,	/* host to process: the write end of a pipe */
 	STREAM_OUT,	/* process to host: the read end of a pipe */
 	STREAM_CONSOLE, /* both ways: a pty's master */
+	STREAM_HANDED,	/* both ways: the connection itself is handed to who made the stream */
 };
 
 struct streams;
@@ -44,6 +45,11 @@ void streams_accept(struct streams *set, int conn);
 struct stream *stream_new(struct streams *set, enum stream_kind kind, int fd, stream_done_fn done,
 			  void *arg, struct error *err);
 void stream_set_master(struct stream *s, int fd);
+/* A stream and its token for somebody who speaks to the host himself: `take` is called once with
+ * the connection, which is his then (non-blocking), and may free the stream. */
+typedef void (*stream_take_fn)(void *arg, int conn);
+struct stream *stream_new_handed(struct streams *set, stream_take_fn take, void *arg,
+				 struct error *err);
 void stream_token(const struct stream *s, char text[PROTO_TOKEN_HEX + 1]);
 /* Sets the console's window size in character cells. */
 int stream_resize(struct stream *s, uint16_t width, uint16_t height, struct error *err);

@@ -77,27 +77,64 @@ int sysctl_apply(const struct oci_spec *spec, struct error *err)
 	return 0;
 }
 
-/* net/<family>/conf/<interface>/..., net/<family>/neigh/<interface>/... */
-static bool of_an_interface(const char *path)
+/* net/<family>/conf/<interface>/..., net/<family>/neigh/<interface>/...: where <interface> begins;
+ * NULL: of none. */
+static const char *interface_of(const char *path)
 {
-	return strstr(path, "/conf/") || strstr(path, "/neigh/");
+	static const char *const parts[] = {"/conf/", "/neigh/"};
+
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+		const char *at = strstr(path, parts[i]);
+
+		if (at)
+			return at + strlen(parts[i]);
+	}
+	return NULL;
 }
 
-int sysctl_apply_net(const struct oci_spec *spec, bool final, struct error *err)
+static bool interface_exists(const char *path, const char *interface)
+{
+	size_t len = (size_t)(interface - path) + strcspn(interface, "/");
+	cleanup_free char *dir = xasprintf("/proc/sys/%.*s", (int)len, path);
+
+	return access(dir, F_OK) == 0;
+}
+
+static int set_of_interface(const struct oci_kv *kv, const char *path, const char *interface,
+			    bool final, struct error *err)
+{
+	if (interface_exists(path, interface))
+		return set(kv, path, err);
+	if (!final)
+		return 0;
+	return error_kind(err, ERR_NOT_FOUND,
+			  "linux.sysctl[\"%s\"]: the container has no interface %.*s", kv->key,
+			  (int)strcspn(interface, "/"), interface);
+}
+
+int sysctl_apply_net(const struct oci_spec *spec, struct error *err)
 {
 	for (size_t i = 0; i < spec->lnx.n_sysctl; i++) {
 		const struct oci_kv *kv = &spec->lnx.sysctl[i];
 		cleanup_free char *path = oci_sysctl_path(kv->key);
-		struct error e = ERROR_INIT;
 
-		if (!path || sysctl_home(path) != SYSCTL_NET || (final && !of_an_interface(path)) ||
-		    set(kv, path, &e) == 0)
-			continue;
-		if (!final && e.errnum == ENOENT && of_an_interface(path))
-			continue;
-		if (err)
-			*err = e;
-		return -1;
+		if (path && sysctl_home(path) == SYSCTL_NET && !interface_of(path) &&
+		    set(kv, path, err) < 0)
+			return -1;
+	}
+	return sysctl_apply_interfaces(spec, false, err);
+}
+
+int sysctl_apply_interfaces(const struct oci_spec *spec, bool final, struct error *err)
+{
+	for (size_t i = 0; i < spec->lnx.n_sysctl; i++) {
+		const struct oci_kv *kv = &spec->lnx.sysctl[i];
+		cleanup_free char *path = oci_sysctl_path(kv->key);
+		const char *interface =
+			path && sysctl_home(path) == SYSCTL_NET ? interface_of(path) : NULL;
+
+		if (interface && set_of_interface(kv, path, interface, final, err) < 0)
+			return -1;
 	}
 	return 0;
 }

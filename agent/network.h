@@ -1,0 +1,29 @@
+/*
+ * network.h - the guest's network: which card is which link, and what each is to be like
+ * (docs/agent-protocol.md, `network`).
+ */
+#ifndef HUSK_AGENT_NETWORK_H
+#define HUSK_AGENT_NETWORK_H
+
+#include "agent/proto.h"
+#include "lib/error.h"
+
+#define CARD_WAIT_US 2000000 /* how long a card may take to appear */
+
+/* What the host has told so far. */
+struct network;
+
+struct network *network_new(void);
+void network_free(struct network *n); /* NULL is allowed */
+
+/* Makes the guest's network like `want`, whose parts are taken over. `named` is called when the
+ * interfaces are there and have their names and the host's sysctls, before they have addresses. The
+ * error is the first one, names the object, and does not keep the rest from being done. */
+int network_apply(struct network *n, struct proto_network *want,
+		  int (*named)(void *arg, struct error *err), void *arg, struct error *err);
+
+/* Takes the drivers of cards away that no `network` has made a link's. Before a process begins: a
+ * container has the interfaces that were given to it, and no others. */
+void network_hide_spares(const struct network *n);
+
+#endif

@@ -1,0 +1,26 @@
+/*
+ * slots.h - the machine's virtio-mmio slots, which hold a device or none (disk.c, cards.c).
+ */
+#ifndef HUSK_AGENT_SLOTS_H
+#define HUSK_AGENT_SLOTS_H
+
+#include <stddef.h>
+
+#include "lib/error.h"
+
+#define SLOT_NAME_MAX 31 /* bytes of "virtio-mmio.N" */
+
+/* Asks every slot that has no driver for a device: what the host has attached is there when this
+ * returns, with its driver. */
+void slots_probe(void);
+
+/* The slot that a device is in, from a path of sysfs that leads to it. ERR_UNSUPPORTED: none. */
+int slot_of(const char *path, char slot[SLOT_NAME_MAX + 1], struct error *err);
+
+/* Takes the slot's driver away: nothing of the guest uses its device any more when this returns. */
+int slot_unbind(const char *slot, struct error *err);
+
+/* For whoever waits for a device: sleeps, a little longer each time. `*us` begins with 0. */
+void slots_pause(unsigned long *us);
+
+#endif
