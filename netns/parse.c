@@ -2,6 +2,7 @@
 #include "lib/cleanup.h"
 #include "netns/dump.h"
 
+#include <limits.h>
 #include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/if_arp.h>
@@ -115,6 +116,8 @@ static int parse_link(const struct message *m, struct net_config *c, struct erro
 		return parse_broken(l.name, err);
 	if (l.type == ARPHRD_ETHER && !attr_struct(&a[IFLA_ADDRESS], l.mac, sizeof(l.mac)))
 		return parse_broken(l.name, err);
+	if (l.master > INT_MAX)
+		return parse_broken(l.name, err);
 	if (net_config_link(c, l.index))
 		return error_kind(err, ERR_INVALID, "two links have the index %u", l.index);
 	l.carrier = carrier != 0;
@@ -174,7 +177,7 @@ static int parse_address(const struct message *m, struct net_config *c, struct e
 	if (!attrs_find(m->attrs, m->len, a, ARRAY_LEN(a)) ||
 	    !parse_local(a, ifa->ifa_family, &n) ||
 	    n.local.len > net_ip_size(ifa->ifa_family) * 8 ||
-	    !attr_ip(&a[IFA_BROADCAST], ifa->ifa_family, &n.broadcast) ||
+	    (ifa->ifa_family == AF_INET && !attr_ip(&a[IFA_BROADCAST], AF_INET, &n.broadcast)) ||
 	    !attr_u32(&a[IFA_FLAGS], &n.flags) ||
 	    !attr_struct(&a[IFA_CACHEINFO], &life, sizeof(life)) ||
 	    !attr_string(&a[IFA_LABEL], n.label, sizeof(n.label)))
@@ -228,6 +231,11 @@ static bool parse_range(const struct attr *a, struct net_range *r)
 	return p.start <= p.end;
 }
 
+static bool parse_name(const struct attr *a, char name[IFNAMSIZ])
+{
+	return !a->data || (attr_string(a, name, IFNAMSIZ) && net_name_valid(name));
+}
+
 static bool parse_matches(const struct fib_rule_hdr *h, const struct attr *a, struct net_rule *r)
 {
 	uint32_t suppress = UINT32_MAX;
@@ -235,8 +243,7 @@ static bool parse_matches(const struct fib_rule_hdr *h, const struct attr *a, st
 
 	if (!attr_prefix(&a[FRA_SRC], h->family, h->src_len, &r->src) ||
 	    !attr_prefix(&a[FRA_DST], h->family, h->dst_len, &r->dst) ||
-	    !attr_string(&a[FRA_IIFNAME], r->iif, sizeof(r->iif)) ||
-	    !attr_string(&a[FRA_OIFNAME], r->oif, sizeof(r->oif)) ||
+	    !parse_name(&a[FRA_IIFNAME], r->iif) || !parse_name(&a[FRA_OIFNAME], r->oif) ||
 	    !attr_u32(&a[FRA_FWMARK], &r->mark) || !attr_u32(&a[FRA_FWMASK], &r->mask) ||
 	    !attr_u8(&a[FRA_IP_PROTO], &r->ip_proto) ||
 	    !parse_range(&a[FRA_SPORT_RANGE], &r->sport) ||

@@ -65,6 +65,17 @@ static bool parse_group(const struct attr *a, struct nexthop_object *n)
 	return true;
 }
 
+/* Makes room for twice as many. */
+static void grow(struct nexthop_objects *o)
+{
+	struct nexthop_object *list = xcalloc(o->n ? o->n * 2 : 1, sizeof(*list));
+
+	if (o->n > 0)
+		memcpy(list, o->list, o->n * sizeof(*list));
+	free(o->list);
+	o->list = list;
+}
+
 int parse_nexthop(const void *msg, size_t len, struct nexthop_objects *o, struct error *err)
 {
 	struct attr a[NHA_ENCAP + 1];
@@ -87,10 +98,10 @@ int parse_nexthop(const void *msg, size_t len, struct nexthop_objects *o, struct
 	if (o->n >= NET_OBJECTS_MAX)
 		return error_kind(err, ERR_UNSUPPORTED, "more than %u next hop objects",
 				  NET_OBJECTS_MAX);
-	if (!o->list)
-		o->list = xcalloc(NET_OBJECTS_MAX, sizeof(*o->list));
 	if (!parse_group(&a[NHA_GROUP], &n))
 		return parse_broken("a group of next hops", err);
+	if ((o->n & (o->n - 1)) == 0)
+		grow(o);
 	o->list[o->n++] = n;
 	return 1;
 }
@@ -158,7 +169,7 @@ static int resolve(struct net_route *r, uint32_t id, const struct nexthop_object
 
 /* ---- routes */
 
-/* A gateway of the route's family, or of the other. */
+/* A gateway of the route's family. IPv4 can go by a router's IPv6 address, too. */
 static bool parse_gateway(const struct attr *a, uint8_t family, struct net_ip *gateway)
 {
 	const struct attr *via = &a[RTA_VIA];
@@ -173,7 +184,7 @@ static bool parse_gateway(const struct attr *a, uint8_t family, struct net_ip *g
 		return false;
 	memcpy(&other, via->data, sizeof(other));
 	ip = (struct attr){via->data + sizeof(other), via->len - sizeof(other)};
-	return other <= UINT8_MAX && attr_ip(&ip, (uint8_t)other, gateway);
+	return (other == family || other == AF_INET6) && attr_ip(&ip, (uint8_t)other, gateway);
 }
 
 static int parse_multipath(const struct attr *paths, struct net_route *r, struct error *err)
@@ -315,7 +326,7 @@ int parse_route(const struct message *m, struct net_config *c, const struct next
 	/* Multicast routing and MPLS have routes of their own families. */
 	if (net_ip_size(r.family) == 0)
 		return 0;
-	if (!attrs_find(m->attrs, m->len, a, ARRAY_LEN(a)))
+	if (r.type > RTN_MAX || !attrs_find(m->attrs, m->len, a, ARRAY_LEN(a)))
 		return parse_broken("a route", err);
 	result = parse_all(rtm, a, &r, c, o, err);
 	if (result > 0) {
