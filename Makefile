@@ -25,7 +25,7 @@ PACKAGES_BUILD := gcc libc6-dev make pkg-config libseccomp-dev libyajl-dev libca
 PACKAGES_RUN := qemu-system-x86 e2fsprogs busybox-static
 PACKAGES_TEST := libcmocka-dev bats clang libclang-rt-dev llvm clang-format clang-tidy cppcheck \
 	shellcheck jq tmux debootstrap runc crun containerd umoci skopeo python3 procps util-linux \
-	iproute2 iptables ca-certificates docker.io containernetworking-plugins podman netavark aardvark-dns xfsprogs squashfs-tools attr erofs-utils
+	iproute2 ca-certificates docker.io xfsprogs squashfs-tools attr erofs-utils
 # Besides, tests/nested/kernel unpacks linux-image-cloud-amd64 in the cache; it is not installed.
 PACKAGES := $(PACKAGES_BUILD) $(PACKAGES_RUN) $(PACKAGES_TEST)
 
@@ -186,6 +186,13 @@ build/tests/husk-vmm-captive: $(addprefix build/tests/captive/,jail.o captive.o)
 	$(call say,TOOL,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_vmm)
 TOOLS += build/tests/husk-vmm-captive
+
+# A guest without a machine: what tests/e2e/wiring.bats puts at a TAP's other end.
+build/tests/wire-guest: tests/net/guest.c $(addprefix build/release/,netns.a lib.a)
+	@mkdir -p $(@D)
+	$(call say,TOOL,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< -o $@ $(addprefix build/release/,netns.a lib.a)
+TOOLS += build/tests/wire-guest
 
 .PHONY: test-tools
 test-tools: $(TOOLS) ## helper programs of tests (build/tests/)
