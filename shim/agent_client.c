@@ -239,6 +239,27 @@ int agent_push(struct agent_client *a, const char *container, const char *what,
 	return take_tokens(&m, stream, result, err);
 }
 
+int agent_network(struct agent_client *a, void (*members)(struct jsonw *w, const void *arg),
+		  const void *arg, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin(a, &w, "network", NULL, err) < 0)
+		return -1;
+	members(&w, arg);
+	return call(a, &w, NULL, ANSWER_MS, err);
+}
+
+int agent_resolver(struct agent_client *a, char token[AGENT_TOKEN_LEN + 1], struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	struct agent_msg m;
+
+	if (begin(a, &w, "resolver", NULL, err) < 0 || call(a, &w, &m, ANSWER_MS, err) < 0)
+		return -1;
+	return take_tokens(&m, token, NULL, err);
+}
+
 int agent_open_stream(struct vmm_client *vmm, const char *token, struct error *err)
 {
 	int fd = vmm_vsock_connect(vmm, AGENT_PORT_STREAM, ANSWER_MS, err);

@@ -4,6 +4,7 @@
 #ifndef HUSK_SHIM_AGENT_CLIENT_H
 #define HUSK_SHIM_AGENT_CLIENT_H
 
+#include "lib/json.h"
 #include "shim/agent_msg.h"
 #include "shim/vmm_client.h"
 
@@ -54,6 +55,11 @@ int agent_push(struct agent_client *a, const char *container, const char *what,
 	       struct error *err);
 /* From now on this connection gets the event "changed" for the container's projects. */
 int agent_watch(struct agent_client *a, const char *container, struct error *err);
+/* How the guest's network is to be: `members` writes the request's into the open object. */
+int agent_network(struct agent_client *a, void (*members)(struct jsonw *w, const void *arg),
+		  const void *arg, struct error *err);
+/* A new stream for the requests to the guest's name server. */
+int agent_resolver(struct agent_client *a, char token[AGENT_TOKEN_LEN + 1], struct error *err);
 /* A connection of its own for a stream; the token has been sent. */
 int agent_open_stream(struct vmm_client *vmm, const char *token, struct error *err);
 

@@ -174,6 +174,7 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 	if (!choice_is_kvm(choice)) {
 		jsonw_kint(&w, "readonly_disks", cfg->readonly_disks);
 		jsonw_kint(&w, "writable_disks", cfg->writable_disks);
+		jsonw_kint(&w, "nics", cfg->nics);
 	}
 	jsonw_kint(&w, "file_bytes", (int64_t)cfg->file_bytes);
 	jsonw_kstr(&w, "cmdline", cfg->debug ? "husk.debug" : "");
@@ -317,6 +318,102 @@ int vmm_hold(struct vmm_client *c, const char *serial, const char *path, struct 
 	jsonw_kstr(&w, "path", escaped);
 	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
 	return v ? 0 : -1; /* the answer names disk and path */
+}
+
+static bool parse_mac(const char *text, uint8_t mac[6])
+{
+	unsigned b[6];
+	char rest;
+
+	if (!text || strlen(text) != 17 ||
+	    sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
+		   &rest) != 6)
+		return false;
+	for (unsigned i = 0; i < 6; i++)
+		mac[i] = (uint8_t)b[i];
+	return true;
+}
+
+int vmm_attach_net(struct vmm_client *c, const struct vmm_nic *n, uint8_t driver_mac[6],
+		   struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+	char mac[18];
+
+	if (begin(c, &w, "attach-net", err) < 0)
+		return -1;
+	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", n->mac[0], n->mac[1], n->mac[2],
+		 n->mac[3], n->mac[4], n->mac[5]);
+	jsonw_kstr(&w, "id", n->id);
+	jsonw_kstr(&w, "mac", mac);
+	jsonw_kint(&w, "mtu", n->mtu);
+	jsonw_kint(&w, "queues", n->queues);
+	jsonw_kbool(&w, "vhost", n->vhost);
+	v = call(c, &w, n->fds, n->vhost ? 2 * n->queues : n->queues, NULL, ANSWER_US, err);
+	if (!v)
+		return -1; /* the answer names the card */
+	if (!parse_mac(json_str(v, "mac"), driver_mac))
+		return error_kind(err, ERR_PEER, "husk-vmm told no MAC address of card %s", n->id);
+	return 0;
+}
+
+int vmm_detach_net(struct vmm_client *c, const char *id, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+
+	if (begin(c, &w, "detach-net", err) < 0)
+		return -1;
+	jsonw_kstr(&w, "id", id);
+	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
+	return v ? 0 : -1;
+}
+
+int vmm_net_link(struct vmm_client *c, const char *id, bool up, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+
+	if (begin(c, &w, "net-link", err) < 0)
+		return -1;
+	jsonw_kstr(&w, "id", id);
+	jsonw_kbool(&w, "up", up);
+	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
+	return v ? 0 : -1;
+}
+
+static int take_nic(yajl_val v, struct vmm_nics *n, struct error *err)
+{
+	const char *id = json_str(v, "id");
+
+	if (!id || strlen(id) > VMM_NIC_ID_MAX || n->n == VMM_NICS_MAX ||
+	    !parse_mac(json_str(v, "mac"), n->v[n->n].mac))
+		return error_kind(err, ERR_PEER, "husk-vmm told of a network card without sense");
+	snprintf(n->v[n->n].id, sizeof(n->v[n->n].id), "%s", id);
+	n->v[n->n++].up = json_bool(v, "up", false);
+	return 0;
+}
+
+int vmm_nics(struct vmm_client *c, struct vmm_nics *n, unsigned *vcpus, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+	yajl_val list;
+
+	*n = (struct vmm_nics){0};
+	if (begin(c, &w, "status", err) < 0)
+		return -1;
+	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
+	if (!v)
+		return -1;
+	if (vcpus)
+		*vcpus = (unsigned)json_int(v, "vcpus", 1);
+	list = json_get(v, "nics");
+	for (size_t i = 0; YAJL_IS_ARRAY(list) && i < list->u.array.len; i++)
+		if (take_nic(list->u.array.values[i], n, err) < 0)
+			return -1;
+	return 0;
 }
 
 int vmm_vsock_connect(struct vmm_client *c, uint32_t port, unsigned timeout_ms, struct error *err)

@@ -11,6 +11,10 @@
 #include "lib/error.h"
 #include "shim/choice.h"
 
+#define VMM_NIC_ID_MAX 15
+#define VMM_NICS_MAX 8
+#define VMM_QUEUES_MAX 8 /* pairs */
+
 struct vmm_client {
 	int sock;
 	int intr_fd; /* readable: give up (ERR_INTERRUPTED); -1: none */
@@ -22,6 +26,7 @@ struct vmm_config {
 	uint64_t mem_bytes;
 	unsigned vcpus;
 	unsigned readonly_disks, writable_disks; /* slots for disks to be attached (qemu) */
+	unsigned nics;				 /* network cards without a TAP (qemu) */
 	uint64_t file_bytes; /* of the largest writable disk that will be attached */
 	bool debug;
 	int log_fd;	 /* stderr of husk-vmm */
@@ -50,6 +55,35 @@ int vmm_attach_tree(struct vmm_client *c, const char *serial, int tree, int dir,
  * is removed or replaced after this returns; nothing happens if the tree has no file there.
  * ERR_NOT_FOUND: no such disk; ERR_INVALID: the disk is not made of a tree. */
 int vmm_hold(struct vmm_client *c, const char *serial, const char *path, struct error *err);
+/* A network card on a TAP. */
+struct vmm_nic {
+	char id[VMM_NIC_ID_MAX + 1];
+	uint8_t mac[6];
+	uint32_t mtu;
+	unsigned queues;
+	bool vhost;
+	const int *fds; /* a TAP's descriptor for each queue; with vhost those of /dev/vhost-net */
+};
+/* `driver_mac`: the MAC address that the guest's driver sees, which may be another one.
+ * ERR_EXISTS: there is a card of this id; ERR_OTHER: the machine has no place for one more. */
+int vmm_attach_net(struct vmm_client *c, const struct vmm_nic *n, uint8_t driver_mac[6],
+		   struct error *err);
+/* The card's TAP is closed when this returns. ERR_NOT_FOUND: there is no such card. */
+int vmm_detach_net(struct vmm_client *c, const char *id, struct error *err);
+/* The cable is in, or out. */
+int vmm_net_link(struct vmm_client *c, const char *id, bool up, struct error *err);
+
+struct vmm_nics {
+	unsigned n;
+	struct {
+		char id[VMM_NIC_ID_MAX + 1];
+		bool up;
+		uint8_t mac[6]; /* as the guest's driver sees it */
+	} v[VMM_NICS_MAX];
+};
+/* The cards that the machine has; `vcpus` (may be NULL): and how many CPUs. */
+int vmm_nics(struct vmm_client *c, struct vmm_nics *n, unsigned *vcpus, struct error *err);
+
 /* A stream to a guest port; waits for the guest to be ready, at most timeout_ms. */
 int vmm_vsock_connect(struct vmm_client *c, uint32_t port, unsigned timeout_ms, struct error *err);
 /* Last lines of the guest's console and the engine's messages, malloc'ed; "" when unknown. */

@@ -45,6 +45,7 @@ struct sandbox {
 	enum state next_state;		 /* when it is done */
 	bool ready;
 	uint64_t exec_us, machine_us, ready_us;
+	unsigned vcpus;
 	uint64_t
 		start_cpu_us; /* that the loop's thread took from its fork to the machine's start */
 };
@@ -242,6 +243,7 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 	    make_devices(s, r, fds, err) < 0)
 		return -1;
 	s->disks.file_bytes = r->file_bytes;
+	s->vcpus = r->vcpus;
 	devices[0] = s->vsock;
 	devices[1] = s->rng;
 	cfg.ndevices = 2;
@@ -445,6 +447,7 @@ static void write_status(struct sandbox *s, struct jsonw *w)
 	jsonw_kbool(w, "ready", s->ready);
 	disks_write_slots(&s->disks, w);
 	nics_write_status(&s->nics, w);
+	jsonw_kint(w, "vcpus", s->vcpus);
 	jsonw_key(w, "times_us");
 	jsonw_obj(w);
 	jsonw_kint(w, "exec", (int64_t)s->exec_us);
