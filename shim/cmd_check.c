@@ -4,14 +4,21 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "netns/dump.h"
+#include "netns/netns.h"
+#include "netns/tap.h"
+#include "shim/config_file.h"
 #include "shim/kernel_config.h"
 #include "shim/kvm_probe.h"
 #include "shim/paths.h"
 #include "shim/verbs.h"
 
 #include <fcntl.h>
+#include <linux/if_tun.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/statfs.h>
+#include <sys/wait.h>
 
 #define CGROUP2_MAGIC 0x63677270
 #define SHMEM_ENABLED "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
@@ -160,12 +167,101 @@ static const char *cgroup_version(void)
 	return "none mounted";
 }
 
-static void tun_row(void)
+static bool tun_row(void)
 {
 	cleanup_close int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 
 	row("/dev/net/tun", fd >= 0, false, fd >= 0 ? "opens" : strerror(errno),
-	    "not used yet; later for the network: modprobe tun");
+	    "containers with a network interface need it: modprobe tun");
+	return fd >= 0;
+}
+
+/* A link in a network namespace of this process's own, wired as a container's would be. */
+static int try_wiring(enum net_wiring wiring, struct error *err)
+{
+	cleanup_close int tun = -1, tap = -1;
+	struct ifreq ifr = {.ifr_name = "check", .ifr_flags = IFF_TAP | IFF_NO_PI};
+	const struct tap_options o = {.owner = "check", .queues = 1, .wiring = wiring};
+	cleanup_net_config struct net_config c = {0};
+	const struct net_link *l;
+	char holder[64];
+
+	if (netns_new(err) < 0)
+		return -1;
+	tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	if (tun < 0 || tap < 0 || ioctl(tun, TUNSETIFF, &ifr) < 0)
+		return error_errno(err, "make a TAP");
+	if (netns_dump(&c, err) < 0)
+		return -1;
+	l = net_config_link_named(&c, "check");
+	if (!l)
+		return error_set(err, "a TAP that was made is not there");
+	if (tap_make(&tap, l, &o, holder, sizeof(holder), err) < 0)
+		return -1;
+	return tap_wire(l, &o, err);
+}
+
+/* In a process of its own, which the namespace goes with. What is wrong is written to a pipe. */
+static bool wiring_works(enum net_wiring wiring, struct error *err)
+{
+	int reader = -1, writer = -1, status;
+	struct error why = ERROR_INIT;
+	ssize_t n;
+	pid_t pid;
+
+	if (pipe_make(&reader, &writer, err) < 0)
+		return false;
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0) {
+		if (try_wiring(wiring, &why) < 0)
+			write_all(writer, why.msg, strlen(why.msg), NULL);
+		_exit(0);
+	}
+	close_fd(&writer);
+	n = pid < 0 ? -1 : read(reader, why.msg, sizeof(why.msg) - 1);
+	close_fd(&reader);
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (n > 0)
+		error_set(err, "%s", why.msg);
+	else if (n < 0)
+		error_errno(err, "look at the network");
+	return n == 0;
+}
+
+static void wiring_row(bool has_tun)
+{
+	struct error tc = ERROR_INIT, bridge = ERROR_INIT;
+	bool has_tc;
+
+	if (!has_tun || geteuid() != 0) {
+		row("network wiring", false, false, "not tried", "");
+		return;
+	}
+	has_tc = wiring_works(NET_WIRING_TC, &tc);
+	if (has_tc || !wiring_works(NET_WIRING_BRIDGE, &bridge))
+		row("network wiring", has_tc, false, has_tc ? "tc" : tc.msg,
+		    "containers with a network interface need it: modprobe -a sch_ingress "
+		    "cls_u32 act_mirred");
+	else
+		printf("%-18s %-4s bridges, since tc does not do: %s\n%-18s %-4s   macvlan and "
+		       "ipvlan need tc: modprobe -a sch_ingress cls_u32 act_mirred\n",
+		       "network wiring", "yes", tc.msg, "", "");
+}
+
+static void vhost_row(void)
+{
+	cleanup_config_file struct config_file file = {0};
+	struct error err = ERROR_INIT;
+	bool ok;
+
+	if (config_file_load(&file, &err) < 0 || !file.vhost_net)
+		return;
+	ok = access("/dev/vhost-net", R_OK | W_OK) == 0;
+	row("/dev/vhost-net", ok, false, ok ? "is there" : strerror(errno),
+	    "the configuration file asks for it: modprobe vhost_net");
 }
 
 int cmd_check(const struct globals *g, int argc, char **argv, struct error *err)
@@ -186,7 +282,8 @@ int cmd_check(const struct globals *g, int argc, char **argv, struct error *err)
 	path_row("initramfs", path_initramfs, true);
 	path_row("mkfs.ext4", find_mkfs_ext4, true);
 	path_row("data directory", path_data, true);
-	tun_row();
+	wiring_row(tun_row());
+	vhost_row();
 	path_row("virtiofsd", path_virtiofsd, false);
 	printf("%-18s %-4s %s\n", "cgroups", "", cgroup_version());
 	printf("\n%s\n", missing ? "husk cannot run containers here: see the lines marked 'needed'."

@@ -26,6 +26,51 @@ static int take_engine(const char *value, char **to, struct error *err)
 	return 0;
 }
 
+static int take_wiring(yajl_val v, struct config_file *c, struct error *err)
+{
+	static const char *const words[] = {
+		[NET_WIRING_AUTO] = "auto", [NET_WIRING_TC] = "tc", [NET_WIRING_BRIDGE] = "bridge"};
+	const char *word = YAJL_GET_STRING(v);
+
+	for (unsigned i = 0; word && i < ARRAY_LEN(words); i++)
+		if (strcmp(word, words[i]) == 0) {
+			c->wiring = (enum net_wiring)i;
+			return 0;
+		}
+	return error_kind(err, ERR_INVALID,
+			  "network.wiring: must be \"auto\", \"tc\" or "
+			  "\"bridge\"");
+}
+
+static int take_network(yajl_val v, struct config_file *c, struct error *err)
+{
+	if (c->has_network)
+		return error_kind(err, ERR_INVALID, "network: is there twice");
+	if (!YAJL_IS_OBJECT(v))
+		return error_kind(err, ERR_INVALID, "network: must be an object");
+	c->has_network = true;
+	for (size_t i = 0; i < v->u.object.len; i++) {
+		const char *key = v->u.object.keys[i];
+		yajl_val member = v->u.object.values[i];
+
+		if (strcmp(key, "wiring") == 0) {
+			if (take_wiring(member, c, err) < 0)
+				return -1;
+		} else if (strcmp(key, "vhost_net") == 0) {
+			if (!YAJL_IS_TRUE(member) && !YAJL_IS_FALSE(member))
+				return error_kind(err, ERR_INVALID,
+						  "network.vhost_net: must be true or false");
+			c->vhost_net = YAJL_IS_TRUE(member);
+		} else {
+			return error_kind(err, ERR_INVALID,
+					  "network: \"%.200s\": no such key: there are wiring and "
+					  "vhost_net",
+					  key);
+		}
+	}
+	return 0;
+}
+
 static int take(struct config_file *c, const char *key, yajl_val v, struct error *err)
 {
 	char **to = strcmp(key, "engine") == 0	 ? &c->engine
@@ -33,9 +78,12 @@ static int take(struct config_file *c, const char *key, yajl_val v, struct error
 		    : strcmp(key, "qemu") == 0	 ? &c->qemu
 						 : NULL;
 
+	if (strcmp(key, "network") == 0)
+		return take_network(v, c, err);
 	if (!to)
 		return error_kind(err, ERR_INVALID,
-				  "\"%.200s\": no such key: there are engine, kernel and qemu",
+				  "\"%.200s\": no such key: there are engine, kernel, qemu and "
+				  "network",
 				  key);
 	if (!YAJL_IS_STRING(v))
 		return error_kind(err, ERR_INVALID, "%s: must be a string", key);

@@ -1,7 +1,8 @@
 /*
  * config_file.h - husk's own settings on a host: /etc/husk/config.json.
  *
- *	{"engine": "auto", "kernel": "/boot/vmlinux", "qemu": "/usr/bin/qemu-system-x86_64"}
+ *	{"engine": "auto", "kernel": "/boot/vmlinux", "qemu": "/usr/bin/qemu-system-x86_64",
+ *	 "network": {"wiring": "auto", "vhost_net": false}}
  *
  * All keys may be left out, as may the file. A key or value that is not known is an error: a wrong
  * word in it must not turn into a default silently.
@@ -9,9 +10,11 @@
 #ifndef HUSK_SHIM_CONFIG_FILE_H
 #define HUSK_SHIM_CONFIG_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "lib/error.h"
+#include "netns/tap.h"
 
 #define CONFIG_FILE "/etc/husk/config.json"
 #define CONFIG_FILE_MAX (64u << 10)
@@ -20,6 +23,9 @@ struct config_file {
 	char *engine; /* one of choice_is_word()'s */
 	char *kernel; /* absolute paths */
 	char *qemu;
+	bool has_network;
+	enum net_wiring wiring; /* how TAPs are connected */
+	bool vhost_net;		/* the host's kernel moves packets (engine kvm) */
 };
 
 /* Pure. ERR_INVALID names line and column, or the key and its value. */

@@ -67,8 +67,8 @@ static int enter_netns(void *arg, struct error *err)
 
 static char **proxy_env(void)
 {
-	char **env = xcalloc(4, sizeof(*env));
-	const char *keep[] = {"PATH", "HUSK_DATA"};
+	const char *keep[] = {"PATH", "HUSK_DATA", "HUSK_CONFIG"};
+	char **env = xcalloc(ARRAY_LEN(keep) + 2, sizeof(*env));
 	unsigned n = 0;
 
 	env[n++] = xstrdup(ENV_PROXY "=1");

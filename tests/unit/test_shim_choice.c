@@ -172,12 +172,36 @@ static void the_file_is_strict(void **state)
 	(void)state;
 	refuses("[]", "must be an object");
 	refuses("{\"engin\": \"kvm\"}",
-		"\"engin\": no such key: there are engine, kernel and qemu");
+		"\"engin\": no such key: there are engine, kernel, qemu and network");
 	refuses("{\"engine\": true}", "engine: must be a string");
 	refuses("{\"engine\": \"\"}", "engine: \"\": must be auto, kvm or qemu");
 	refuses("{\"kernel\": \"vmlinux\"}", "kernel: \"vmlinux\": must be an absolute path");
 	refuses("{\"qemu\": \"\"}", "qemu: \"\": must be an absolute path");
 	refuses("{\"qemu\": \"/a\", \"qemu\": \"/b\"}", "qemu: is there twice");
+	refuses("{\"network\": true}", "network: must be an object");
+	refuses("{\"network\": {}, \"network\": {}}", "network: is there twice");
+	refuses("{\"network\": {\"wiring\": \"ovs\"}}",
+		"network.wiring: must be \"auto\", \"tc\" or \"bridge\"");
+	refuses("{\"network\": {\"wiring\": 1}}",
+		"network.wiring: must be \"auto\", \"tc\" or \"bridge\"");
+	refuses("{\"network\": {\"vhost_net\": \"yes\"}}",
+		"network.vhost_net: must be true or false");
+	refuses("{\"network\": {\"vhost\": true}}",
+		"network: \"vhost\": no such key: there are wiring and vhost_net");
+}
+
+static void the_network_is_as_it_says(void **state)
+{
+	static const char text[] = "{\"network\": {\"wiring\": \"bridge\", \"vhost_net\": true}}";
+	struct config_file c = {0};
+
+	(void)state;
+	assert_int_equal(config_file_parse("{}", 2, &c, NULL), 0);
+	assert_int_equal(c.wiring, NET_WIRING_AUTO);
+	assert_false(c.vhost_net);
+	assert_int_equal(config_file_parse(text, sizeof(text) - 1, &c, NULL), 0);
+	assert_int_equal(c.wiring, NET_WIRING_BRIDGE);
+	assert_true(c.vhost_net);
 }
 
 static void the_file_may_be_absent_unless_it_is_named(void **state)
@@ -238,6 +262,7 @@ int main(void)
 		TEST(the_kernel_is_the_first_that_is_named),
 		TEST(only_an_automatic_kvm_that_fails_is_told_of_qemu),
 		TEST(the_file_is_strict),
+		TEST(the_network_is_as_it_says),
 		TEST(the_file_may_be_absent_unless_it_is_named),
 		TEST(a_file_that_others_may_write_is_refused),
 		TEST(the_probe_of_kvm_has_a_verdict),
