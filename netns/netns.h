@@ -27,8 +27,4 @@ int netns_enter(const char *path, int *home, struct error *err);
 void netns_leave(int *home);
 #define cleanup_netns __attribute__((cleanup(netns_leave)))
 
-/* The name of the first link other than loopback that is up, in the namespace at `path`. Returns 1
- * with `name` filled, 0 if there is none, -1 on error. The calling thread stays where it is. */
-int netns_first_link_up(const char *path, char name[16], struct error *err);
-
 #endif

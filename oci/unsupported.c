@@ -118,8 +118,11 @@ static int check_namespaces(const struct oci_spec *s, struct error *err)
 				      i, ns->path, oci_ns_name(ns->type));
 	}
 	if (!oci_spec_namespace(s, OCI_NS_NETWORK))
-		return refuse(err, "linux.namespaces: a network namespace is needed: a microVM "
-				   "cannot share the host's network");
+		return refuse(err,
+			      "linux.namespaces: a network namespace is needed: a microVM "
+			      "cannot share the host's network: give the container one of its "
+			      "own (docker, podman: another --network than host; Kubernetes: no "
+			      "hostNetwork), or run it with runc");
 	return 0;
 }
 

@@ -15,12 +15,12 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
-#include "netns/netns.h"
 #include "oci/unsupported.h"
 #include "oci/validate.h"
 #include "shim/console.h"
 #include "shim/hooks.h"
 #include "shim/mirror.h"
+#include "shim/network.h"
 #include "shim/paths.h"
 #include "shim/project_push.h"
 #include "shim/root_disks.h"
@@ -41,6 +41,7 @@
 #define MEM_DEFAULT (512 * MIB)
 #define MEM_OVERHEAD (128 * MIB) /* guest kernel and agent, on top of a container's limit */
 #define VCPUS_MAX 64
+#define SLOTS_QEMU 6 /* for disks, cards and virtio-fs (docs/control-socket.md, "Slots") */
 #define BOOT_TIMEOUT_S 60
 #define ANSWER_MS 3000 /* for a guest that runs to answer */
 #define DAWDLE_S 1800  /* how long a guest may be at its changes before `delete` ends it */
@@ -80,6 +81,23 @@ static int find_rootfs(struct plan *p, struct error *err)
 		return error_kind(err, ERR_INVALID, "root.path: %s: not a directory", joined);
 	p->rootfs = realpath(joined, NULL);
 	return p->rootfs ? 0 : error_errno(err, "root.path: %s", joined);
+}
+
+/* NULL: the container has a new network namespace. */
+static const char *netns_path(const struct oci_spec *spec)
+{
+	const struct oci_namespace *net = oci_spec_namespace(spec, OCI_NS_NETWORK);
+
+	return net ? net->path : NULL;
+}
+
+static int check_netns(const struct oci_spec *spec, struct error *err)
+{
+	const struct oci_namespace *net = oci_spec_namespace(spec, OCI_NS_NETWORK);
+
+	if (!net->path || network_check_path(net->path, err) == 0)
+		return 0;
+	return error_wrap(err, "linux.namespaces[%td].path", net - spec->lnx.namespaces);
 }
 
 static uint64_t host_memory(void)
@@ -134,7 +152,8 @@ static int load_plan(const struct globals *g, const struct create_options *o, st
 	    scratch_size(oci_spec_annotation(p->spec, SCRATCH_ANNOTATION), &p->scratch_bytes, err) <
 		    0 ||
 	    sync_interval(oci_spec_annotation(p->spec, SYNC_ANNOTATION), &interval, err) < 0 ||
-	    find_rootfs(p, err) < 0 || mount_plan_make(p->spec, p->bundle, &p->mounts, err) < 0)
+	    check_netns(p->spec, err) < 0 || find_rootfs(p, err) < 0 ||
+	    mount_plan_make(p->spec, p->bundle, &p->mounts, err) < 0)
 		return error_wrap(err, "%s", path);
 	if (choice_make(&g->wish, oci_spec_annotation(p->spec, ENGINE_ANNOTATION), &p->choice,
 			err) < 0)
@@ -199,6 +218,14 @@ static uint64_t largest_disk(const struct making *m)
 	return most;
 }
 
+/* Cards cannot be plugged: those of later have a slot from the start. */
+static unsigned free_cards(const struct making *m, const struct vmm_config *cfg)
+{
+	unsigned used = cfg->readonly_disks + cfg->writable_disks + (cfg->fs_sock >= 0 ? 1 : 0);
+
+	return network_cards(netns_path(m->plan.spec), used < SLOTS_QEMU ? SLOTS_QEMU - used : 0);
+}
+
 static int start_vmm(struct making *m, struct error *err)
 {
 	cleanup_close int listen_sock = vmm_listen(m->s->dir.fd, err);
@@ -233,6 +260,8 @@ static int start_vmm(struct making *m, struct error *err)
 	    share_start(&m->plan.mounts, rd, cfg.log_fd, &m->share, err) < 0)
 		return -1;
 	cfg.fs_sock = m->share.sock;
+	if (!choice_is_kvm(&m->plan.choice))
+		cfg.nics = free_cards(m, &cfg);
 	m->s->state.share_pid = m->share.pid;
 	m->s->state.share_start = proc_start_time(m->share.pid);
 	m->t_vmm = now_us();
@@ -251,11 +280,10 @@ static int start_vmm(struct making *m, struct error *err)
 static int start_proxy(struct making *m, struct error *err)
 {
 	const struct oci_spec *spec = m->plan.spec;
-	const struct oci_namespace *net = oci_spec_namespace(spec, OCI_NS_NETWORK);
 	cleanup_close int console = -1;
 	struct proxy_spawn ps = {.argv = spec->process->args,
-				 .netns = net ? net->path : NULL,
-				 .new_netns = net && !net->path,
+				 .netns = netns_path(spec),
+				 .new_netns = !netns_path(spec),
 				 .lifeline = m->lifeline,
 				 .dirfd = m->s->dir.fd,
 				 .console_sock = -1,
@@ -383,20 +411,13 @@ static int meet_agent(struct making *m, struct error *err)
 	return 0;
 }
 
-static int check_network(pid_t pid, struct error *err)
+/* The guest gets the links of the namespace as they are now. */
+static int give_network(const struct container_dir *d, pid_t pid, int intr_fd, struct error *err)
 {
-	cleanup_free char *path = xasprintf("/proc/%d/ns/net", (int)pid);
-	char name[16];
-	int r = netns_first_link_up(path, name, err);
+	const struct network_place place = {
+		.container = d->id, .dirfd = d->fd, .pid = pid, .intr_fd = intr_fd};
 
-	if (r > 0)
-		return error_kind(
-			err, ERR_UNSUPPORTED,
-			"linux.namespaces: the network namespace has a network interface "
-			"(%s), and this version of husk cannot give it to the microVM yet: "
-			"run the container without network (docker: --network none)",
-			name);
-	return r;
+	return network_sync(&place, true, err);
 }
 
 /* `run` lets the process go on here, at once: its stdio streams are opened while it starts, and
@@ -405,7 +426,7 @@ static int start_in_guest(struct making *m, struct error *err)
 {
 	uint64_t t = now_us();
 
-	if (check_network(m->s->state.pid, err) < 0 ||
+	if (give_network(&m->s->dir, m->s->state.pid, m->intr_fd, err) < 0 ||
 	    agent_start(&m->agent, m->s->dir.id, err) < 0)
 		return -1;
 	log_elapsed("start", t);
@@ -547,6 +568,7 @@ static void undo(struct making *m)
 	if (m->share.pid > 0)
 		waitpid(m->share.pid, NULL, 0);
 	root_changes_settle(st->record, st->id, false, true, &m->g->wish, -1, NULL);
+	network_clean(m->s->dir.fd, netns_path(m->s->spec), m->s->dir.id);
 	dir_remove(&m->s->dir, NULL);
 }
 
@@ -629,7 +651,7 @@ int lifecycle_start(const struct container_dir *d, struct container_state *st,
 	if (st->status != OCI_STATUS_CREATED)
 		return error_set(err, "cannot start a container in the %s state",
 				 oci_status_name(st->status));
-	if (check_network(st->pid, err) < 0 || container_agent(d, st, &vmm, &a, err) < 0)
+	if (container_agent(d, st, &vmm, &a, err) < 0 || give_network(d, st->pid, intr_fd, err) < 0)
 		return -1;
 	a.intr_fd = intr_fd;
 	/* Before it can write anything. */
@@ -689,10 +711,28 @@ static void end_in_guest(const struct container_dir *d, const struct container_s
 	}
 }
 
+/* The network namespace of a container that was started, which may go with its proxy; -1: it has
+ * gone. */
+static int hold_netns(const struct container_dir *d, const struct container_state *st)
+{
+	cleanup_free char *path = xasprintf("/proc/%d/ns/net", (int)st->pid);
+	cleanup_oci_spec struct oci_spec *spec = NULL;
+
+	if (!network_used(d->fd))
+		return -1;
+	if (process_alive(st->pid, st->pid_start))
+		return open(path, O_RDONLY | O_CLOEXEC);
+	if (!st->config || container_spec(st, &spec, NULL) < 0 || !netns_path(spec))
+		return -1;
+	return open(netns_path(spec), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
 int lifecycle_destroy(const struct globals *g, struct container_dir *d, struct container_state *st,
 		      bool force, struct error *err)
 {
 	cleanup_oci_spec struct oci_spec *spec = NULL;
+	cleanup_close int netns = hold_netns(d, st);
+	cleanup_free char *netns_fd = NULL;
 	struct error hook_err = ERROR_INIT;
 
 	if (st->record && process_alive(st->pid, st->pid_start))
@@ -705,6 +745,10 @@ int lifecycle_destroy(const struct globals *g, struct container_dir *d, struct c
 	await_gone(st->vmm_pid, st->vmm_start);
 	/* It holds the sources of shares: whoever unmounts them next finds them free. */
 	await_gone(st->share_pid, st->share_start);
+	/* Its proxy did this, unless it was killed. */
+	if (netns >= 0)
+		netns_fd = xasprintf("/proc/self/fd/%d", netns);
+	network_clean(d->fd, netns_fd, d->id);
 	st->status = OCI_STATUS_STOPPED;
 	st->pid = 0;
 	if (root_changes_settle(st->record, d->id, st->started, force, &g->wish, -1, err) < 0 ||

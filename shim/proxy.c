@@ -20,6 +20,7 @@
 #include "lib/frame.h"
 #include "lib/log.h"
 #include "shim/mirror.h"
+#include "shim/network.h"
 #include "shim/paths.h"
 #include "shim/relay.h"
 #include "shim/state.h"
@@ -302,6 +303,7 @@ int proxy_run(struct proxy_job *job)
 	struct relay *in = xcalloc(1, sizeof(*in)), *out = xcalloc(2, sizeof(*out));
 	struct error err = ERROR_INIT;
 	struct mirror *mirror = NULL;
+	struct network *network = NULL;
 	cleanup_close int sfd = -1;
 	struct ending end = {.status = STATUS_VM_GONE};
 	uint64_t t = now_us();
@@ -313,6 +315,11 @@ int proxy_run(struct proxy_job *job)
 		mirror = mirror_start(job->container, job->dirfd, &err);
 		if (!mirror)
 			log_warn("container \"%s\": not kept alike with the host: %s",
+				 job->container, err.msg);
+		err = (struct error)ERROR_INIT;
+		network = network_follow(job->container, job->dirfd, &err);
+		if (!network)
+			log_warn("container \"%s\": its network namespace is not followed: %s",
 				 job->container, err.msg);
 	}
 	if (start_relays(job, in, out, &err) < 0)
@@ -327,9 +334,12 @@ int proxy_run(struct proxy_job *job)
 	t = log_elapsed("rest of the output", t);
 	if (job->init) {
 		settle(job, mirror, ended ? &end : NULL);
+		network_stop(network);
 		t = now_us();
 		vmm_end(job->dirfd);
-		log_elapsed("end of the VM", t);
+		t = log_elapsed("end of the VM", t);
+		network_end(network);
+		log_elapsed("end of the network", t);
 	}
 	return end.status;
 }

@@ -206,19 +206,3 @@ own_root() { export ROOT=$T/root; }
 	is 1 "$output"
 	check_nothing_left
 }
-
-@test "a network namespace with an interface is refused by name, not run without it" {
-	own_root
-	unshare --net sleep 1000 3>&- &
-	local holder=$!
-	own_netns() { [[ $(readlink /proc/$holder/ns/net) != $(readlink /proc/self/ns/net) ]]; }
-	wait_until own_netns
-	nsenter -t $holder --net ip link add veth0 type veth peer name veth1
-	nsenter -t $holder --net ip link set veth0 up
-	bundle c '(.linux.namespaces[] | select(.type == "network")).path = "/proc/'$holder'/ns/net"' true
-	run --separate-stderr husk run -b "$B" c </dev/null
-	kill $holder
-	status_is 1
-	has "veth0" "$stderr"
-	check_nothing_left
-}
