@@ -13,7 +13,8 @@
  * have changed. */
 int netns_watch(struct error *err);
 /* Reads all that is there. True if something of that changed (or messages were lost): neighbours
- * that the kernel learned, and statistics, are nothing. `gone` (may be NULL): the socket is broken. */
+ * that the kernel learned, and statistics, are nothing. `gone` (may be NULL): the socket is broken.
+ */
 bool netns_watch_take(int fd, bool *gone);
 
 #endif
