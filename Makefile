@@ -19,12 +19,19 @@ endif
 VERSION := 0.1.0
 COMMIT := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
+# ---- objects are cached outside the checkout, as the kernel is, where that is possible
+CACHE := $(or $(HUSK_CACHE),/var/cache/husk)
+CCACHE := $(shell mkdir -p '$(CACHE)/ccache' 2>/dev/null && test -w '$(CACHE)/ccache' && command -v ccache)
+export CCACHE_DIR := $(CACHE)/ccache
+export CCACHE_NOHASHDIR := 1
+export CCACHE_MAXSIZE := 1G
+
 # ---- the one list of packages that the build, the demo and every test need (Debian 12)
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libseccomp-dev libyajl-dev libcap-dev libmnl-dev \
 	linux-source-6.12 flex bison bc libelf-dev xz-utils patch perl cpio git
 PACKAGES_RUN := qemu-system-x86 e2fsprogs busybox-static
 PACKAGES_TEST := libcmocka-dev bats clang libclang-rt-dev llvm clang-format clang-tidy cppcheck \
-	shellcheck jq tmux debootstrap runc crun containerd umoci skopeo python3 procps util-linux \
+	shellcheck ccache jq tmux debootstrap runc crun containerd umoci skopeo python3 procps util-linux \
 	iproute2 ca-certificates docker.io xfsprogs squashfs-tools attr erofs-utils
 # Besides, tests/nested/kernel unpacks linux-image-cloud-amd64 in the cache; it is not installed.
 PACKAGES := $(PACKAGES_BUILD) $(PACKAGES_RUN) $(PACKAGES_TEST)
@@ -34,7 +41,7 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wmissing-prototypes -Wstrict-prototypes 
 	-Wimplicit-fallthrough -Wmissing-declarations -Wredundant-decls -Wnested-externs \
 	-Wold-style-definition
 CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -DHUSK_VERSION='"$(VERSION)"'
-BASE := -std=gnu17 -g $(WARN) -fno-strict-aliasing -ffunction-sections -fdata-sections -MMD -MP
+BASE := -std=gnu17 -g -ffile-prefix-map=$(CURDIR)=. $(WARN) -fno-strict-aliasing -ffunction-sections -fdata-sections -MMD -MP
 
 ifeq ($(VARIANT),release)
 CFLAGS := $(BASE) -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
@@ -87,7 +94,7 @@ endif
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+	$(Q)$(CCACHE) $(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
 # The version string alone depends on the commit; objects are rebuilt when it changes.
 $(B)/shim/main.o: CPPFLAGS += -DHUSK_COMMIT='"$(COMMIT)"'
@@ -150,13 +157,15 @@ kernel: ## the guest kernel (cached outside the checkout), as build/vmlinux
 build/asan/unit/%: tests/unit/%.c build/asan/all.stamp
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $< -o $@ $(addprefix build/asan/,$(addsuffix .a,shim agent vmm vmm/tree netns oci lib)) \
+	$(Q)$(CCACHE) $(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@.o
+	$(Q)$(CC) $(CFLAGS) $@.o -o $@ $(addprefix build/asan/,$(addsuffix .a,shim agent vmm vmm/tree netns oci lib)) \
 		-lcmocka -lyajl -lcap -lseccomp -lmnl -lpthread
 
 build/fuzz/fuzz/%: tests/fuzz/%.c build/fuzz/all.stamp
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)
-	$(Q)clang $(CPPFLAGS) $(subst fuzzer-no-link,fuzzer,$(CFLAGS)) $< -o $@ \
+	$(Q)$(CCACHE) clang $(CPPFLAGS) $(CFLAGS) -c $< -o $@.o
+	$(Q)clang $(subst fuzzer-no-link,fuzzer,$(CFLAGS)) $@.o -o $@ \
 		$(addprefix build/fuzz/,$(addsuffix .a,shim agent vmm vmm/tree netns oci lib)) \
 		-lyajl -lcap -lseccomp -lmnl -lpthread
 
@@ -180,7 +189,7 @@ build/tests/captive/%.o: vmm/%.c build/gen/syscalls.h Makefile
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -DHUSK_CAPTIVE -c $< -o $@
 build/tests/captive/%.o: tests/jail/%.c Makefile
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+	$(Q)$(CCACHE) $(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 build/tests/husk-vmm-captive: $(addprefix build/tests/captive/,jail.o captive.o) \
 		$(addprefix build/release/,vmm/main.o vmm.a vmm/tree.a lib.a)
 	$(call say,TOOL,$@)
