@@ -1,29 +1,30 @@
 # netns.bash - network namespaces for tests: a container's, and others around it. Each is a file in
-# $T/ns, in the test's own view of the mounts, so that the machine's links and `ip netns` are left alone.
+# $NS, in the test's own view of the mounts, so that the machine's links and `ip netns` are left alone.
 # shellcheck shell=bash
 
 NETTEST=$TREE/build/tests/nettest
 
-# make_netns NAME...
+# make_netns NAME...: in $NS, which is $T/ns unless the file has one.
 make_netns() {
 	local name
-	mkdir -p "$T/ns"
+	export NS=${NS:-$T/ns}
+	mkdir -p "$NS"
 	for name in "$@"; do
-		touch "$T/ns/$name"
-		unshare --net="$T/ns/$name" ip link set lo up
+		touch "$NS/$name"
+		unshare --net="$NS/$name" ip link set lo up
 		# The first second of an address is not for its being looked for.
 		in_ns "$name" sh -c 'for f in all default; do
 			echo 0 >/proc/sys/net/ipv6/conf/$f/accept_dad; echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter; done'
 	done
 }
 
-ns_path() { echo "$T/ns/$1"; }
+ns_path() { echo "$NS/$1"; }
 
-in_ns() { nsenter --net="$T/ns/$1" -- "${@:2}"; }
+in_ns() { nsenter --net="$NS/$1" -- "${@:2}"; }
 
 # veth NS LINK PEER-NS PEER-LINK [MTU]: two ends, both up.
 veth() {
-	in_ns "$1" ip link add "$2" mtu "${5:-1500}" type veth peer name "$4" mtu "${5:-1500}" netns "$T/ns/$3"
+	in_ns "$1" ip link add "$2" mtu "${5:-1500}" type veth peer name "$4" mtu "${5:-1500}" netns "$NS/$3"
 	in_ns "$1" ip link set "$2" up
 	in_ns "$3" ip link set "$4" up
 }
@@ -34,13 +35,15 @@ addresses() {
 	for a in "${@:3}"; do in_ns "$1" ip address add "$a" dev "$2"; done
 }
 
-# Namespaces go when nobody is in them and nothing is mounted on them. Give it a T.
+# end_netns [NAME...]: these, or all. They go when nobody is in them either.
 end_netns() {
 	local f
-	for f in "$T"/ns/*; do
-		[[ -e $f ]] && umount "$f" && rm "$f"
+	[[ -d ${NS:-} ]] || return 0
+	# shellcheck disable=SC2046
+	(($#)) || set -- $(ls "$NS")
+	for f; do
+		umount "$NS/$f" && rm "$NS/$f"
 	done
-	return 0
 }
 
 # What a test's namespace has: nothing of it may be changed by a container that came and went.
@@ -59,13 +62,13 @@ in_order() { sort; }
 with_netns() {
 	printf '(.linux.namespaces[] | select(.type == "network")).path = "%s"
 		| .process.capabilities |= map_values(. + ["CAP_NET_RAW", "CAP_NET_ADMIN"] | unique)
-		| .process.rlimits = [{type: "RLIMIT_NOFILE", soft: 20000, hard: 20000}]' "$T/ns/$1"
+		| .process.rlimits = [{type: "RLIMIT_NOFILE", soft: 20000, hard: 20000}]' "$NS/$1"
 }
 
 # serve_in NS PORT: nettest's server; its pid is in $SERVER.
 serve_in() {
 	local out=$T/serve-$1-$2
-	nsenter --net="$T/ns/$1" -- "$NETTEST" serve "$2" >"$out" 2>&1 3>&- &
+	nsenter --net="$NS/$1" -- "$NETTEST" serve "$2" >"$out" 2>&1 3>&- &
 	export SERVER=$!
 	wait_until grep -q ready "$out"
 }

@@ -41,7 +41,7 @@ teardown_file() {
 	export BEFORE=
 	kill "$LAN_SERVER"
 	"${HUSK_TEST_RUNTIME:-$HUSK}" --root "$ROOT" delete -f box
-	T=$BASE end_netns
+	end_netns
 	WAIT_S=$((WAIT_S / 6)) wait_until none_left
 }
 
@@ -60,8 +60,8 @@ to_lan() {
 	in_box nettest "$2" "fd$((77 + $1))::1" 7000 "${@:3}"
 }
 to_box() {
-	timeout "$WAIT_S" nsenter --net="$T/ns/lan" "$NETTEST" "$2" "10.$((77 + $1)).0.2" 7000 "${@:3}"
-	timeout "$WAIT_S" nsenter --net="$T/ns/lan" "$NETTEST" "$2" "fd$((77 + $1))::2" 7000 "${@:3}"
+	timeout "$WAIT_S" nsenter --net="$NS/lan" "$NETTEST" "$2" "10.$((77 + $1)).0.2" 7000 "${@:3}"
+	timeout "$WAIT_S" nsenter --net="$NS/lan" "$NETTEST" "$2" "fd$((77 + $1))::2" 7000 "${@:3}"
 }
 
 @test "ping, both ways and families" {
@@ -122,7 +122,7 @@ cast_until() {
 # multicast GROUP: from the container, and to it.
 multicast() {
 	local got=$BATS_TEST_TMPDIR/$1 pid
-	nsenter --net="$T/ns/lan" "$NETTEST" join "$1" v0 7100 >"$got.lan" 3>&- &
+	nsenter --net="$NS/lan" "$NETTEST" join "$1" v0 7100 >"$got.lan" 3>&- &
 	pid=$!
 	wait_until grep -q ready "$got.lan"
 	wait_until cast_until "$got.lan" in_box nettest cast "$1" eth0 7100 "hello lan"
@@ -164,6 +164,6 @@ mac_in() { in_ns "$1" cat /proc/self/net/dev >/dev/null && in_ns "$1" ip -j link
 @test "5,000 connections at the same time, to the container and from it" {
 	local n
 	n=$(rounds 5000 500)
-	is "ok $n" "$(timeout 100 nsenter --net="$T/ns/lan" "$NETTEST" many 10.77.0.2 7000 "$n")"
+	is "ok $n" "$(timeout 100 nsenter --net="$NS/lan" "$NETTEST" many 10.77.0.2 7000 "$n")"
 	is "ok $n" "$(in_box nettest many 10.77.0.1 7000 "$n")"
 }
