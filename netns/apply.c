@@ -104,12 +104,13 @@ static const struct net_route *find_route(const struct net_config *c, const stru
 	return NULL;
 }
 
-/* True for a route that another one will take the place of. */
+/* True for a route that another one will take the place of: of several with one key, the first. */
 static bool is_replaced(const struct apply *ap, const struct net_route *r)
 {
 	const struct net_route *by = find_route(ap->want, r, net_route_same);
 
-	return by && !find_route(ap->old, by, net_route_equal);
+	return by && find_route(ap->old, r, net_route_same) == r &&
+	       !find_route(ap->old, by, net_route_equal);
 }
 
 /* A route all of whose links are gone is gone, too. */

@@ -203,6 +203,13 @@ static unsigned flags_of(const struct net_link *l)
 	       (l->promisc ? IFF_PROMISC : 0) | (l->no_multicast ? 0 : IFF_MULTICAST);
 }
 
+/* IPv6 leaves a link whose MTU is less than 1280. When it comes back it has forgotten that it is to
+ * generate no addresses, and does so at once if the link is up. */
+static bool gets_ipv6(const struct net_link *old, const struct net_link *l)
+{
+	return old && old->mtu < 1280 && l->mtu >= 1280;
+}
+
 static int set_up_link(struct apply *ap, const struct net_link *old, const struct net_link *l,
 		       struct net_local *here, struct error *e)
 {
@@ -212,13 +219,15 @@ static int set_up_link(struct apply *ap, const struct net_link *old, const struc
 	    memcmp(here->mac, l->mac, 6) != 0 &&
 	    set_even_if_down(ap, here, IFLA_ADDRESS, l->mac, 6, e) < 0)
 		return error_wrap(e, "set its MAC address");
+	if (gets_ipv6(old, l) && here->flags & IFF_UP && change_flags(ap, here, 0, IFF_UP, e) < 0)
+		return error_wrap(e, "take it down");
 	if ((!old || old->mtu != l->mtu) && here->mtu != l->mtu &&
 	    set_attribute(ap, here, IFLA_MTU, &l->mtu, sizeof(l->mtu), e) < 0)
 		return error_wrap(e, "set its MTU to %u", l->mtu);
 	if ((!old || flags_of(old) != flags_of(l)) && (here->flags & mask) != flags_of(l) &&
 	    change_flags(ap, here, flags_of(l), mask, e) < 0)
 		return error_wrap(e, "set its flags");
-	if (!old)
+	if (!old || gets_ipv6(old, l))
 		stop_generating(ap, here);
 	if ((!old || old->up) && !l->up && here->flags & IFF_UP &&
 	    change_flags(ap, here, 0, IFF_UP, e) < 0)
@@ -238,9 +247,6 @@ void apply_set_links(struct apply *ap)
 
 		if (is_loopback(l))
 			continue;
-		/* IPv6 leaves and comes back with an MTU of 1280. */
-		if (old && (old->mtu < 1280) != (l->mtu < 1280))
-			ap->fresh[i] = true;
 		if (set_up_link(ap, old, l, here, &e) < 0) {
 			apply_complain(ap, &e, "link %s", l->name);
 			spoil(l);

@@ -25,7 +25,7 @@ class NetGuest(Guest):
     """With cards on TAPs: .nics is {link index: (TAP's name, the driver's MAC address)}."""
 
     def start(self, **members):
-        super().start(**({"nics": 3, "readonly_disks": 1, "writable_disks": 1} if ENGINE == "qemu" else {}), **members)
+        super().start(**({"nics": int(os.environ.get("NICS", "3")), "readonly_disks": 1, "writable_disks": 1} if ENGINE == "qemu" else {}), **members)
         self.nics = {}
 
     def attach(self, index, mac, mtu=1500, address=None):
