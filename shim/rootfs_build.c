@@ -98,25 +98,31 @@ static int build_plain(struct rootfs *r, struct error *err)
 
 /* Hands the layers to the new overlay as /proc/self/fd/N: what was opened is what is meant, and the
  * name is short. */
-static int name_layers(int fs, const int *fds, size_t n)
+static int name_each_layer(int fs, const int *fds, size_t n)
 {
-	char path[32], all[256] = "";
-	size_t len = 0;
-	int cwd, r = 0;
+	char path[32];
 
-	for (size_t i = 0; r == 0 && i < n; i++) {
+	for (size_t i = 0; i < n; i++) {
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fds[i]);
-		r = fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", path, 0);
-		if (r < 0 && i > 0)
+		if (fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", path, 0) < 0)
 			return -1;
 	}
-	if (r == 0)
-		return 0;
-	/* A kernel before 6.8: all in one value of at most 255 bytes, relative to make them fit. */
+	return 0;
+}
+
+/* The same in one value, of at most 255 bytes: relative names make it fit. */
+static int name_all_layers(int fs, const int *fds, size_t n)
+{
+	char all[256] = "";
+	size_t len = 0;
+	int cwd, r;
+
 	for (size_t i = 0; i < n; i++) {
 		len += (size_t)snprintf(all + len, sizeof(all) - len, "%s%d", i ? ":" : "", fds[i]);
-		if (len >= sizeof(all))
+		if (len >= sizeof(all)) {
+			errno = E2BIG;
 			return -1;
+		}
 	}
 	cwd = open(".", O_PATH | O_CLOEXEC);
 	if (cwd < 0)
@@ -124,21 +130,38 @@ static int name_layers(int fs, const int *fds, size_t n)
 	r = chdir("/proc/self/fd");
 	if (r == 0)
 		r = fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir", all, 0);
+	if (r == 0) /* an old kernel resolves the names here */
+		r = fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
 	if (fchdir(cwd) < 0)
 		r = -1;
 	close(cwd);
 	return r;
 }
 
+/* A new overlay of the layers, not mounted yet. A kernel before 6.8 has no "lowerdir+"; one before
+ * 6.5 takes it like any other word, and refuses it in the end. */
+static int new_overlay(const int *fds, size_t n)
+{
+	cleanup_close int fs = fsopen("overlay", FSOPEN_CLOEXEC);
+
+	if (fs >= 0 && name_each_layer(fs, fds, n) == 0 &&
+	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+		return steal_fd(&fs);
+	if (fs < 0 || errno != EINVAL)
+		return -1;
+	close(fs);
+	fs = fsopen("overlay", FSOPEN_CLOEXEC);
+	return fs >= 0 && name_all_layers(fs, fds, n) == 0 ? steal_fd(&fs) : -1;
+}
+
 /* The root directory of a read-only overlay of these layers. */
 static int overlay_view(const int *fds, size_t n, struct error *err)
 {
-	cleanup_close int fs = fsopen("overlay", FSOPEN_CLOEXEC);
+	cleanup_close int fs = new_overlay(fds, n);
 	cleanup_close int mnt = -1;
 	int dir;
 
-	if (fs < 0 || name_layers(fs, fds, n) < 0 ||
-	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+	if (fs < 0)
 		return error_errno(err, "an overlay of %zu lower directories", n);
 	mnt = fsmount(fs, FSMOUNT_CLOEXEC,
 		      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID |
