@@ -13,7 +13,7 @@
 #include "lib/error.h"
 
 #define FRAME_MAX (4u << 20) /* bytes of one message */
-#define FRAME_FDS_MAX 4	     /* fds that may ride with one message */
+#define FRAME_FDS_MAX 16     /* fds that may ride with one message */
 
 /* Sends one message on a blocking or non-blocking stream socket; waits for room as long as it
  * takes. `fds` (may be NULL) are duplicated into the message and stay the caller's. */

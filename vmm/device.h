@@ -31,7 +31,7 @@
 #define VIRTIO_F_EVENT_IDX 29
 #define VIRTIO_F_VERSION_1 32
 
-#define DEVICE_QUEUES_MAX 4
+#define DEVICE_QUEUES_MAX 17 /* a network card's: 8 pairs and the control queue */
 
 struct virtio_device;
 

@@ -35,7 +35,7 @@ void nics_init(struct nics *n, struct loop *l)
 int nics_init_fixed(struct nics *n, struct loop *l, unsigned count, struct error *err)
 {
 	/* Locally administered, and nobody else's in this guest. */
-	struct net_config none = {.tap = -1, .mac = {0x02, 'h', 'u', 's', 'k'}};
+	struct net_config none = {.mac = {0x02, 'h', 'u', 's', 'k'}};
 
 	*n = (struct nics){.loop = l, .fixed = true};
 	while (n->n < count) {
@@ -83,7 +83,7 @@ static int find(const struct nics *n, const char *id, struct error *err)
 	return i >= 0 ? i : error_kind(err, ERR_NOT_FOUND, "network card %s: not attached", id);
 }
 
-/* Takes the TAP. */
+/* Takes the descriptors. */
 static int plug(struct nics *n, int place, const struct net_config *cfg, struct error *err)
 {
 	struct virtio_device *d = net_new(n->loop, cfg, err);
@@ -99,7 +99,7 @@ static int plug(struct nics *n, int place, const struct net_config *cfg, struct 
 	return 0;
 }
 
-/* Takes the TAP. */
+/* Takes the descriptors. */
 static int fill(struct nics *n, int place, const struct net_config *cfg, struct error *err)
 {
 	struct virtio_device *d = n->place[place].dev;
@@ -116,12 +116,23 @@ int nics_attach(struct nics *n, const struct request *r, int *fds, uint8_t mac[6
 		struct error *err)
 {
 	int place = find_place(n, r->nic.id, err), rc;
-	struct net_config cfg = {.tx = r->nic.tx, .rx = r->nic.rx, .tap = -1};
+	struct net_config cfg = {.pairs = r->nic.queues,
+				 .in_kernel = r->nic.vhost,
+				 .tx = r->nic.tx,
+				 .rx = r->nic.rx};
 
 	if (place < 0)
 		return -1;
+	/* QEMU knows of one pair, and vhost-net of no memory that is another process's. */
+	if (n->fixed && (cfg.pairs > 1 || cfg.in_kernel))
+		return error_kind(err, ERR_UNSUPPORTED, "network card %s: %s: not with this engine",
+				  r->nic.id, cfg.in_kernel ? "vhost" : "queues");
 	memcpy(cfg.mac, r->nic.mac, sizeof(cfg.mac));
-	cfg.tap = steal_fd(&fds[0]);
+	for (unsigned i = 0; i < cfg.pairs; i++) {
+		cfg.tap[i] = steal_fd(&fds[i]);
+		if (cfg.in_kernel)
+			cfg.vhost[i] = steal_fd(&fds[cfg.pairs + i]);
+	}
 	rc = n->fixed ? fill(n, place, &cfg, err) : plug(n, place, &cfg, err);
 	if (rc < 0)
 		return error_wrap(err, "network card %s", r->nic.id);

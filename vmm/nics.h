@@ -30,7 +30,7 @@ int nics_init_fixed(struct nics *n, struct loop *l, unsigned count, struct error
 /* After the engine's end. */
 void nics_free(struct nics *n);
 
-/* What the requests do (docs/control-socket.md). The first takes the TAP's descriptor by setting it
+/* What the requests do (docs/control-socket.md). The first takes the descriptors by setting them
  * to -1, and says which address the guest's driver sees. */
 int nics_attach(struct nics *n, const struct request *r, int *fds, uint8_t mac[6],
 		struct error *err);

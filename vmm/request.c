@@ -229,6 +229,7 @@ static int parse_mac(const char *s, uint8_t mac[6], struct error *err)
 static int parse_attach_net(yajl_val v, struct request_nic *n, struct error *err)
 {
 	const char *mac;
+	int64_t queues = 1;
 
 	if (parse_nic_id(v, n, err) < 0)
 		return -1;
@@ -237,7 +238,10 @@ static int parse_attach_net(yajl_val v, struct request_nic *n, struct error *err
 		return -1;
 	if (get_rate(v, "rate_tx", &n->tx, err) < 0 || get_rate(v, "rate_rx", &n->rx, err) < 0)
 		return -1;
-	return 0;
+	if (json_get(v, "queues") && get_int(v, "queues", 1, REQUEST_QUEUES_MAX, &queues, err) < 0)
+		return -1;
+	n->queues = (unsigned)queues;
+	return get_bool(v, "vhost", &n->vhost, err);
 }
 
 static int parse_net_link(yajl_val v, struct request_nic *n, struct error *err)
@@ -414,7 +418,10 @@ static int parse_op(yajl_val v, struct request *r, struct error *err)
 	case REQUEST_DETACH:
 		return parse_serial(v, r, err);
 	case REQUEST_ATTACH_NET:
-		return parse_attach_net(v, &r->nic, err);
+		if (parse_attach_net(v, &r->nic, err) < 0)
+			return -1;
+		r->nfds = r->nic.queues << r->nic.vhost;
+		return 0;
 	case REQUEST_DETACH_NET:
 		return parse_nic_id(v, &r->nic, err);
 	case REQUEST_NET_LINK:

@@ -51,6 +51,7 @@ enum request_engine { REQUEST_ENGINE_KVM, REQUEST_ENGINE_QEMU };
 #define REQUEST_DISKS_MAX 4
 #define REQUEST_DISKS_DEFAULT 2 /* of each kind */
 #define REQUEST_NICS_MAX 4
+#define REQUEST_QUEUES_MAX 8 /* pairs of a network card */
 
 struct request_start {
 	enum request_engine engine;
@@ -71,6 +72,8 @@ struct request_start {
 struct request_nic {
 	char id[REQUEST_NIC_MAX + 1];
 	uint8_t mac[6];
+	unsigned queues;		/* pairs */
+	bool vhost;			/* vhost-net moves the packets */
 	struct ratelimit_config tx, rx; /* from and to the guest */
 	bool up;			/* net-link */
 };

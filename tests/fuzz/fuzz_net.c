@@ -5,6 +5,7 @@
  * Input: a byte of options; 12 bytes of a header and 4 times 2 bytes of length, for packets to the
  * guest; then guest memory: three rings of 16 (RX, TX, control), then what their descriptors name.
  */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -31,10 +32,23 @@ static void require(bool what)
 		abort();
 }
 
-int net_tap_open(int tap, bool *uso, UNUSED struct error *err)
+int net_tap_open(const int *tap, unsigned queues, bool *uso, UNUSED struct error *err)
 {
 	*uso = true;
-	return set_nonblock(tap, true);
+	for (unsigned i = 0; i < queues; i++)
+		if (set_nonblock(tap[i], true) < 0)
+			return -1;
+	return 0;
+}
+
+bool net_tap_is_there(UNUSED int tap)
+{
+	return true;
+}
+
+int net_tap_queue(UNUSED int tap, UNUSED bool on, UNUSED struct error *err)
+{
+	return 0;
 }
 
 int net_tap_offload(UNUSED int tap, UNUSED uint64_t acked, UNUSED struct error *err)
@@ -91,7 +105,7 @@ static void packet(int wire, const uint8_t *head, unsigned i)
 
 static void run(struct net *n, int wire, const uint8_t *head)
 {
-	struct net_pair *p = &n->pair;
+	struct net_pair *p = n->pair;
 	struct vq_chain *c = &p->chain;
 
 	for (unsigned i = 0; i < PACKETS; i++) {
@@ -106,8 +120,9 @@ static void run(struct net *n, int wire, const uint8_t *head)
 	net_rx_stop(p);
 	net_rx(p);
 	net_rx_stop(p);
-	for (unsigned i = 0; i < 32 && vq_pop(&n->d.vq[NET_QUEUE_CTRL], c) > 0; i++)
+	for (unsigned i = 0; i < 32 && vq_pop(&n->d.vq[net_ctrl_queue(n)], c) > 0; i++)
 		net_ctrl_command(n, c);
+	require(n->pairs_on >= 1 && n->pairs_on <= n->npairs);
 	require(n->filter.n <= 2 * NET_MACS_MAX && n->filter.nuni <= n->filter.n);
 }
 
@@ -118,14 +133,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	struct net_config cfg = {.mac = {2}};
 	static struct loop *loop;
 	struct virtio_device *d;
-	int sv[2];
+	int sv[2], more[2];
 
 	log_setup(2, LOG_FMT_TEXT, LOG_LVL_ERROR, "fuzz");
 	if (len < HEAD || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sv) < 0)
 		return 0;
 	memset(ram, 0, sizeof(ram));
 	memcpy(ram, data + HEAD, len - HEAD < RAM ? len - HEAD : RAM);
-	cfg.tap = sv[0];
+	cfg.pairs = 1;
+	cfg.tap[0] = sv[0];
+	if (data[0] & 16) { /* two more pairs, whose queues the driver did not set up */
+		require(pipe2(more, O_CLOEXEC) == 0);
+		cfg.pairs = 3;
+		memcpy(cfg.tap + 1, more, sizeof(more));
+	}
 	if (data[0] & 1)
 		cfg.rx = cfg.tx = (struct ratelimit_config){.ops_per_s = 1000000};
 	if (!loop)
@@ -137,11 +158,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		d->acked &= ~BIT(VIRTIO_NET_F_MRG_RXBUF);
 	if (data[0] & 4)
 		d->acked &= ~(BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM));
-	for (unsigned q = 0; q < NET_QUEUES; q++) {
+	for (unsigned i = 0; i < 3; i++) {
+		unsigned q = i < 2 ? i : net_ctrl_queue(net_of(d));
+
 		d->vq[q].indirect = true;
 		d->vq[q].event_idx = data[0] & 8;
-		require(vq_setup(&d->vq[q], &mem, 16, ram + RING(q), ram + RING(q) + AVAIL,
-				 ram + RING(q) + USED, 0, NULL) == 0);
+		require(vq_setup(&d->vq[q], &mem, 16, ram + RING(i), ram + RING(i) + AVAIL,
+				 ram + RING(i) + USED, 0, NULL) == 0);
 	}
 	run(net_of(d), sv[1], data + 1);
 	d->ops->destroy(d);

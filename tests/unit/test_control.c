@@ -145,6 +145,11 @@ static void parses_the_others(void **state)
 	assert_memory_equal(r.nic.mac, "\x02\x0a\xff\x00\x00\x01", 6);
 	assert_int_equal(r.nic.tx.bytes_per_s, 7);
 	assert_int_equal(r.nic.rx.ops_per_s, 8);
+	assert_int_equal(r.nic.queues, 1);
+	r = parse("{\"seq\":1,\"op\":\"attach-net\",\"id\":\"a\",\"mac\":\"02:00:00:00:00:01\","
+		  "\"queues\":8,\"vhost\":true}");
+	assert_int_equal(r.nfds, 16);
+	assert_true(r.nic.vhost);
 	r = parse("{\"seq\":1,\"op\":\"net-link\",\"id\":\"eth0\",\"up\":true}");
 	assert_true(r.nic.up);
 	assert_int_equal(r.nfds, 0);
@@ -204,6 +209,8 @@ static void names_what_is_wrong(void **state)
 		{NET ",\"mac\":\"02:00:00:00:00:0g\"}", "mac: not a station", ERR_INVALID},
 		{NET ",\"mac\":\"02:00:00:00:00-01\"}", "mac: not a station", ERR_INVALID},
 		{NET ",\"mac\":\"01:00:00:00:00:01\"}", "mac: not a station", ERR_INVALID},
+		{NET ",\"mac\":\"02:00:00:00:00:01\",\"queues\":9}", "queues: 9", ERR_INVALID},
+		{NET ",\"mac\":\"02:00:00:00:00:01\",\"vhost\":1}", "vhost: ", ERR_INVALID},
 		{NET ",\"mac\":\"02:00:00:00:00:01\",\"rate_rx\":1}", "rate_rx: ", ERR_INVALID},
 		{"{\"seq\":1," START "\"memory\":67108864,\"vcpus\":1,\"nics\":5}", "nics: 5",
 		 ERR_INVALID},

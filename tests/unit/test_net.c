@@ -1,221 +1,12 @@
-/* The network card with a socket in the place of a TAP: packets both ways, what a guest may do to
- * its rings, the control queue, the link. The TAP's ioctls are this file's (net_tap.c is not
- * linked).
- */
+/* The network card: packets both ways, what a guest may do to its rings, the link. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <sys/socket.h>
-#include <time.h>
 
-#include "lib/file.h"
-#include "lib/log.h"
-#include "tests/unit/ring.h"
-#include "vmm/virtio/net_dev.h"
-
-#define BIT(n) (UINT64_C(1) << (n))
-#define HDR NET_HDR_BYTES
-#define RX_BUF(i) (RING_DATA + 0x1000u * (i))
-#define DATA RING_DATA
-#define STATUS (RING_DATA + 0x8000u)
-
-/* ---- the stand-in for a TAP */
-
-static struct {
-	uint64_t offload;
-	unsigned nfilter;
-	uint8_t filter[2 * NET_MACS_MAX + 2][6];
-	bool allmulti, carrier;
-} tap;
-
-int net_tap_open(int fd, bool *uso, struct error *err)
-{
-	int type = 0;
-	socklen_t len = sizeof(type);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
-		return error_kind(err, ERR_INVALID, "not the descriptor of a TAP");
-	*uso = true;
-	return set_nonblock(fd, true);
-}
-
-int net_tap_offload(UNUSED int fd, uint64_t acked, UNUSED struct error *err)
-{
-	tap.offload = acked;
-	return 0;
-}
-
-void net_tap_filter(UNUSED int fd, const uint8_t (*mac)[6], unsigned n, bool allmulti)
-{
-	tap.nfilter = n;
-	tap.allmulti = allmulti;
-	if (n)
-		memcpy(tap.filter, mac, n * sizeof(mac[0]));
-}
-
-void net_tap_carrier(UNUSED int fd, bool on)
-{
-	tap.carrier = on;
-}
-
-/* ---- the guest */
-
-struct fixture {
-	struct loop *loop;
-	struct test_ring r[NET_QUEUES];
-	uint16_t done[NET_QUEUES]; /* used entries seen */
-	struct virtio_device *d;
-	int wire; /* the TAP's other end */
-	unsigned told;
-	struct net_config cfg;
-};
-
-static const uint8_t MAC[6] = {2, 0, 0, 0, 0, 1};
-
-static void make_tap(struct fixture *f)
-{
-	int sv[2];
-
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv), 0);
-	f->cfg.tap = sv[0];
-	f->wire = sv[1];
-}
-
-static void on_change(UNUSED struct virtio_device *d, void *arg)
-{
-	++*(unsigned *)arg;
-}
-
-static void add_eventfds(struct virtio_device *d)
-{
-	for (unsigned i = 0; i < NET_QUEUES; i++) {
-		d->vq[i].kick_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-		d->vq[i].call_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-		d->vq[i].indirect = true;
-	}
-}
-
-static int setup(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-
-	log_setup(2, LOG_FMT_TEXT, LOG_LVL_ERROR, "test");
-	memset(&tap, 0, sizeof(tap));
-	f->loop = loop_new(NULL);
-	for (unsigned i = 0; i < NET_QUEUES; i++)
-		test_ring_init(&f->r[i], 16);
-	make_tap(f);
-	memcpy(f->cfg.mac, MAC, 6);
-	f->d = net_new(f->loop, &f->cfg, NULL);
-	assert_non_null(f->d);
-	f->d->config_changed = on_change;
-	f->d->transport = &f->told;
-	f->d->acked = f->d->ops->features(f->d);
-	add_eventfds(f->d);
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-	struct virtqueue q[NET_QUEUES];
-
-	memcpy(q, f->d->vq, sizeof(q));
-	f->d->ops->destroy(f->d);
-	loop_free(f->loop);
-	for (unsigned i = 0; i < NET_QUEUES; i++) {
-		close(q[i].kick_fd);
-		close(q[i].call_fd);
-		test_ring_free(&f->r[i]);
-	}
-	close(f->wire);
-	free(f);
-	return 0;
-}
-
-static void start(struct fixture *f, unsigned q)
-{
-	struct virtqueue *vq = &f->d->vq[q];
-
-	assert_int_equal(test_ring_setup(&f->r[q], vq, vq->last_avail), 0);
-	assert_int_equal(f->d->ops->start_queue(f->d, q, NULL), 0);
-	f->d->running[q] = true;
-}
-
-static void stop(struct fixture *f, unsigned q)
-{
-	f->d->ops->stop_queue(f->d, q);
-	f->d->running[q] = false;
-}
-
-static void kick(struct fixture *f, unsigned q)
-{
-	uint64_t one = 1;
-
-	assert_int_equal(write(f->d->vq[q].kick_fd, &one, sizeof(one)), sizeof(one));
-}
-
-/* Waits until the device has returned `n` chains more. */
-static void await_used(struct fixture *f, unsigned q, uint16_t n)
-{
-	uint16_t until = (uint16_t)(f->done[q] + n);
-
-	for (unsigned i = 0; i < 100 && ring_used_idx(&f->r[q]) != until; i++)
-		ring_calls(f->d->vq[q].call_fd, 100);
-	assert_int_equal(ring_used_idx(&f->r[q]), until);
-	f->done[q] = until;
-}
-
-static uint32_t used_len(struct fixture *f, unsigned q, uint16_t back)
-{
-	return ring_used(&f->r[q], (uint16_t)(f->done[q] - back))[1];
-}
-
-/* A packet to send: a header and `len` bytes, as two descriptors. */
-static void offer_tx(struct fixture *f, const struct virtio_net_hdr_v1 *h, uint32_t len)
-{
-	struct test_ring *r = &f->r[NET_QUEUE_TX];
-
-	memcpy(r->ram + DATA, h, HDR);
-	for (uint32_t i = 0; i < len; i++)
-		r->ram[DATA + 0x100 + i] = (uint8_t)i;
-	ring_put(r, 0, DATA, HDR, len ? RING_NEXT : 0, 1);
-	ring_put(r, 1, DATA + 0x100, len, 0, 0);
-	ring_offer(r, 0);
-}
-
-static void offer_rx(struct fixture *f, unsigned i, uint32_t len)
-{
-	struct test_ring *r = &f->r[NET_QUEUE_RX];
-
-	memset(r->ram + RX_BUF(i), 0xee, len);
-	ring_put(r, (uint16_t)i, RX_BUF(i), len, RING_WRITE, 0);
-	ring_offer(r, (uint16_t)i);
-}
-
-/* ---- the wire */
-
-static ssize_t from_wire(struct fixture *f, uint8_t *buf, size_t size, int ms)
-{
-	struct pollfd p = {.fd = f->wire, .events = POLLIN};
-
-	return poll(&p, 1, ms) > 0 ? recv(f->wire, buf, size, 0) : -1;
-}
-
-static void to_wire(struct fixture *f, uint32_t len, uint8_t flags)
-{
-	static uint8_t packet[NET_PACKET_MAX];
-	struct virtio_net_hdr_v1 h = {.flags = flags, .csum_start = 34, .num_buffers = 77};
-
-	for (uint32_t i = 0; i < len; i++)
-		packet[HDR + i] = (uint8_t)(i * 7);
-	memcpy(packet, &h, HDR);
-	assert_int_equal(send(f->wire, packet, HDR + len, 0), HDR + len);
-}
+#include "tests/unit/net_card.h"
 
 /* ---- sending */
 
@@ -339,7 +130,7 @@ static void a_full_tap_is_waited_for(void **state)
 	uint8_t buf[4096];
 	unsigned got = 0;
 
-	assert_int_equal(setsockopt(f->d ? net_of(f->d)->pair.tap : -1, SOL_SOCKET, SO_SNDBUF,
+	assert_int_equal(setsockopt(f->d ? net_of(f->d)->pair->tap : -1, SOL_SOCKET, SO_SNDBUF,
 				    &small, sizeof(small)),
 			 0);
 	for (unsigned i = 0; i < 12; i++)
@@ -465,7 +256,7 @@ static uint64_t cpu_ns(struct fixture *f)
 	clockid_t id;
 	struct timespec t;
 
-	assert_int_equal(pthread_getcpuclockid(net_of(f->d)->pair.thread, &id), 0);
+	assert_int_equal(pthread_getcpuclockid(net_of(f->d)->pair->thread, &id), 0);
 	clock_gettime(id, &t);
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
@@ -647,7 +438,7 @@ static void taps_come_and_go_while_queues_run(void **state)
 		await_used(f, NET_QUEUE_TX, 1);
 		assert_int_equal(from_wire(f, buf, sizeof(buf), 1000), HDR + 100);
 	}
-	f->cfg.tap = dup(f->wire);
+	f->cfg.tap[0] = dup(f->wire);
 	assert_int_equal(net_attach(f->d, &f->cfg, &err), -1);
 	assert_int_equal(err.kind, ERR_EXISTS);
 }
@@ -674,7 +465,7 @@ static void a_tap_that_is_gone_costs_nothing(void **state)
 static void a_card_may_be_without_a_tap(void **state)
 {
 	struct fixture *f = *state;
-	const struct net_config none = {.tap = -1, .mac = {2}};
+	const struct net_config none = {.mac = {2}};
 	struct virtio_device *d = net_new(f->loop, &none, NULL);
 
 	assert_non_null(d);
@@ -689,12 +480,12 @@ static void bad_configurations_are_refused(void **state)
 	struct error err = ERROR_INIT;
 	struct net_config c = f->cfg;
 
-	c.tap = dup(f->wire);
+	c.tap[0] = dup(f->wire);
 	c.mac[0] = 1;
 	assert_null(net_new(f->loop, &c, &err));
 	assert_int_equal(err.kind, ERR_INVALID);
 	c = f->cfg;
-	c.tap = eventfd(0, EFD_CLOEXEC);
+	c.tap[0] = eventfd(0, EFD_CLOEXEC);
 	assert_null(net_new(f->loop, &c, &err));
 	assert_non_null(strstr(err.msg, "TAP"));
 }
@@ -712,105 +503,6 @@ static void config_space_ends(void **state)
 	memset(buf, 'x', sizeof(buf));
 	f->d->ops->read_config(f->d, UINT32_MAX, buf, 16);
 	assert_memory_equal(buf, zeros, 16);
-}
-
-/* ---- the control queue */
-
-static uint8_t command(struct fixture *f, const void *bytes, uint32_t len)
-{
-	struct test_ring *r = &f->r[NET_QUEUE_CTRL];
-
-	memcpy(r->ram + DATA, bytes, len);
-	r->ram[STATUS] = 0xee;
-	ring_put(r, 0, DATA, len, RING_NEXT, 1);
-	ring_put(r, 1, STATUS, 1, RING_WRITE, 0);
-	ring_offer(r, 0);
-	start(f, NET_QUEUE_CTRL);
-	stop(f, NET_QUEUE_CTRL);
-	await_used(f, NET_QUEUE_CTRL, 1);
-	return r->ram[STATUS];
-}
-
-static void a_filter_is_the_taps(void **state)
-{
-	struct fixture *f = *state;
-	const uint8_t table[] = {1, 0, 1, 0, 0, 0, 2, 1,    1, 1, 1,
-				 1, 1, 0, 0, 0, 1, 0, 0x5e, 0, 0, 1};
-	const uint8_t broadcast[] = {255, 255, 255, 255, 255, 255};
-
-	assert_int_equal(tap.nfilter, 0);
-	assert_int_equal(command(f, "\0\0\0", 3), VIRTIO_NET_OK); /* not promiscuous */
-	assert_int_equal(tap.nfilter, 2);
-	assert_memory_equal(tap.filter[0], MAC, 6);
-	assert_memory_equal(tap.filter[1], broadcast, 6);
-	assert_int_equal(command(f, table, sizeof(table)), VIRTIO_NET_OK);
-	assert_int_equal(tap.nfilter, 4);
-	assert_memory_equal(tap.filter[2], table + 6, 6);
-	assert_memory_equal(tap.filter[3], table + 16, 6);
-	assert_int_equal(command(f, "\1\1\2\3\4\5\6\7", 8), VIRTIO_NET_OK); /* MAC */
-	assert_memory_equal(tap.filter[0], "\2\3\4\5\6\7", 6);
-	assert_int_equal(command(f, "\0\3\1", 3), VIRTIO_NET_OK); /* no multicast */
-	assert_int_equal(tap.nfilter, 3);
-	assert_int_equal(command(f, "\0\1\1", 3), VIRTIO_NET_OK); /* all multicast: it is off */
-	assert_false(tap.allmulti);
-	assert_int_equal(command(f, "\0\3\0", 3), VIRTIO_NET_OK);
-	assert_true(tap.allmulti);
-	assert_int_equal(command(f, "\0\4\1", 3), VIRTIO_NET_OK); /* no unicast */
-	assert_memory_equal(tap.filter[0], broadcast, 6);
-	assert_int_equal(command(f, "\0\0\1", 3), VIRTIO_NET_OK);
-	assert_int_equal(tap.nfilter, 0);
-}
-
-static void a_new_driver_receives_all(void **state)
-{
-	struct fixture *f = *state;
-
-	assert_int_equal(command(f, "\0\0\0", 3), VIRTIO_NET_OK);
-	assert_int_equal(tap.nfilter, 2);
-	start(f, NET_QUEUE_CTRL); /* a resume */
-	stop(f, NET_QUEUE_CTRL);
-	assert_int_equal(tap.nfilter, 2);
-	f->d->vq[NET_QUEUE_CTRL].last_avail = 0;
-	memset(f->r[NET_QUEUE_CTRL].ram, 0, RING_RAM);
-	start(f, NET_QUEUE_CTRL);
-	assert_int_equal(tap.nfilter, 0);
-	stop(f, NET_QUEUE_CTRL);
-}
-
-static void odd_commands_are_refused(void **state)
-{
-	struct fixture *f = *state;
-	uint8_t big[2 + 8 + 6 * 70] = {1, 0, 70};
-	const struct {
-		const char *bytes;
-		uint32_t len;
-	} odd[] = {
-		{"\0", 1},
-		{"\0\0", 2},
-		{"\0\0\0\0", 4},
-		{"\0\6\0", 3},
-		{"\0\xff\0", 3},
-		{"\1\1\2\3\4\5\6", 7},
-		{"\1\1\2\3\4\5\6\7\10", 9},
-		{"\1\1\3\3\4\5\6\7", 8}, /* a group's address */
-		{"\1\0", 2},
-		{"\1\0\0\0\0\0", 6},
-		{"\1\0\1\0\0\0\0\0\0\0", 10},
-		{"\1\0\xff\xff\xff\xff\0\0\0\0", 10},
-		{"\1\0\0\0\0\0\0\0\0\0\0", 11},
-		{"\2\0\1\0", 4},
-		{"\3\0", 2},
-		{"\4\0\1\0", 4},
-		{"\377\0", 2},
-	};
-
-	for (unsigned i = 0; i < ARRAY_LEN(odd); i++)
-		assert_int_equal(command(f, odd[i].bytes, odd[i].len), VIRTIO_NET_ERR);
-	assert_int_equal(tap.nfilter, 0);
-	assert_int_equal(command(f, "\0\0\0", 3), VIRTIO_NET_OK);
-	assert_int_equal(tap.nfilter, 2);
-	assert_int_equal(command(f, big, sizeof(big)), VIRTIO_NET_OK); /* more than it holds: all */
-	assert_int_equal(tap.nfilter, 0);
 }
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -839,9 +531,6 @@ int main(void)
 		T(a_card_may_be_without_a_tap),
 		T(bad_configurations_are_refused),
 		T(config_space_ends),
-		T(a_filter_is_the_taps),
-		T(a_new_driver_receives_all),
-		T(odd_commands_are_refused),
 	};
 
 	return cmocka_run_group_tests_name("net", tests, NULL, NULL);

@@ -128,7 +128,7 @@ static void packets_have_our_header(void **state)
 
 	if (!have_taps)
 		skip();
-	assert_int_equal(net_tap_open(f->tap, &uso, NULL), 0);
+	assert_int_equal(net_tap_open(&f->tap, 1, &uso, NULL), 0);
 	assert_true(passes(f, "\2\0\0\0\0\1"));
 	assert_int_equal(net_tap_offload(f->tap, all & ~(uso ? 0 : UINT64_C(1) << NET_F_GUEST_USO4),
 					 NULL),
@@ -151,7 +151,7 @@ static void the_kernel_filters(void **state)
 
 	if (!have_taps)
 		skip();
-	assert_int_equal(net_tap_open(f->tap, &uso, NULL), 0);
+	assert_int_equal(net_tap_open(&f->tap, 1, &uso, NULL), 0);
 	assert_true(passes(f, "\2\0\0\0\0\7"));
 	net_tap_filter(f->tap, macs, 3, false);
 	assert_true(passes(f, "\2\0\0\0\0\1"));
@@ -175,7 +175,7 @@ static void a_long_filter_lets_through_what_it_names(void **state)
 
 	if (!have_taps)
 		skip();
-	assert_int_equal(net_tap_open(f->tap, &uso, NULL), 0);
+	assert_int_equal(net_tap_open(&f->tap, 1, &uso, NULL), 0);
 	for (unsigned i = 1; i < ARRAY_LEN(macs); i++)
 		memcpy(macs[i], (uint8_t[]){1, 0, 0x5e, 0, 1, (uint8_t)i}, 6);
 	net_tap_filter(f->tap, (const uint8_t(*)[6])macs, ARRAY_LEN(macs), false);
@@ -219,13 +219,36 @@ static void what_is_no_tap_is_refused(void **state)
 
 	if (!have_taps)
 		skip();
-	assert_int_equal(net_tap_open(f->packet, &uso, &err), -1);
+	assert_int_equal(net_tap_open(&f->packet, 1, &uso, &err), -1);
 	assert_int_equal(err.kind, ERR_INVALID);
 	plain = open_tap("plain", IFF_TAP | IFF_NO_PI);
-	assert_int_equal(net_tap_open(plain, &uso, &err), -1);
+	assert_int_equal(net_tap_open(&plain, 1, &uso, &err), -1);
 	assert_string_equal(err.msg, "plain: not opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR");
 	tun = open_tap("tun", IFF_TUN | IFF_NO_PI | IFF_VNET_HDR);
-	assert_int_equal(net_tap_open(tun, &uso, &err), -1);
+	assert_int_equal(net_tap_open(&tun, 1, &uso, &err), -1);
+}
+
+static void queues_are_one_taps(void **state)
+{
+	const short many = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;
+	cleanup_close int a = -1, b = -1, c = -1;
+	struct error err = ERROR_INIT;
+	struct fixture *f = *state;
+	bool uso;
+
+	if (!have_taps)
+		skip();
+	a = open_tap("many0", many);
+	b = open_tap("many0", many);
+	c = open_tap("many1", many);
+	assert_int_equal(net_tap_open((int[]){a, b}, 2, &uso, NULL), 0);
+	assert_int_equal(net_tap_queue(b, false, NULL), 0);
+	assert_true(net_tap_is_there(a));
+	assert_int_equal(net_tap_queue(b, true, NULL), 0);
+	assert_int_equal(net_tap_open((int[]){a, c}, 2, &uso, &err), -1);
+	assert_string_equal(err.msg, "queues of two TAPs, many0 and many1");
+	assert_int_equal(net_tap_open((int[]){f->tap, f->tap}, 2, &uso, &err), -1);
+	assert_string_equal(err.msg, "tap0: has one queue: not opened with IFF_MULTI_QUEUE");
 }
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -238,6 +261,7 @@ int main(void)
 		T(a_long_filter_lets_through_what_it_names),
 		T(the_carrier_goes),
 		T(what_is_no_tap_is_refused),
+		T(queues_are_one_taps),
 	};
 
 	return cmocka_run_group_tests_name("net_tap", tests, group_setup, NULL);

@@ -14,14 +14,24 @@
 #include "vmm/nics.h"
 #include "vmm/virtio/net_dev.h"
 
-int net_tap_open(int fd, bool *uso, struct error *err)
+int net_tap_open(const int *fd, UNUSED unsigned queues, bool *uso, struct error *err)
 {
 	int type;
 	socklen_t len = sizeof(type);
 
 	*uso = false;
-	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+	if (getsockopt(fd[0], SOL_SOCKET, SO_TYPE, &type, &len) < 0)
 		return error_kind(err, ERR_INVALID, "not the descriptor of a TAP");
+	return 0;
+}
+
+bool net_tap_is_there(UNUSED int fd)
+{
+	return true;
+}
+
+int net_tap_queue(UNUSED int fd, UNUSED bool on, UNUSED struct error *err)
+{
 	return 0;
 }
 
@@ -118,7 +128,7 @@ static int teardown(void **state)
 
 static int attach(struct fixture *f, const char *id, struct error *err)
 {
-	struct request r = {.nic = {.mac = {2, 0, 0, 0, 0, 9}}};
+	struct request r = {.nic = {.mac = {2, 0, 0, 0, 0, 9}, .queues = 1}};
 	int sv[2], ret;
 
 	strcpy(r.nic.id, id);
@@ -221,6 +231,21 @@ static void a_fixed_card_gets_its_cable(void **state)
 	assert_ptr_equal(f->n.place[0].dev, d);
 }
 
+static void a_fixed_card_has_one_pair_and_no_vhost(void **state)
+{
+	struct request r = {.nic = {.id = "eth0", .mac = {2}, .queues = 2}};
+	struct fixture *f = *state;
+	struct error err = ERROR_INIT;
+	int fds[2] = {-1, -1};
+
+	assert_int_equal(nics_attach(&f->n, &r, fds, f->mac, &err), -1);
+	assert_string_equal(err.msg, "network card eth0: queues: not with this engine");
+	r.nic.queues = 1;
+	r.nic.vhost = true;
+	assert_int_equal(nics_attach(&f->n, &r, fds, f->mac, &err), -1);
+	assert_int_equal(err.kind, ERR_UNSUPPORTED);
+}
+
 static void cards_differ_by_their_address(void **state)
 {
 	struct fixture *f = *state;
@@ -250,6 +275,8 @@ int main(void)
 		T(places_have_a_limit),
 		T(a_full_machine_takes_none),
 		cmocka_unit_test_setup_teardown(a_fixed_card_gets_its_cable, setup_fixed, teardown),
+		cmocka_unit_test_setup_teardown(a_fixed_card_has_one_pair_and_no_vhost, setup_fixed,
+						teardown),
 		cmocka_unit_test_setup_teardown(cards_differ_by_their_address, setup_fixed,
 						teardown),
 	};

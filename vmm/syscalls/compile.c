@@ -19,6 +19,7 @@
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/prctl.h>
+#include <linux/vhost.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>

@@ -3,23 +3,26 @@
  *
  * Theory of operation
  *
- * The card has one pair of queues, which a thread of its own serves (net_pair.c), and a control
- * queue, which the loop's thread serves (net_ctrl.c). All ioctls of the TAP are made by the loop's
- * thread, so that the card's thread needs none: it reads, writes and polls.
+ * The card has pairs of queues, each with a queue of the TAP and a thread of its own that serves it
+ * (net_pair.c), and behind them a control queue (§5.1.2), which the loop's thread serves
+ * (net_ctrl.c). How many pairs are in use is the driver's choice; the kernel gives no packet to the
+ * TAP's other queues. All ioctls of the TAP are made by the loop's thread, so that the card's
+ * threads need none: they read, write and poll.
  *
  * Packets cross with a header (struct virtio_net_hdr_v1) that the TAP understands: checksums and
  * the cutting into segments are left to whoever needs them, mostly nobody. What the guest can
- * receive, the TAP is told when the receive queue starts.
+ * receive, the TAP is told when the first receive queue starts.
  *
  * A card may be there before its TAP (engine qemu, where devices exist from boot): then the link is
  * down, what the guest sends is dropped, and net_attach() makes it whole. Features cannot change in
  * a device's life, so such a card offers what every TAP can do, and keeps its MAC address.
  *
+ * With vhost-net the kernel serves a pair's queues while the link is up (net_vhost.c), and the
+ * pair's thread while it is down, when there is nothing to do but to drop what the guest sends.
+ * serve() is where that is decided.
+ *
  * Not offered: VIRTIO_NET_F_MTU, since a driver that reads an MTU never takes a larger one, and a
  * link's may change while the card is there; UFO, which Linux gave up sending in 4.14 for USO.
- *
- * More pairs would each have a TAP's queue, a thread and a net_pair; the control queue then comes
- * behind them (§5.1.2).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +34,7 @@
 #include "vmm/virtio/net_dev.h"
 
 #define BIT(n) (UINT64_C(1) << (n))
+#define LOOK_US 1000000 /* between looks at whether a TAP that vhost-net serves is still there */
 
 static uint64_t net_features(struct virtio_device *d)
 {
@@ -46,6 +50,8 @@ static uint64_t net_features(struct virtio_device *d)
 
 	if (n->uso)
 		f |= BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6) | BIT(NET_F_HOST_USO);
+	if (n->npairs > 1)
+		f |= BIT(VIRTIO_NET_F_MQ);
 	return f;
 }
 
@@ -55,7 +61,7 @@ static void net_read_config(struct virtio_device *d, uint32_t off, void *buf, ui
 	const struct net *n = net_of(d);
 	struct virtio_net_config c = {
 		.status = net_is_up(n) ? VIRTIO_NET_S_LINK_UP : 0,
-		.max_virtqueue_pairs = 1,
+		.max_virtqueue_pairs = (uint16_t)n->npairs,
 	};
 
 	memcpy(c.mac, n->mac, sizeof(c.mac));
@@ -64,54 +70,139 @@ static void net_read_config(struct virtio_device *d, uint32_t off, void *buf, ui
 		memcpy(buf, (uint8_t *)&c + off, len < sizeof(c) - off ? len : sizeof(c) - off);
 }
 
-/* ---- queues */
+/* ---- who serves what */
 
-static unsigned serve_bit(unsigned q)
+/* Those of a pair's queues that run and are in use: NET_SERVE_*. */
+static unsigned wanted(const struct net *n, unsigned i)
 {
-	return q == NET_QUEUE_RX ? NET_SERVE_RX : NET_SERVE_TX;
+	return i < n->pairs_on ? n->started >> 2 * i & (NET_SERVE_RX | NET_SERVE_TX) : 0;
 }
 
-static int prepare_rx(struct net *n, struct error *err)
+/* One lets go before the other takes. */
+static int serve(struct net *n, unsigned i, struct error *err)
 {
-	if (n->served != n->d.acked) /* made for a driver that wanted other packets */
-		n->pair.pending = 0;
+	struct net_pair *p = &n->pair[i];
+	unsigned what = wanted(n, i);
+
+	if (p->vhost >= 0 && net_is_up(n)) {
+		net_pair_serve(p, 0, NULL);
+		return net_vhost_serve(p, what, err);
+	}
+	net_vhost_serve(p, 0, NULL);
+	return net_pair_serve(p, what, err);
+}
+
+static int serve_all(struct net *n, struct error *err)
+{
+	for (unsigned i = 0; i < n->npairs; i++)
+		if (serve(n, i, err) < 0)
+			return -1;
+	return 0;
+}
+
+/* As serve_all(), with none of the queues running. */
+static void rest(struct net *n)
+{
+	for (unsigned i = 0; i < n->npairs; i++) {
+		net_vhost_serve(&n->pair[i], 0, NULL);
+		net_pair_serve(&n->pair[i], 0, NULL);
+	}
+}
+
+bool net_use_pairs(struct net *n, unsigned count)
+{
+	unsigned i;
+
+	for (i = count; i < n->pairs_on; i++) {
+		net_vhost_serve(&n->pair[i], 0, NULL);
+		net_pair_serve(&n->pair[i], 0, NULL);
+		if (n->pair[i].tap >= 0)
+			net_tap_queue(n->pair[i].tap, false, NULL);
+	}
+	for (i = n->pairs_on; i < count; i++) {
+		struct error err = ERROR_INIT;
+
+		n->pairs_on = i + 1;
+		if ((n->pair[i].tap >= 0 && net_tap_queue(n->pair[i].tap, true, &err) < 0) ||
+		    serve(n, i, &err) < 0) {
+			log_warn("network card: pair of queues %u: %s", i, err.msg);
+			n->pairs_on = i;
+			return false;
+		}
+	}
+	n->pairs_on = count;
+	return true;
+}
+
+/* ---- queues */
+
+/* The first queue of a driver. */
+static int prepare(struct net *n, struct error *err)
+{
+	if (n->served != n->d.acked) /* packets made for a driver that wanted others */
+		for (unsigned i = 0; i < n->npairs; i++)
+			n->pair[i].pending = 0;
 	n->served = n->d.acked;
 	if (!virtio_has(&n->d, VIRTIO_NET_F_CTRL_VQ))
 		net_ctrl_reset(n);
-	return n->pair.tap < 0 ? 0 : net_tap_offload(n->pair.tap, n->d.acked, err);
+	return n->pair[0].tap < 0 ? 0 : net_tap_offload(n->pair[0].tap, n->d.acked, err);
 }
 
 static int net_start_queue(struct virtio_device *d, unsigned q, struct error *err)
 {
 	struct net *n = net_of(d);
 
-	if (q == NET_QUEUE_CTRL)
+	if (q == net_ctrl_queue(n))
 		return net_ctrl_start(n, err);
-	if (q == NET_QUEUE_RX && prepare_rx(n, err) < 0)
+	if (q == 0 && prepare(n, err) < 0)
 		return -1;
-	return net_pair_serve(&n->pair, n->pair.want | serve_bit(q), err);
+	n->started |= 1u << q;
+	if (serve(n, q / 2, err) == 0)
+		return 0;
+	n->started &= ~(1u << q);
+	return -1;
 }
 
 static void net_stop_queue(struct virtio_device *d, unsigned q)
 {
 	struct net *n = net_of(d);
 
-	if (q == NET_QUEUE_CTRL)
+	if (q == net_ctrl_queue(n)) {
 		net_ctrl_stop(n);
-	else
-		net_pair_serve(&n->pair, n->pair.want & ~serve_bit(q), NULL);
+		return;
+	}
+	n->started &= ~(1u << q);
+	serve(n, q / 2, NULL);
 }
 
 /* ---- the TAP and the link */
 
+static bool has_tap(const struct net *n)
+{
+	return n->pair[0].tap >= 0;
+}
+
+static bool is_dead(const struct net *n)
+{
+	for (unsigned i = 0; i < n->npairs; i++)
+		if (net_pair_is_dead(&n->pair[i]))
+			return true;
+	return false;
+}
+
 static void set_up(struct net *n, bool up)
 {
+	struct error err = ERROR_INIT;
+
 	if (net_is_up(n) == up)
 		return;
 	__atomic_store_n(&n->up, up, __ATOMIC_RELEASE);
-	if (n->pair.tap >= 0)
-		net_tap_carrier(n->pair.tap, up);
-	net_pair_wake(&n->pair);
+	if (has_tap(n))
+		net_tap_carrier(n->pair[0].tap, up);
+	if (n->pair[0].vhost >= 0 && serve_all(n, &err) < 0)
+		log_warn("network card: %s", err.msg);
+	for (unsigned i = 0; i < n->npairs; i++)
+		net_pair_wake(&n->pair[i]);
 	if (n->d.config_changed)
 		n->d.config_changed(&n->d, n->d.transport);
 }
@@ -120,7 +211,7 @@ void net_set_link(struct virtio_device *d, bool up)
 {
 	struct net *n = net_of(d);
 
-	if (n->pair.tap >= 0 && !net_pair_is_dead(&n->pair))
+	if (has_tap(n) && !is_dead(n))
 		set_up(n, up);
 }
 
@@ -134,6 +225,13 @@ void net_mac(const struct virtio_device *d, uint8_t mac[6])
 	memcpy(mac, net_of(d)->mac, 6);
 }
 
+static void lose_tap(struct net *n)
+{
+	set_up(n, false);
+	if (n->lost)
+		n->lost(n->lost_arg, &n->d);
+}
+
 /* What waits in the eventfd may be of a TAP before this one. */
 static void on_news(void *arg, UNUSED uint32_t events)
 {
@@ -141,11 +239,24 @@ static void on_news(void *arg, UNUSED uint32_t events)
 	uint64_t count;
 
 	(void)!read(n->news, &count, sizeof(count));
-	if (n->pair.tap < 0 || !net_pair_is_dead(&n->pair))
+	if (has_tap(n) && is_dead(n))
+		lose_tap(n);
+}
+
+/* vhost-net tells nobody that its TAP was deleted. */
+static void look_at_tap(void *arg, UNUSED uint32_t events)
+{
+	struct net *n = arg;
+
+	n->look = NULL;
+	if (!has_tap(n))
 		return;
-	set_up(n, false);
-	if (n->lost)
-		n->lost(n->lost_arg, &n->d);
+	if (net_tap_is_there(n->pair[0].tap)) {
+		n->look = loop_timer(n->d.loop, LOOK_US, look_at_tap, n, NULL);
+		return;
+	}
+	for (unsigned i = 0; i < n->npairs; i++)
+		net_pair_lost(&n->pair[i]);
 }
 
 void net_on_lost(struct virtio_device *d, void (*lost)(void *arg, struct virtio_device *d),
@@ -162,49 +273,104 @@ static bool is_limited(const struct ratelimit_config *c)
 	return c->bytes_per_s || c->ops_per_s;
 }
 
-/* While the pair's thread does not run. */
-static void give_tap(struct net *n, int tap)
+static void close_fds(const struct net_config *cfg)
 {
-	struct net_pair *p = &n->pair;
-	uint64_t now = now_us();
+	for (unsigned i = 0; i < cfg->pairs; i++) {
+		int tap = cfg->tap[i], vhost = cfg->vhost[i];
 
-	p->tap = tap;
-	p->dead = false;
-	p->pending = 0;
-	p->tx_limited = is_limited(&n->cfg.tx);
-	p->rx_limited = is_limited(&n->cfg.rx);
-	ratelimit_init(&p->tx_limit, &n->cfg.tx, now);
-	ratelimit_init(&p->rx_limit, &n->cfg.rx, now);
-	net_ctrl_apply(n);
+		close_fd(&tap);
+		if (cfg->in_kernel)
+			close_fd(&vhost);
+	}
 }
 
 static int check_config(const struct net_config *cfg, struct error *err)
 {
+	if (cfg->pairs > NET_PAIRS_MAX)
+		return error_kind(err, ERR_INVALID, "queues: more than %d", NET_PAIRS_MAX);
 	if (cfg->mac[0] & 1)
 		return error_kind(err, ERR_INVALID, "mac: the address of a group");
+	if (cfg->in_kernel && (is_limited(&cfg->tx) || is_limited(&cfg->rx)))
+		return error_kind(err, ERR_UNSUPPORTED,
+				  "vhost: vhost-net knows no rate_tx and rate_rx");
+	return 0;
+}
+
+/* What the descriptors must be, without taking them. */
+static int open_fds(const struct net_config *cfg, bool *uso, struct error *err)
+{
+	if (net_tap_open(cfg->tap, cfg->pairs, uso, err) < 0)
+		return -1;
+	for (unsigned i = 0; i < cfg->pairs && cfg->in_kernel; i++)
+		if (net_vhost_open(cfg->vhost[i], err) < 0)
+			return -1;
+	return 0;
+}
+
+/* While no thread of the card runs. */
+static void give_tap(struct net *n, const struct net_config *cfg)
+{
+	uint64_t now = now_us();
+
+	for (unsigned i = 0; i < n->npairs; i++) {
+		struct net_pair *p = &n->pair[i];
+
+		p->tap = cfg->tap[i];
+		p->vhost = cfg->in_kernel ? cfg->vhost[i] : -1;
+		p->dead = false;
+		p->pending = 0;
+		p->stats = (struct net_stats){0};
+		p->tx_limited = is_limited(&cfg->tx);
+		p->rx_limited = is_limited(&cfg->rx);
+		ratelimit_init(&p->tx_limit, &cfg->tx, now);
+		ratelimit_init(&p->rx_limit, &cfg->rx, now);
+		if (i >= n->pairs_on)
+			net_tap_queue(p->tap, false, NULL);
+	}
+	if (cfg->in_kernel)
+		n->look = loop_timer(n->d.loop, LOOK_US, look_at_tap, n, NULL);
+	net_ctrl_apply(n);
+}
+
+static void take_tap(struct net *n)
+{
+	for (unsigned i = 0; i < n->npairs; i++) {
+		close_fd(&n->pair[i].tap);
+		close_fd(&n->pair[i].vhost);
+	}
+	loop_remove(n->look);
+	n->look = NULL;
+}
+
+/* As net_attach(), but does not take the descriptors when it fails. */
+static int attach(struct net *n, const struct net_config *cfg, struct error *err)
+{
+	bool uso;
+
+	if (has_tap(n))
+		return error_kind(err, ERR_EXISTS, "the card has a TAP already");
+	if (cfg->pairs != n->npairs)
+		return error_kind(err, ERR_UNSUPPORTED, "queues: the card has %u", n->npairs);
+	if (check_config(cfg, err) < 0 || open_fds(cfg, &uso, err) < 0)
+		return -1;
+	if (n->started && net_tap_offload(cfg->tap[0], n->d.acked, err) < 0)
+		return -1;
+	rest(n);
+	give_tap(n, cfg);
 	return 0;
 }
 
 int net_attach(struct virtio_device *d, const struct net_config *cfg, struct error *err)
 {
 	struct net *n = net_of(d);
-	cleanup_close int tap = cfg->tap;
-	unsigned want = n->pair.want;
-	bool uso;
 
-	if (n->pair.tap >= 0)
-		return error_kind(err, ERR_EXISTS, "the card has a TAP already");
-	if (check_config(cfg, err) < 0 || net_tap_open(tap, &uso, err) < 0)
+	if (attach(n, cfg, err) < 0) {
+		close_fds(cfg);
 		return -1;
-	if (want && net_tap_offload(tap, d->acked, err) < 0)
-		return -1;
-	net_pair_serve(&n->pair, 0, NULL);
-	n->cfg = *cfg;
-	n->cfg.tap = -1; /* the pair's */
-	n->stats = (struct net_stats){0};
-	give_tap(n, steal_fd(&tap));
-	if (net_pair_serve(&n->pair, want, err) < 0) {
-		close_fd(&n->pair.tap); /* another may come */
+	}
+	if (serve_all(n, err) < 0) {
+		rest(n);
+		take_tap(n); /* another may come */
 		return -1;
 	}
 	set_up(n, true);
@@ -214,14 +380,13 @@ int net_attach(struct virtio_device *d, const struct net_config *cfg, struct err
 void net_detach(struct virtio_device *d)
 {
 	struct net *n = net_of(d);
-	unsigned want = n->pair.want;
 
-	if (n->pair.tap < 0)
+	if (!has_tap(n))
 		return;
 	set_up(n, false);
-	net_pair_serve(&n->pair, 0, NULL);
-	close_fd(&n->pair.tap);
-	net_pair_serve(&n->pair, want, NULL); /* drops what the guest sends */
+	rest(n);
+	take_tap(n);
+	serve_all(n, NULL); /* drops what the guest sends */
 }
 
 /* ---- the device */
@@ -234,16 +399,20 @@ static void net_destroy(struct virtio_device *d)
 		return;
 	n = net_of(d);
 	net_ctrl_stop(n);
-	net_pair_free(&n->pair);
+	for (unsigned i = 0; i < n->npairs; i++) {
+		net_vhost_serve(&n->pair[i], 0, NULL);
+		net_pair_free(&n->pair[i]);
+	}
+	loop_remove(n->look);
 	loop_remove(n->news_src);
 	close_fd(&n->news);
+	free(n->pair);
 	free(n);
 }
 
 static const struct virtio_device_ops net_ops = {
 	.name = "net",
 	.id = VIRTIO_ID_NET,
-	.nqueues = NET_QUEUES,
 	.features = net_features,
 	.read_config = net_read_config,
 	.start_queue = net_start_queue,
@@ -260,20 +429,34 @@ static int watch_news(struct net *n, struct error *err)
 	return n->news_src ? 0 : -1;
 }
 
+static int make_pairs(struct net *n, unsigned count, struct error *err)
+{
+	n->pair = calloc(count, sizeof(n->pair[0]));
+	if (!n->pair)
+		return error_set(err, "out of memory");
+	for (; n->npairs < count; n->npairs++)
+		if (net_pair_init(&n->pair[n->npairs], n, n->npairs, err) < 0)
+			return -1;
+	return 0;
+}
+
+/* Does not take the descriptors when it fails. */
 static int init(struct net *n, const struct net_config *cfg, struct error *err)
 {
-	if (net_pair_init(&n->pair, n, err) < 0 || watch_news(n, err) < 0 ||
-	    check_config(cfg, err) < 0)
+	if (check_config(cfg, err) < 0 || watch_news(n, err) < 0 ||
+	    make_pairs(n, cfg->pairs ? cfg->pairs : 1, err) < 0)
 		return -1;
+	n->ops = net_ops;
+	n->ops.nqueues = 2 * n->npairs + 1;
+	n->d.ops = &n->ops;
+	n->pairs_on = 1;
 	memcpy(n->mac, cfg->mac, sizeof(n->mac));
 	net_ctrl_reset(n);
-	if (cfg->tap < 0)
+	if (!cfg->pairs)
 		return 0;
-	if (net_tap_open(cfg->tap, &n->uso, err) < 0)
+	if (open_fds(cfg, &n->uso, err) < 0)
 		return -1;
-	n->cfg = *cfg;
-	n->cfg.tap = -1; /* the pair's */
-	give_tap(n, cfg->tap);
+	give_tap(n, cfg);
 	set_up(n, true);
 	return 0;
 }
@@ -281,35 +464,42 @@ static int init(struct net *n, const struct net_config *cfg, struct error *err)
 struct virtio_device *net_new(struct loop *l, const struct net_config *cfg, struct error *err)
 {
 	struct net *n = calloc(1, sizeof(*n));
-	int tap = cfg->tap;
 
 	if (!n) {
-		close_fd(&tap);
+		close_fds(cfg);
 		error_set(err, "out of memory");
 		return NULL;
 	}
-	n->d.ops = &net_ops;
 	n->d.loop = l;
 	n->news = -1;
-	for (unsigned i = 0; i < NET_QUEUES; i++)
+	for (unsigned i = 0; i < DEVICE_QUEUES_MAX; i++)
 		vq_init(&n->d.vq[i]);
 	if (init(n, cfg, err) < 0) {
-		if (n->pair.tap != tap)
-			close_fd(&tap);
+		close_fds(cfg);
 		net_destroy(&n->d);
 		return NULL;
 	}
 	return &n->d;
 }
 
+static uint64_t counted(const uint64_t *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
 void net_stats(const struct virtio_device *d, struct net_stats *s)
 {
 	const struct net *n = net_of(d);
 
-	s->tx_packets = __atomic_load_n(&n->stats.tx_packets, __ATOMIC_RELAXED);
-	s->tx_bytes = __atomic_load_n(&n->stats.tx_bytes, __ATOMIC_RELAXED);
-	s->rx_packets = __atomic_load_n(&n->stats.rx_packets, __ATOMIC_RELAXED);
-	s->rx_bytes = __atomic_load_n(&n->stats.rx_bytes, __ATOMIC_RELAXED);
-	s->tx_dropped = __atomic_load_n(&n->stats.tx_dropped, __ATOMIC_RELAXED);
-	s->rx_dropped = __atomic_load_n(&n->stats.rx_dropped, __ATOMIC_RELAXED);
+	*s = (struct net_stats){0};
+	for (unsigned i = 0; i < n->npairs; i++) {
+		const struct net_stats *p = &n->pair[i].stats;
+
+		s->tx_packets += counted(&p->tx_packets);
+		s->tx_bytes += counted(&p->tx_bytes);
+		s->rx_packets += counted(&p->rx_packets);
+		s->rx_bytes += counted(&p->rx_bytes);
+		s->tx_dropped += counted(&p->tx_dropped);
+		s->rx_dropped += counted(&p->rx_dropped);
+	}
 }

@@ -7,11 +7,17 @@
 #include "vmm/device.h"
 #include "vmm/ratelimit.h"
 
+#define NET_PAIRS_MAX 8
+
 struct net_config {
-	/* Opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR; the device's from then on. -1 for
-	 * net_new(): a card without a cable until net_attach(). */
-	int tap;
-	uint8_t mac[6]; /* what the driver reads; a later net_attach() changes nothing */
+	/* Of queues. 0 for net_new(): a card of one pair, without a cable until net_attach(). */
+	unsigned pairs;
+	/* The TAP, once for each pair: opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, and
+	 * IFF_MULTI_QUEUE if there are several. The device's from then on. */
+	int tap[NET_PAIRS_MAX];
+	bool in_kernel;		  /* vhost-net moves the packets: no limits, and no counters */
+	int vhost[NET_PAIRS_MAX]; /* /dev/vhost-net as often; the device's from then on */
+	uint8_t mac[6];		  /* what the driver reads; a later net_attach() changes nothing */
 	struct ratelimit_config tx, rx; /* from and to the guest; zeroes: no limit */
 };
 
@@ -19,7 +25,8 @@ struct net_stats {
 	uint64_t tx_packets, tx_bytes, rx_packets, rx_bytes, tx_dropped, rx_dropped;
 };
 
-/* The descriptor is taken also on failure. ERR_INVALID: it is no TAP with a vnet header. */
+/* The descriptors are taken also on failure. ERR_INVALID: they are not those of one TAP as above.
+ */
 struct virtio_device *net_new(struct loop *l, const struct net_config *cfg, struct error *err);
 /* Gives a card its TAP, and takes it away again, while its queues run or not. The link goes up and
  * down with it. What a driver reads (MAC, features) is what it was at net_new(). */

@@ -1,12 +1,13 @@
 /*
- * net_ctrl.c - the control queue: which packets the guest wants (virtio 1.2 §5.1.6.5).
+ * net_ctrl.c - the control queue (virtio 1.2 §5.1.6.5): which packets the guest wants, and how many
+ * pairs of queues it uses.
  *
  * The filter is the TAP's: packets that the guest does not want never leave the kernel. It may let
  * through too much (more addresses than it holds), never too little; a guest's own network stack
  * looks again.
  *
  * The loop's thread serves the queue, some commands at a time, as a guest needs few of them. A
- * filter lasts until the driver starts anew, which shows in a ring that starts at its beginning.
+ * setting lasts until the driver starts anew, which shows in a ring that starts at its beginning.
  */
 #include <endian.h>
 #include <string.h>
@@ -27,10 +28,10 @@ void net_ctrl_apply(struct net *n)
 	uint8_t mac[2 * NET_MACS_MAX + 2][6];
 	unsigned count = 0, from = f->nouni ? f->nuni : 0, to = f->nomulti ? f->nuni : f->n;
 
-	if (n->pair.tap < 0)
+	if (n->pair[0].tap < 0)
 		return;
 	if (f->promisc || f->alluni || f->many_uni) {
-		net_tap_filter(n->pair.tap, NULL, 0, false);
+		net_tap_filter(n->pair[0].tap, NULL, 0, false);
 		return;
 	}
 	if (!f->nouni)
@@ -41,7 +42,7 @@ void net_ctrl_apply(struct net *n)
 		memcpy(mac[count], f->table[from], (to - from) * sizeof(mac[0]));
 		count += to - from;
 	}
-	net_tap_filter(n->pair.tap, (const uint8_t(*)[6])mac, count,
+	net_tap_filter(n->pair[0].tap, (const uint8_t(*)[6])mac, count,
 		       !f->nomulti && (f->allmulti || f->many_multi));
 }
 
@@ -50,6 +51,7 @@ void net_ctrl_reset(struct net *n)
 	n->filter = (struct net_filter){.promisc = true};
 	memcpy(n->filter.mac, n->mac, 6);
 	net_ctrl_apply(n);
+	net_use_pairs(n, 1);
 }
 
 /* ---- commands */
@@ -120,6 +122,19 @@ static bool set_table(struct net_filter *f, const struct vq_chain *c)
 	return true;
 }
 
+/* §5.1.6.5.5 */
+static bool set_pairs(struct net *n, const struct vq_chain *c)
+{
+	uint16_t count;
+
+	if (!virtio_has(&n->d, VIRTIO_NET_F_MQ) || c->read_bytes != HEAD + sizeof(count))
+		return false;
+	vq_read(c, HEAD, &count, sizeof(count));
+	count = le16toh(count);
+	return count >= VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN && count <= n->npairs &&
+	       net_use_pairs(n, count);
+}
+
 uint8_t net_ctrl_command(struct net *n, const struct vq_chain *c)
 {
 	uint8_t head[HEAD];
@@ -127,6 +142,8 @@ uint8_t net_ctrl_command(struct net *n, const struct vq_chain *c)
 
 	if (vq_read(c, 0, head, sizeof(head)) != sizeof(head))
 		return VIRTIO_NET_ERR;
+	if (head[0] == VIRTIO_NET_CTRL_MQ && head[1] == VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET)
+		return set_pairs(n, c) ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
 	if (head[0] == VIRTIO_NET_CTRL_RX)
 		ok = set_mode(&n->filter, head[1], c);
 	else if (head[0] == VIRTIO_NET_CTRL_MAC && head[1] == VIRTIO_NET_CTRL_MAC_ADDR_SET)
@@ -145,7 +162,7 @@ static void on_pause_end(void *arg, uint32_t events);
 
 static void serve(struct net *n)
 {
-	struct virtqueue *q = &n->d.vq[NET_QUEUE_CTRL];
+	struct virtqueue *q = &n->d.vq[net_ctrl_queue(n)];
 	struct vq_chain c;
 	unsigned done = 0;
 
@@ -181,13 +198,13 @@ static void on_kick(void *arg, UNUSED uint32_t events)
 
 	if (n->pause)
 		return;
-	(void)!read(n->d.vq[NET_QUEUE_CTRL].kick_fd, &count, sizeof(count));
+	(void)!read(n->d.vq[net_ctrl_queue(n)].kick_fd, &count, sizeof(count));
 	serve(n);
 }
 
 int net_ctrl_start(struct net *n, struct error *err)
 {
-	struct virtqueue *q = &n->d.vq[NET_QUEUE_CTRL];
+	struct virtqueue *q = &n->d.vq[net_ctrl_queue(n)];
 
 	if (q->last_avail == 0) /* no command came yet */
 		net_ctrl_reset(n);

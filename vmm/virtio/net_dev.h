@@ -5,7 +5,8 @@
  *	net_pair.c  a pair of queues and its thread
  *	net_tx.c    packets from the guest
  *	net_rx.c    packets to the guest
- *	net_ctrl.c  the control queue: which packets the guest wants
+ *	net_vhost.c the kernel in the thread's place
+ *	net_ctrl.c  the control queue: which packets the guest wants, and how many pairs it uses
  *	net_tap.c   what is asked of a TAP, beside reading and writing
  */
 #ifndef HUSK_VMM_VIRTIO_NET_DEV_H
@@ -22,10 +23,9 @@
 #define NET_F_HOST_USO 56
 #define NET_GSO_UDP_L4 5
 
-#define NET_QUEUE_RX 0 /* to the guest: the driver's names */
+/* Of the first pair (§5.1.2), by the driver's names; the others' follow, then the control queue. */
+#define NET_QUEUE_RX 0 /* to the guest */
 #define NET_QUEUE_TX 1
-#define NET_QUEUE_CTRL 2 /* as there is one pair (§5.1.2) */
-#define NET_QUEUES 3
 
 #define NET_HDR_BYTES 12u
 #define NET_FRAME_MIN 14u	     /* an Ethernet header */
@@ -65,7 +65,9 @@ struct net_window {
 struct net_pair {
 	struct net *net;
 	struct virtqueue *rx, *tx;
-	int tap; /* -1: none. Changes while there is no thread */
+	int tap;	    /* -1: none. Changes while there is no thread */
+	int vhost;	    /* -1: none; the loop's alone */
+	unsigned in_kernel; /* NET_SERVE_*, what vhost-net serves; the loop's alone */
 
 	bool threaded;
 	pthread_t thread;
@@ -86,6 +88,7 @@ struct net_pair {
 	uint32_t pending; /* bytes of the packet in `scratch` that waits for buffers; 0: none */
 	bool paid;	  /* the limit has let it through */
 	uint8_t *scratch; /* NET_PACKET_MAX bytes */
+	struct net_stats stats; /* written by the thread, atomically */
 	struct vq_chain chain;
 	struct iovec out[VQ_SEGS_MAX + 1];
 };
@@ -102,17 +105,18 @@ struct net_filter {
 
 struct net {
 	struct virtio_device d;
-	struct net_config cfg;
-	uint8_t mac[6];		/* the driver's */
-	bool uso;		/* the TAP knows UDP segmentation */
-	bool up;		/* atomically: threads read it */
-	uint64_t served;	/* d.acked as the pending packet's maker knew it */
-	struct net_stats stats; /* written by threads, atomically */
-	struct net_pair pair;
+	struct virtio_device_ops ops; /* the number of queues is a card's own */
+	unsigned npairs, pairs_on;    /* there are, and the driver uses */
+	uint32_t started;	      /* queues that run, a bit each */
+	uint8_t mac[6];		      /* the driver's */
+	bool uso;		      /* the TAP knows UDP segmentation */
+	bool up;		      /* atomically: threads read it */
+	uint64_t served;	      /* d.acked as the pending packet's maker knew it */
+	struct net_pair *pair;
 	struct net_filter filter;
 	struct loop_source *ctrl, *pause;
 	int news; /* eventfd: a thread found its TAP deleted */
-	struct loop_source *news_src;
+	struct loop_source *news_src, *look;
 	void (*lost)(void *arg, struct virtio_device *d);
 	void *lost_arg;
 };
@@ -122,9 +126,15 @@ static inline struct net *net_of(const struct virtio_device *d)
 	return (struct net *)(uintptr_t)d;
 }
 
+static inline unsigned net_ctrl_queue(const struct net *n)
+{
+	return 2 * n->npairs;
+}
+
+/* One thread counts, others read. */
 static inline void net_count(uint64_t *counter, uint64_t n)
 {
-	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
 }
 
 static inline bool net_is_up(const struct net *n)
@@ -137,8 +147,13 @@ static inline bool net_pair_is_dead(const struct net_pair *p)
 	return __atomic_load_n(&p->dead, __ATOMIC_ACQUIRE);
 }
 
+/* ---- net.c */
+/* The driver uses so many pairs, at least one. False: fewer, as it could not be done. */
+bool net_use_pairs(struct net *n, unsigned count);
+
 /* ---- net_pair.c */
-int net_pair_init(struct net_pair *p, struct net *n, struct error *err);
+/* Pair i of the card. */
+int net_pair_init(struct net_pair *p, struct net *n, unsigned i, struct error *err);
 void net_pair_free(struct net_pair *p);
 /* Serves these queues (NET_SERVE_*) and no others; returns when that is so. */
 int net_pair_serve(struct net_pair *p, unsigned what, struct error *err);
@@ -159,10 +174,16 @@ void net_rx(struct net_pair *p);
 /* The buffers that were taken and are unused go back to the ring. */
 void net_rx_stop(struct net_pair *p);
 
+/* ---- net_vhost.c */
+/* Sees that it is /dev/vhost-net as we need it, and makes it this process's. */
+int net_vhost_open(int fd, struct error *err);
+/* The kernel serves these queues (NET_SERVE_*) of the pair and no others when this returns. */
+int net_vhost_serve(struct net_pair *p, unsigned what, struct error *err);
+
 /* ---- net_ctrl.c */
 int net_ctrl_start(struct net *n, struct error *err);
 void net_ctrl_stop(struct net *n);
-/* Everything is received, as after a reset. */
+/* Everything is received, by one pair, as after a reset. */
 void net_ctrl_reset(struct net *n);
 /* Tells the TAP again. */
 void net_ctrl_apply(struct net *n);
@@ -170,8 +191,13 @@ void net_ctrl_apply(struct net *n);
 uint8_t net_ctrl_command(struct net *n, const struct vq_chain *c);
 
 /* ---- net_tap.c */
-/* Sees that it is a TAP as we need it, and prepares it. *uso: it knows UDP segmentation. */
-int net_tap_open(int tap, bool *uso, struct error *err);
+/* Sees that they are the queues of a TAP as we need it, and prepares it. *uso: it knows UDP
+ * segmentation. */
+int net_tap_open(const int *tap, unsigned queues, bool *uso, struct error *err);
+/* Whether it is not deleted. */
+bool net_tap_is_there(int tap);
+/* Whether the kernel uses this one of its queues: all are at first. */
+int net_tap_queue(int tap, bool on, struct error *err);
 /* What the guest can receive: TUN_F_*. */
 int net_tap_offload(int tap, uint64_t acked, struct error *err);
 /* Has the kernel drop what is for none of these addresses. n 0: nothing is dropped. */

@@ -256,12 +256,12 @@ int net_pair_serve(struct net_pair *p, unsigned what, struct error *err)
 	return 0;
 }
 
-int net_pair_init(struct net_pair *p, struct net *n, struct error *err)
+int net_pair_init(struct net_pair *p, struct net *n, unsigned i, struct error *err)
 {
 	p->net = n;
-	p->rx = &n->d.vq[NET_QUEUE_RX];
-	p->tx = &n->d.vq[NET_QUEUE_TX];
-	p->tap = -1;
+	p->rx = &n->d.vq[2 * i + NET_QUEUE_RX];
+	p->tx = &n->d.vq[2 * i + NET_QUEUE_TX];
+	p->tap = p->vhost = -1;
 	p->window.seg = p->window.seg_end = 1;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->changed, NULL);
@@ -269,7 +269,10 @@ int net_pair_init(struct net_pair *p, struct net *n, struct error *err)
 	if (p->wake < 0)
 		return error_errno(err, "network card: eventfd");
 	p->scratch = malloc(NET_PACKET_MAX);
-	return p->scratch ? 0 : error_set(err, "out of memory");
+	if (p->scratch)
+		return 0;
+	close_fd(&p->wake); /* a pair that is not whole is not freed */
+	return error_set(err, "out of memory");
 }
 
 void net_pair_free(struct net_pair *p)
@@ -279,5 +282,6 @@ void net_pair_free(struct net_pair *p)
 	pthread_cond_destroy(&p->changed);
 	close_fd(&p->wake);
 	close_fd(&p->tap);
+	close_fd(&p->vhost);
 	free(p->scratch);
 }

@@ -143,8 +143,8 @@ static void finish_header(struct net_pair *p, struct virtio_net_hdr_v1 *h, uint6
 
 static void count_packet(struct net_pair *p, uint64_t len)
 {
-	net_count(&p->net->stats.rx_packets, 1);
-	net_count(&p->net->stats.rx_bytes, len - NET_HDR_BYTES);
+	net_count(&p->stats.rx_packets, 1);
+	net_count(&p->stats.rx_bytes, len - NET_HDR_BYTES);
 }
 
 /* ---- the TAP */
@@ -204,7 +204,7 @@ static enum step read_through(struct net_pair *p, uint64_t *moved)
 static void drop_pending(struct net_pair *p)
 {
 	p->pending = 0;
-	net_count(&p->net->stats.rx_dropped, 1);
+	net_count(&p->stats.rx_dropped, 1);
 }
 
 /* The packet in the scratch buffer to the guest, if it may and can be. */

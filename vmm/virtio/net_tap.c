@@ -12,7 +12,8 @@
 #include "vmm/virtio/net_dev.h"
 
 /* syscalls loop: ioctl(1==TUNGETIFF) ioctl(1==TUNSETVNETHDRSZ) ioctl(1==TUNSETVNETLE)
- *	ioctl(1==TUNSETOFFLOAD) ioctl(1==TUNSETTXFILTER) ioctl(1==TUNSETCARRIER) */
+ *	ioctl(1==TUNSETOFFLOAD) ioctl(1==TUNSETTXFILTER) ioctl(1==TUNSETCARRIER)
+ *	ioctl(1==TUNSETQUEUE) */
 
 /* Linux 6.2 */
 #define OFFLOAD_USO4 0x20u
@@ -20,25 +21,61 @@
 
 #define FILTER_MAX (2 * NET_MACS_MAX + 2) /* and our own address, and broadcast */
 
-int net_tap_open(int tap, bool *uso, struct error *err)
+static int check_queue(int tap, bool one_of_many, struct ifreq *ifr, struct error *err)
 {
-	struct ifreq ifr = {0};
 	const int need = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-	int size = NET_HDR_BYTES, le = 1;
 
-	if (ioctl(tap, TUNGETIFF, &ifr) < 0)
+	*ifr = (struct ifreq){0};
+	if (ioctl(tap, TUNGETIFF, ifr) < 0)
 		return error_kind(err, ERR_INVALID, "not the descriptor of a TAP");
-	if ((ifr.ifr_flags & need) != need)
+	if ((ifr->ifr_flags & need) != need)
 		return error_kind(err, ERR_INVALID,
 				  "%.15s: not opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR",
-				  ifr.ifr_name);
-	if (ioctl(tap, TUNSETVNETHDRSZ, &size) < 0 || ioctl(tap, TUNSETVNETLE, &le) < 0)
-		return error_errno(err, "%.15s: header of packets", ifr.ifr_name);
+				  ifr->ifr_name);
+	if (one_of_many && !(ifr->ifr_flags & IFF_MULTI_QUEUE))
+		return error_kind(err, ERR_INVALID,
+				  "%.15s: has one queue: not opened with IFF_MULTI_QUEUE",
+				  ifr->ifr_name);
 	if (set_nonblock(tap, true) < 0)
-		return error_errno(err, "%.15s", ifr.ifr_name);
-	*uso = ioctl(tap, TUNSETOFFLOAD, TUN_F_CSUM | OFFLOAD_USO4 | OFFLOAD_USO6) == 0;
-	if (ioctl(tap, TUNSETOFFLOAD, 0) < 0)
+		return error_errno(err, "%.15s", ifr->ifr_name);
+	return 0;
+}
+
+int net_tap_open(const int *tap, unsigned queues, bool *uso, struct error *err)
+{
+	int size = NET_HDR_BYTES, le = 1;
+	struct ifreq ifr, other;
+
+	if (check_queue(tap[0], queues > 1, &ifr, err) < 0)
+		return -1;
+	for (unsigned i = 1; i < queues; i++) {
+		if (check_queue(tap[i], true, &other, err) < 0)
+			return -1;
+		if (strncmp(ifr.ifr_name, other.ifr_name, IFNAMSIZ) != 0)
+			return error_kind(err, ERR_INVALID, "queues of two TAPs, %.15s and %.15s",
+					  ifr.ifr_name, other.ifr_name);
+	}
+	if (ioctl(tap[0], TUNSETVNETHDRSZ, &size) < 0 || ioctl(tap[0], TUNSETVNETLE, &le) < 0)
+		return error_errno(err, "%.15s: header of packets", ifr.ifr_name);
+	*uso = ioctl(tap[0], TUNSETOFFLOAD, TUN_F_CSUM | OFFLOAD_USO4 | OFFLOAD_USO6) == 0;
+	if (ioctl(tap[0], TUNSETOFFLOAD, 0) < 0)
 		return error_errno(err, "%.15s: offloads", ifr.ifr_name);
+	return 0;
+}
+
+bool net_tap_is_there(int tap)
+{
+	struct ifreq ifr = {0};
+
+	return ioctl(tap, TUNGETIFF, &ifr) == 0;
+}
+
+int net_tap_queue(int tap, bool on, struct error *err)
+{
+	struct ifreq ifr = {.ifr_flags = on ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE};
+
+	if (ioctl(tap, TUNSETQUEUE, &ifr) < 0)
+		return error_errno(err, "network card: a queue of its TAP");
 	return 0;
 }
 

@@ -143,7 +143,7 @@ static enum sent send_packet(struct net_pair *p, const struct vq_chain *c)
 void net_tx(struct net_pair *p)
 {
 	struct virtqueue *q = p->tx;
-	struct net_stats *s = &p->net->stats;
+	struct net_stats *s = &p->stats;
 	unsigned packets = 0;
 	uint64_t bytes = 0;
 
