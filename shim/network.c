@@ -489,17 +489,31 @@ bool network_used(int dirfd)
 	return fstatat(dirfd, FILE_NAME, &st, 0) == 0 && st.st_size > 0;
 }
 
+/* The first process's, or ours: an engine may live in a namespace that is not the first process's.
+ */
+static bool is_host_netns(const struct stat *st)
+{
+	static const char *const paths[] = {"/proc/1/ns/net", "/proc/self/ns/net"};
+	struct stat host;
+
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+		if (stat(paths[i], &host) == 0 && st->st_ino == host.st_ino &&
+		    st->st_dev == host.st_dev)
+			return true;
+	}
+	return false;
+}
+
 int network_check_path(const char *path, struct error *err)
 {
 	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st, host;
+	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return error_errno(err, "%s", path);
 	if (ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET)
 		return error_kind(err, ERR_INVALID, "%s: not a network namespace", path);
-	if (stat("/proc/1/ns/net", &host) == 0 && st.st_ino == host.st_ino &&
-	    st.st_dev == host.st_dev)
+	if (is_host_netns(&st))
 		return error_kind(err, ERR_UNSUPPORTED,
 				  "%s: is the host's own network namespace, which a microVM cannot "
 				  "share: give the container one of its own",
