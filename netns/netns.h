@@ -1,10 +1,8 @@
 /*
- * netns.h - network namespaces, and what is in them, by rtnetlink (libmnl).
+ * netns.h - network namespaces: to join, to make, to visit.
  */
 #ifndef HUSK_NETNS_NETNS_H
 #define HUSK_NETNS_NETNS_H
-
-#include <stddef.h>
 
 #include "lib/error.h"
 

@@ -13,8 +13,8 @@
  * A socket is its caller's alone (one thread at a time). It belongs to the network namespace that
  * its maker was in, wherever the thread goes afterwards.
  *
- * This needs no library, since the guest's agent is static and libmnl is packaged as a shared one
- * only. Requests have libmnl's layout: on the host its functions work on them, too.
+ * There is no library below this: the guest's agent is static, and libmnl, which would do, is packaged
+ * as a shared one only.
  */
 #ifndef HUSK_NETNS_RTNL_H
 #define HUSK_NETNS_RTNL_H
