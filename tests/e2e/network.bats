@@ -32,7 +32,7 @@ plug() {
 # box [COMMAND...]: made, not started.
 create_box() {
 	(($#)) || set -- sh -c 'trap "exit 0" TERM; sleep 100000 & wait'
-	bundle box "$(with_netns ct)" "$@"
+	bundle box "$(with_netns ct) | .root.readonly = true" "$@"
 	husk create -b "$B" box </dev/null >"$T/box.out" 2>"$T/box.err"
 }
 
