@@ -57,11 +57,11 @@ struct sync {
 	struct net_config config;
 	struct vmm_client vmm;
 	struct vmm_nics nics;
-	unsigned vcpus;
 	struct network_plan plan;
 	bool has_settings;
 	enum net_wiring wiring;
 	bool vhost;
+	bool again;  /* there is more to do when those that go have gone */
 	bool failed; /* *err has the first error */
 	struct error *err;
 };
@@ -183,6 +183,22 @@ static int open_some(struct card_fds *f, const char *path, unsigned n, const cha
 	return 0;
 }
 
+/* Says what the room is, if that is what there was none of. */
+static int no_room(const struct sync *s, struct error *err)
+{
+	if (!strstr(err->msg, "no free slot"))
+		return -1;
+	if (s->nics.kvm)
+		return error_kind(err, ERR_UNSUPPORTED,
+				  "there is no room for one more network card: a machine has %d at "
+				  "most, and its slots are shared with disks",
+				  VMM_NICS_MAX);
+	return error_kind(err, ERR_UNSUPPORTED,
+			  "there is no room for one more network card: engine qemu has %u here, as "
+			  "many as disks left when the container was created",
+			  s->nics.n);
+}
+
 static int make_card(struct sync *s, const struct net_link *l, const struct card_fds *f,
 		     unsigned queues, struct error *err)
 {
@@ -196,7 +212,7 @@ static int make_card(struct sync *s, const struct net_link *l, const struct card
 		return error_kind(err, ERR_UNSUPPORTED, "a machine has at most %d network cards",
 				  VMM_NICS_MAX);
 	if (vmm_attach_net(&s->vmm, &nic, s->nics.v[n].mac, err) < 0)
-		return -1;
+		return no_room(s, err);
 	memcpy(s->nics.v[n].id, nic.id, sizeof(nic.id));
 	s->nics.v[n].up = true;
 	s->nics.n++;
@@ -206,7 +222,9 @@ static int make_card(struct sync *s, const struct net_link *l, const struct card
 /* One for each CPU. */
 static unsigned queues_of(const struct sync *s)
 {
-	return s->vcpus < QUEUES_MAX ? s->vcpus : QUEUES_MAX;
+	unsigned most = s->nics.kvm ? QUEUES_MAX : 1;
+
+	return s->nics.vcpus < most ? s->nics.vcpus : most;
 }
 
 static int attach(struct sync *s, const struct net_link *l, struct error *err)
@@ -223,7 +241,7 @@ static int attach(struct sync *s, const struct net_link *l, struct error *err)
 		return -1;
 	if (tap_make(fds.v, l, &o, holder, sizeof(holder), err) < 0)
 		return -1;
-	if (s->vhost &&
+	if (s->vhost && s->nics.kvm &&
 	    open_some(&fds, "/dev/vhost-net", o.queues,
 		      "network.vhost_net of the configuration file asks for it: modprobe vhost_net",
 		      err) < 0)
@@ -335,6 +353,32 @@ static int tell_guest(struct sync *s, struct error *err)
 
 /* ---- a sync */
 
+/* The filters of a link let frames of its VLANs pass, if it has any: it has one more. */
+static void wire_anew(struct sync *s, unsigned vlan)
+{
+	for (unsigned i = 0; i < s->nics.n; i++) {
+		unsigned link = network_card_link(s->nics.v[i].id);
+		const struct net_link *l = net_config_link(&s->config, link);
+		struct tap_options o = {.owner = s->place->container, .queues = 1};
+		struct error why = ERROR_INIT;
+
+		if (!l || link == vlan || l->kind == NET_KIND_VLAN)
+			continue;
+		o.wiring = s->wiring;
+		if (tap_wire(l, &o, &why) < 0)
+			complain(s, &why);
+	}
+}
+
+/* Whether cards go that may be what one more has no room for. */
+static bool makes_room(const struct sync *s)
+{
+	for (size_t i = 0; i < s->plan.n; i++)
+		if (s->plan.v[i].act == NETWORK_DETACH)
+			return true;
+	return false;
+}
+
 static void act(struct sync *s, const struct network_action *a)
 {
 	const struct net_link *l = net_config_link(&s->config, a->link);
@@ -346,6 +390,8 @@ static void act(struct sync *s, const struct network_action *a)
 		r = attach(s, l, &why);
 		if (r == 0)
 			r = set_cable(s, a->link, a->up, &why);
+		if (r == 0 && !s->first && l->kind == NET_KIND_VLAN)
+			wire_anew(s, a->link);
 		break;
 	case NETWORK_MTU:
 		r = tap_set_mtu(l, &why);
@@ -359,25 +405,26 @@ static void act(struct sync *s, const struct network_action *a)
 	}
 	if (r == 0)
 		return;
+	if (why.kind == ERR_UNSUPPORTED && makes_room(s)) {
+		s->again = true;
+		return;
+	}
 	error_wrap(&why, "network interface %s", l->name);
 	complain(s, &why);
 }
 
-static bool detach_all(struct sync *s)
+static void detach_all(struct sync *s)
 {
-	bool again = false;
-
 	for (size_t i = 0; i < s->plan.n; i++) {
 		const struct network_action *a = &s->plan.v[i];
 		struct error why = ERROR_INIT;
 
 		if (a->act != NETWORK_DETACH && a->act != NETWORK_REATTACH)
 			continue;
-		again = again || a->act == NETWORK_REATTACH;
+		s->again = s->again || a->act == NETWORK_REATTACH;
 		if (detach(s, a->link, &why) < 0)
 			complain(s, &why);
 	}
-	return again;
 }
 
 /* The start fails: nothing of ours stays. */
@@ -407,8 +454,7 @@ static bool concerns_guest(const struct sync *s)
 /* Returns 1 if there is more to do. */
 static int sync_once(struct sync *s, struct error *err)
 {
-	bool again;
-
+	s->again = false;
 	net_config_free(&s->config);
 	s->config = (struct net_config){0};
 	network_plan_free(&s->plan);
@@ -419,7 +465,7 @@ static int sync_once(struct sync *s, struct error *err)
 	if (s->vmm.sock < 0 && vmm_connect(s->place->dirfd, &s->vmm, err) < 0)
 		return -1;
 	s->vmm.intr_fd = s->place->intr_fd;
-	if (vmm_nics(&s->vmm, &s->nics, &s->vcpus, err) < 0)
+	if (vmm_nics(&s->vmm, &s->nics, err) < 0)
 		return -1;
 	network_plan_make(&s->config, &s->nics, s->place->container, &s->plan);
 	tap_hide(&s->config);
@@ -436,10 +482,11 @@ static int sync_once(struct sync *s, struct error *err)
 		if (tell_guest(s, &why) < 0)
 			complain(s, &why);
 	}
-	again = may_go_on(s) && detach_all(s);
+	if (may_go_on(s))
+		detach_all(s);
 	if (s->failed && s->first)
 		take_back(s);
-	return again;
+	return s->again;
 }
 
 int network_sync(const struct network_place *p, bool first, struct error *err)
@@ -459,7 +506,7 @@ int network_sync(const struct network_place *p, bool first, struct error *err)
 		r = netns_enter(path, &home, &why);
 	else if (r == 0)
 		return 0;
-	/* A card that was taken away is made anew in the second round. */
+	/* What another one had to go for comes in the second round. */
 	for (int round = 0; r >= 0 && round < 2; round++) {
 		r = sync_once(&s, &why);
 		if (r <= 0)
@@ -581,7 +628,7 @@ void network_let_go(int dirfd)
 	struct vmm_nics nics;
 
 	if (!network_used(dirfd) || vmm_connect(dirfd, &vmm, NULL) < 0 ||
-	    vmm_nics(&vmm, &nics, NULL, NULL) < 0)
+	    vmm_nics(&vmm, &nics, NULL) < 0)
 		return;
 	for (unsigned i = 0; i < nics.n; i++)
 		vmm_detach_net(&vmm, nics.v[i].id, NULL);

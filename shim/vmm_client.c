@@ -395,7 +395,7 @@ static int take_nic(yajl_val v, struct vmm_nics *n, struct error *err)
 	return 0;
 }
 
-int vmm_nics(struct vmm_client *c, struct vmm_nics *n, unsigned *vcpus, struct error *err)
+int vmm_nics(struct vmm_client *c, struct vmm_nics *n, struct error *err)
 {
 	cleanup_jsonw struct jsonw w = {0};
 	cleanup_json yajl_val v = NULL;
@@ -407,8 +407,8 @@ int vmm_nics(struct vmm_client *c, struct vmm_nics *n, unsigned *vcpus, struct e
 	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
 	if (!v)
 		return -1;
-	if (vcpus)
-		*vcpus = (unsigned)json_int(v, "vcpus", 1);
+	n->kvm = strcmp(json_str(v, "engine") ?: "", "kvm") == 0;
+	n->vcpus = (unsigned)json_int(v, "vcpus", 1);
 	list = json_get(v, "nics");
 	for (size_t i = 0; YAJL_IS_ARRAY(list) && i < list->u.array.len; i++)
 		if (take_nic(list->u.array.values[i], n, err) < 0)

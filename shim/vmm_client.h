@@ -74,6 +74,8 @@ int vmm_detach_net(struct vmm_client *c, const char *id, struct error *err);
 int vmm_net_link(struct vmm_client *c, const char *id, bool up, struct error *err);
 
 struct vmm_nics {
+	bool kvm; /* the machine's engine */
+	unsigned vcpus;
 	unsigned n;
 	struct {
 		char id[VMM_NIC_ID_MAX + 1];
@@ -81,8 +83,8 @@ struct vmm_nics {
 		uint8_t mac[6]; /* as the guest's driver sees it */
 	} v[VMM_NICS_MAX];
 };
-/* The cards that the machine has; `vcpus` (may be NULL): and how many CPUs. */
-int vmm_nics(struct vmm_client *c, struct vmm_nics *n, unsigned *vcpus, struct error *err);
+/* The cards that the machine has, and what matters for those that it may get. */
+int vmm_nics(struct vmm_client *c, struct vmm_nics *n, struct error *err);
 
 /* A stream to a guest port; waits for the guest to be ready, at most timeout_ms. */
 int vmm_vsock_connect(struct vmm_client *c, uint32_t port, unsigned timeout_ms, struct error *err);

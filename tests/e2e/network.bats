@@ -87,6 +87,17 @@ sees_not() { ! sees "$@"; }
 	sees "inet 10.79.0.2/24" ip address show eth1
 }
 
+@test "a link that is replaced by another one of its name, with all cards in use" {
+	local i
+	for i in 0 1 2 3; do plug eth$i 7$i; done
+	run_box
+	for i in 0 1 2 3; do reaches 10.7$i.0.1; done
+	in_ns ct ip link del eth2
+	plug eth2 79
+	wait_until reaches 10.79.0.1
+	reaches 10.73.0.1
+}
+
 @test "the first link may come when the container runs already" {
 	run_box
 	plug eth0 77
