@@ -41,9 +41,7 @@ struct tap_options {
 int tap_make(const int *tun, const struct net_link *l, const struct tap_options *o, char *holder,
 	     size_t size, struct error *err);
 /* Redirects both ways. Leftovers are replaced; what was made when it fails is undone. EBUSY is
- * tried again for a while. ERR_UNSUPPORTED: the kernel cannot, or not with this kind of link. A
- * link that gets its first VLAN later, or loses its last, has to be wired again: until then tagged
- * frames are not the VLAN's. */
+ * tried again for a while. ERR_UNSUPPORTED: the kernel cannot, or not with this kind of link. */
 int tap_wire(const struct net_link *l, const struct tap_options *o, struct error *err);
 /* The TAP follows the link's MTU. */
 int tap_set_mtu(const struct net_link *l, struct error *err);

@@ -384,24 +384,31 @@ PY
 	done
 }
 
-@test "a VLAN on a wired link is a link of its own: its tagged frames stay in the namespace" {
+@test "a VLAN on a wired link is a link of its own, whichever came first: its tagged frames stay in the namespace" {
+	local when first first_guest
 	veth_pair 0
-	in_ns ct ip link add link eth0 name eth0.5 type vlan id 5 || skip "this kernel has no VLANs"
-	in_ns lan ip link add link v0 name v1 type vlan id 5
-	in_ns ct ip link set eth0.5 name eth1 up
-	in_ns lan ip link set v1 up
-	addresses ct eth1 10.51.0.2/24 fd51::2/64
-	addresses lan v1 10.51.0.1/24 fd51::1/64
-	guest eth0
-	local first=$TELL first_guest=$GUEST
-	configure 0
-	guest eth1
-	configure 1
 	serves
-	traffic 0
-	traffic 1
-	end_guest "$first" "$first_guest"
-	end_guest
+	for when in before after; do
+		[[ $when == before ]] || guest eth0
+		first=$TELL first_guest=$GUEST
+		in_ns ct ip link add link eth0 name eth1 type vlan id 5 || skip "this kernel has no VLANs"
+		in_ns lan ip link add link v0 name v1 type vlan id 5
+		in_ns ct ip link set eth1 up
+		in_ns lan ip link set v1 up
+		addresses ct eth1 10.51.0.2/24 fd51::2/64
+		addresses lan v1 10.51.0.1/24 fd51::1/64
+		[[ $when == after ]] || guest eth0
+		[[ $when == after ]] || first=$TELL first_guest=$GUEST
+		configure 0
+		guest eth1
+		configure 1
+		traffic 0
+		traffic 1
+		end_guest
+		end_guest "$first" "$first_guest"
+		in_ns ct ip link del eth1
+		in_ns lan ip link del v1
+	done
 }
 
 # Modules can be withheld where the machine is the test's.
