@@ -216,7 +216,7 @@ kind_or_skip() {
 
 # lower N KIND ARG...: ethN of ct is such a link on a veth whose other end is vN of lan.
 lower() {
-	make_netns up
+	[[ -e $T/ns/up ]] || make_netns up
 	veth up "w$1" lan "v$1"
 	in_ns up ip link add link "w$1" name "eth$1" netns "$T/ns/ct" type "${@:2}"
 	in_ns ct ip link set "eth$1" up
@@ -269,15 +269,19 @@ hears() {
 	in_ns ct ip link add name probe type veth peer name probe1
 	in_ns ct ip link add link probe name probe2 type ipvlan mode l2 || skip "this kernel has no ipvlan"
 	in_ns ct ip link del probe
+	serves
 	for mode in l2 l3; do
 		lower 0 ipvlan mode $mode
 		before=$(ct_things)
 		guest eth0
 		configure 0
-		# A link without ARP is one in the guest, too.
-		[[ $mode == l2 ]] || in_ns vm ip link set eth0 arp off
-		[[ $mode == l2 ]] || in_ns vm ip -6 route replace fd50::1 dev eth0
-		serves
+		if [[ $mode == l3 ]]; then
+			# A link without ARP is one in the guest, too; the link below it is its router.
+			in_ns vm ip link set eth0 arp off
+			addresses up w0 10.50.0.3/24 fd50::3/64
+			in_ns lan ip route add 10.50.0.2 via 10.50.0.3
+			in_ns lan ip route add fd50::2 via fd50::3
+		fi
 		traffic 0
 		end_guest
 		unchanged "$before"
@@ -414,12 +418,14 @@ PY
 # Modules can be withheld where the machine is the test's.
 @test "a kernel without a part of tc: a bridge takes its place, or the part is named" {
 	[[ ${HUSK_NESTED:-} ]] || skip "not where others use this kernel"
-	local module=/proc/sys/kernel/modprobe
+	local part module=/proc/sys/kernel/modprobe
+	kind_or_skip bridge
 	veth_pair 0
 	serves
 	for part in sch_ingress cls_u32 act_mirred; do
-		modprobe -a sch_ingress cls_u32 act_mirred bridge || skip "its parts are no modules"
-		rmmod $part
+		guest --wiring tc eth0 # loads them
+		end_guest
+		busybox rmmod $part || skip "this kernel has $part built in"
 		echo /bin/false >$module
 		guest --wiring auto eth0
 		cp "$T/guest-eth0" "$T/first"
