@@ -601,7 +601,7 @@ struct procs *procs_new(struct loop *loop, struct streams *streams, const struct
 	}
 	set->projects = projects_new(loop, on_project_changed, set);
 	set->network = network_new();
-	set->resolver = resolver_new(loop, streams);
+	set->names = names_new(loop, streams);
 	return set;
 }
 
@@ -621,7 +621,7 @@ void procs_free(struct procs *set)
 	waiters_forget(set, &set->downers, NULL);
 	projects_free(set->projects);
 	network_free(set->network);
-	resolver_free(set->resolver);
+	names_free(set->names);
 	loop_remove(set->sigchld_src);
 	close(set->sigchld);
 	free(set);

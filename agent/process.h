@@ -14,7 +14,7 @@
 #include "agent/container.h"
 #include "agent/network.h"
 #include "agent/proto.h"
-#include "agent/resolver.h"
+#include "agent/names.h"
 #include "agent/streams.h"
 #include "lib/error.h"
 #include "lib/loop.h"
@@ -94,7 +94,8 @@ struct procs {
 	struct tool *tools;
 	struct projects *projects;
 	struct network *network;
-	struct resolver *resolver;
+	struct names *names;
+	bool names_redirected; /* for as long as there is a guest */
 	int sigchld;
 	struct loop_source *sigchld_src;
 	bool down; /* shutdown has begun: nothing new is made */

@@ -2,12 +2,14 @@
 #include "agent/process.h"
 #include "agent/projects.h"
 #include "agent/ps.h"
+#include "agent/redirect.h"
 #include "agent/sysctl.h"
 #include "agent/tools.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
@@ -457,13 +459,26 @@ static int on_interfaces(void *arg, struct error *err)
 	return r;
 }
 
+static int serve_names(struct procs *set, bool on, struct error *err)
+{
+	struct in_addr at;
+
+	if (!on)
+		return names_serve(set->names, 0, err);
+	inet_pton(AF_INET, NAMES_ADDRESS, &at);
+	if (!set->names_redirected && redirect_port(at, NAMES_PORT, NAMES_BEHIND, err) < 0)
+		return -1;
+	set->names_redirected = true;
+	return names_serve(set->names, NAMES_BEHIND, err);
+}
+
 static int do_network(struct procs *set, void *client, struct proto_request *r, struct error *err)
 {
 	uint64_t t = now_us();
-	bool resolver = r->network->resolver;
+	bool names = r->network->resolver;
 	int result = network_apply(set->network, r->network, on_interfaces, set, err);
 
-	if (resolver_serve(set->resolver, resolver, result < 0 ? NULL : err) < 0)
+	if (serve_names(set, names, result < 0 ? NULL : err) < 0)
 		result = -1;
 	log_elapsed("network", t);
 	if (result == 0)
@@ -475,7 +490,7 @@ static int do_resolver(struct procs *set, void *client, struct proto_request *r,
 {
 	struct proto_reply reply = {.type = REPLY_STREAM, .seq = r->seq};
 
-	if (resolver_stream(set->resolver, reply.stream, err) < 0)
+	if (names_stream(set->names, reply.stream, err) < 0)
 		return -1;
 	set->ops->reply(client, &reply);
 	return 0;

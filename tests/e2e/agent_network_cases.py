@@ -18,14 +18,14 @@ from net_cases import own_netns
 from vmm_cases import TIMEOUT, wait_until
 from vmmctl import ENGINE
 
-PROGRAMS = ("ip", "ping", "nc", "nslookup", "head", "sysctl", "tr", "udhcpc")
+PROGRAMS = ("ip", "ping", "nc", "nslookup", "head", "tr", "grep")
 
 
 class NetGuest(Guest):
     """With cards on TAPs: .nics is {link index: (TAP's name, the driver's MAC address)}."""
 
     def start(self, **members):
-        super().start(**({"nics": int(os.environ.get("NICS", "3")), "readonly_disks": 1, "writable_disks": 1} if ENGINE == "qemu" else {}), **members)
+        super().start(**({"nics": 3, "readonly_disks": 1, "writable_disks": 1} if ENGINE == "qemu" else {}), **members)
         self.nics = {}
 
     def attach(self, index, mac, mtu=1500, address=None):
@@ -79,7 +79,7 @@ def shell(guest, agent=None, **more):
         os.symlink("busybox", os.path.join(top, "bin", name))
     guest.disk("root", image("erofs", top), readonly=True)
     guest.disk("scratch", scratch())
-    c = config(["sh", "-c", "while read -r l; do eval \"$l\"; echo; echo \"=$?\"; done"],
+    c = config(["sh", "-c", "while read -r l; do eval \"$l\"; s=$?; echo; echo \"=$s\"; done"],
                [{"destination": "/sys", "type": "sysfs", "source": "sysfs"}],
                ("pid", "mount", "ipc", "uts", "network"))
     for caps in c["process"]["capabilities"].values():
@@ -101,15 +101,17 @@ class Shell(Container):
         self.err = self.guest.stream(self.streams["stderr"])
         self.stdin = self.guest.stream(self.streams["stdin"])
 
+    def until_done(self):
+        lines = [self.line()]
+        while not lines[-1].startswith("="):
+            lines.append(self.line())
+        assert lines[-1] == "=0", lines
+        return "\n".join(lines[:-1]).strip()
+
     def run(self, line):
         """What it prints; a failure is one here."""
         self.tell(line)
-        lines = []
-        while True:
-            lines.append(self.line())
-            if lines[-1].startswith("="):
-                assert lines[-1] == "=0", (line, lines)
-                return "\n".join(lines[:-1]).strip()
+        return self.until_done()
 
     def links(self):
         return sorted(self.run("ls /sys/class/net").split())
@@ -271,18 +273,41 @@ def names_are_served():
         stream = g.stream(c.a.call("resolver")["stream"])
         stream.settimeout(TIMEOUT)
         c.start()
+        # The container may serve names itself: the port is free.
+        c.run("nc -l -p 53 </dev/null >/tcp & true")
+        c.run("until cat /proc/net/tcp* | grep -q :0035; do :; done")
         c.tell("nslookup -type=a some.name 127.0.0.11")
-        head = stream.recv(8, socket.MSG_WAITALL)
-        ident, protocol, zero, n = struct.unpack(">IBBH", head)
-        message = stream.recv(n, socket.MSG_WAITALL)
-        assert (protocol, zero) == (17, 0) and b"\4some\4name\0" in message, (head, message)
-        question = message[12:]
-        answer = message[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x0a\x63\0\1"
-        stream.sendall(struct.pack(">IBBH", ident, 17, 0, len(answer)) + answer)
-        text = []
-        while not text or not text[-1].startswith("="):
-            text.append(c.line())
-        assert text[-1] == "=0" and any("10.99.0.1" in t for t in text), text
+        ident, protocol, message = question(stream)
+        assert protocol == 17 and b"\4some\4name\0" in message, (protocol, message)
+        answer(stream, ident, protocol, message[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + message[12:] +
+               b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x0a\x63\0\1")
+        text = c.until_done()
+        assert "Address: 10.99.0.1" in text, text
+        c.tell(r"printf '\0\015question here' | nc 127.0.0.11 53 | tr -d '\0'")
+        ident, protocol, message = question(stream)
+        assert (protocol, message) == (6, b"question here"), (protocol, message)
+        answer(stream, ident, protocol, b"an answer to it")
+        assert "an answer to it" in c.until_done()
+        assert c.run("cat /tcp") == ""
+        # Another stream takes over; nobody is served any more when the host says so.
+        other = g.stream(c.a.call("resolver")["stream"])
+        other.settimeout(TIMEOUT)
+        assert stream.recv(1) == b""
+        c.tell(r"printf '\0\015question here' | nc 127.0.0.11 53")
+        assert question(other)[1] == 6
+        g.network(c.a, [link(2, "eth0", mac, [v4(2)])], [connected(2)])
+        c.until_done()
+
+
+def question(stream):
+    head = stream.recv(8, socket.MSG_WAITALL)
+    ident, protocol, zero, n = struct.unpack(">IBBH", head)
+    assert zero == 0, head
+    return ident, protocol, stream.recv(n, socket.MSG_WAITALL)
+
+
+def answer(stream, ident, protocol, message):
+    stream.sendall(struct.pack(">IBBH", ident, protocol, 0, len(message)) + message)
 
 
 def main(name, directory):

@@ -1,26 +1,29 @@
 /*
- * resolver.c - a name server in the guest that asks the host's.
+ * names.c - a name server in the guest that asks the host's.
  *
- *	process ──UDP, TCP──▶ 127.0.0.11:53 ──records──▶ stream ──▶ proxy ──▶ 127.0.0.11 of the
- *host's ◀──records──                      namespace
+ *	process ──UDP, TCP──▶ agent ──records──▶ proxy ──▶ name server
+ *	        ◀────────────       ◀──records──       ◀──
+ *	  127.0.0.11, port 53   stream      127.0.0.11 of the host's namespace
+ *
+ * The port that the agent listens on is another one (redirect.h).
  *
  * Nothing is understood of a message beyond its being as long as a DNS header. Each gets an id that
- * names its place in a table of DNS_OPEN_MAX, where the answer finds who asked; a place is free
- *again with the answer, or DNS_TIMEOUT_MS later when somebody needs it. With the table full a
- *request is dropped: clients ask again.
+ * names its place in a table of DNS_OPEN_MAX, where the answer finds who asked. The place is free
+ * again with the answer, or DNS_TIMEOUT_MS later when somebody needs it. With the table full a
+ * request is dropped: clients ask again.
  *
  * One record at a time is on its way to the host. While it is not sent as a whole, and while there
  * is no stream, nothing is read from any socket: UDP requests wait in the socket's buffer, TCP
  * clients in theirs. So the memory of all this is bounded by the table, two records, and
- * RESOLVER_CONNS_MAX clients of a request and some answers each.
+ * NAMES_CONNS_MAX clients of a request and some answers each.
  *
  * A TCP client has its requests answered in whatever order the answers come, at most
- * RESOLVER_PIPELINE_MAX at a time. One that completes no request and takes no answer for
- * RESOLVER_IDLE_US is disconnected, however many bytes trickle in.
+ * NAMES_PIPELINE_MAX at a time. One that completes no request and takes no answer for
+ * NAMES_IDLE_US is disconnected, however many bytes trickle in.
  *
  * Everything runs in the agent's loop, and no call here can wait.
  */
-#include "agent/resolver.h"
+#include "agent/names.h"
 #include "lib/cleanup.h"
 #include "lib/dns_record.h"
 #include "lib/file.h"
@@ -35,7 +38,7 @@
 	(128u << 10) /* bytes of answers that a client has not taken: no more requests */
 
 struct client {
-	struct resolver *r;
+	struct names *r;
 	struct client *prev, *next;
 	int fd;
 	struct loop_source *src, *timer;
@@ -58,7 +61,7 @@ struct question {
 	struct client *client;	 /* TCP; NULL once it has gone */
 };
 
-struct resolver {
+struct names {
 	struct loop *loop;
 	struct streams *streams;
 	struct stream *token; /* a stream that the host has not opened yet */
@@ -77,7 +80,7 @@ struct resolver {
 	uint8_t out[DNS_RECORD_MAX];
 };
 
-static void arrange(struct resolver *r);
+static void arrange(struct names *r);
 
 static bool again(void)
 {
@@ -94,7 +97,7 @@ static void watch(struct loop_source *src, uint32_t *now, uint32_t events)
 
 /* ---- questions */
 
-static struct question *new_question(struct resolver *r, uint8_t protocol)
+static struct question *new_question(struct names *r, uint8_t protocol)
 {
 	uint64_t now = now_us();
 
@@ -114,7 +117,7 @@ static struct question *new_question(struct resolver *r, uint8_t protocol)
 	return NULL;
 }
 
-static void forget_questions(struct resolver *r, const struct client *of)
+static void forget_questions(struct names *r, const struct client *of)
 {
 	for (size_t i = 0; i < DNS_OPEN_MAX; i++) {
 		struct question *q = &r->open[i];
@@ -129,7 +132,7 @@ static void forget_questions(struct resolver *r, const struct client *of)
 
 /* ---- to the host */
 
-static void end_stream(struct resolver *r)
+static void end_stream(struct names *r)
 {
 	if (r->conn < 0)
 		return;
@@ -140,7 +143,7 @@ static void end_stream(struct resolver *r)
 	forget_questions(r, NULL);
 }
 
-static void flush_record(struct resolver *r)
+static void flush_record(struct names *r)
 {
 	while (r->out_off < r->out_len) {
 		ssize_t n = send(r->conn, r->out + r->out_off, r->out_len - r->out_off,
@@ -158,18 +161,18 @@ static void flush_record(struct resolver *r)
 	r->out_off = r->out_len = 0;
 }
 
-static bool can_ask(const struct resolver *r)
+static bool can_ask(const struct names *r)
 {
 	return r->conn >= 0 && r->out_len == 0;
 }
 
 /* Where the next request is to be put, and it is sent from: behind the place of a record's head. */
-static uint8_t *message_place(struct resolver *r)
+static uint8_t *message_place(struct names *r)
 {
 	return r->out + DNS_RECORD_HEAD;
 }
 
-static void send_question(struct resolver *r, const struct question *q, size_t len)
+static void send_question(struct names *r, const struct question *q, size_t len)
 {
 	dns_record_head(r->out, q->id, q->protocol, (uint16_t)len);
 	r->out_len = DNS_RECORD_HEAD + len;
@@ -180,7 +183,7 @@ static void send_question(struct resolver *r, const struct question *q, size_t l
 
 static void on_udp(void *arg, uint32_t events UNUSED)
 {
-	struct resolver *r = arg;
+	struct names *r = arg;
 
 	for (int i = 0; i < ROUND && can_ask(r); i++) {
 		struct sockaddr_in from;
@@ -206,7 +209,7 @@ static void on_udp(void *arg, uint32_t events UNUSED)
 
 static void client_free(struct client *c)
 {
-	struct resolver *r = c->r;
+	struct names *r = c->r;
 
 	forget_questions(r, c);
 	loop_remove(c->src);
@@ -228,12 +231,12 @@ static void client_free(struct client *c)
 static void on_idle(void *arg, uint32_t events UNUSED)
 {
 	struct client *c = arg;
-	struct resolver *r = c->r;
+	struct names *r = c->r;
 	uint64_t idle = now_us() - c->active_us;
 
 	c->timer = NULL;
-	if (idle < RESOLVER_IDLE_US)
-		c->timer = loop_timer(r->loop, RESOLVER_IDLE_US - idle, on_idle, c, NULL);
+	if (idle < NAMES_IDLE_US)
+		c->timer = loop_timer(r->loop, NAMES_IDLE_US - idle, on_idle, c, NULL);
 	if (!c->timer)
 		client_free(c);
 	arrange(r);
@@ -288,12 +291,12 @@ static int read_request(struct client *c)
 
 static bool may_ask(const struct client *c)
 {
-	return !c->eof && c->open < RESOLVER_PIPELINE_MAX && c->out_len - c->out_off < ANSWERS_MAX;
+	return !c->eof && c->open < NAMES_PIPELINE_MAX && c->out_len - c->out_off < ANSWERS_MAX;
 }
 
 static void ask_for(struct client *c)
 {
-	struct resolver *r = c->r;
+	struct names *r = c->r;
 	size_t len = c->in_len - 2;
 	struct question *q = new_question(r, DNS_TCP);
 
@@ -346,14 +349,14 @@ static bool serve_client(struct client *c, uint32_t events)
 static void on_client(void *arg, uint32_t events)
 {
 	struct client *c = arg;
-	struct resolver *r = c->r;
+	struct names *r = c->r;
 
 	if (!serve_client(c, events))
 		client_free(c);
 	arrange(r);
 }
 
-static void add_client(struct resolver *r, int fd)
+static void add_client(struct names *r, int fd)
 {
 	struct client *c = xcalloc(1, sizeof(*c));
 
@@ -367,16 +370,16 @@ static void add_client(struct resolver *r, int fd)
 	r->clients = c;
 	r->n_clients++;
 	c->src = loop_add(r->loop, fd, c->events, on_client, c, NULL);
-	c->timer = loop_timer(r->loop, RESOLVER_IDLE_US, on_idle, c, NULL);
+	c->timer = loop_timer(r->loop, NAMES_IDLE_US, on_idle, c, NULL);
 	if (!c->src || !c->timer)
 		client_free(c);
 }
 
 static void on_tcp(void *arg, uint32_t events UNUSED)
 {
-	struct resolver *r = arg;
+	struct names *r = arg;
 
-	while (r->n_clients < RESOLVER_CONNS_MAX) {
+	while (r->n_clients < NAMES_CONNS_MAX) {
 		int fd = accept4(r->tcp, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd < 0) {
@@ -405,7 +408,7 @@ static void answer_client(struct client *c, const struct dns_record *a)
 
 /* ---- from the host */
 
-static void answer(struct resolver *r, const struct dns_record *a)
+static void answer(struct names *r, const struct dns_record *a)
 {
 	struct question *q = &r->open[a->id % DNS_OPEN_MAX];
 
@@ -420,7 +423,7 @@ static void answer(struct resolver *r, const struct dns_record *a)
 }
 
 /* Answers all records that are there as a whole. Returns -1 when the stream is none. */
-static int take_records(struct resolver *r)
+static int take_records(struct names *r)
 {
 	struct error err = ERROR_INIT;
 	size_t at = 0;
@@ -447,7 +450,7 @@ static int take_records(struct resolver *r)
 
 static void on_stream(void *arg, uint32_t events)
 {
-	struct resolver *r = arg;
+	struct names *r = arg;
 	ssize_t n;
 
 	if (events & EPOLLOUT)
@@ -463,24 +466,24 @@ static void on_stream(void *arg, uint32_t events)
 }
 
 /* Says what each descriptor is watched for, as things are now. */
-static void arrange(struct resolver *r)
+static void arrange(struct names *r)
 {
 	bool ask = can_ask(r);
 
 	watch(r->conn_src, &r->conn_events, EPOLLIN | (r->out_len > 0 ? EPOLLOUT : 0));
 	watch(r->udp_src, &r->udp_events, ask ? EPOLLIN : 0);
 	watch(r->tcp_src, &r->tcp_events,
-	      r->n_clients < RESOLVER_CONNS_MAX && !r->no_more_fds ? EPOLLIN : 0);
+	      r->n_clients < NAMES_CONNS_MAX && !r->no_more_fds ? EPOLLIN : 0);
 	for (struct client *c = r->clients; c; c = c->next)
 		watch(c->src, &c->events,
 		      (ask && may_ask(c) ? EPOLLIN : 0) | (c->out_len > 0 ? EPOLLOUT : 0));
 }
 
-/* ---- the resolver */
+/* ---- all of it */
 
 static void on_token(void *arg, int conn)
 {
-	struct resolver *r = arg;
+	struct names *r = arg;
 	struct error err = ERROR_INIT;
 
 	stream_free(r->token);
@@ -496,7 +499,7 @@ static void on_token(void *arg, int conn)
 	arrange(r);
 }
 
-int resolver_stream(struct resolver *r, char token[PROTO_TOKEN_HEX + 1], struct error *err)
+int names_stream(struct names *r, char token[PROTO_TOKEN_HEX + 1], struct error *err)
 {
 	struct stream *s = stream_new_handed(r->streams, on_token, r, err);
 
@@ -510,7 +513,7 @@ int resolver_stream(struct resolver *r, char token[PROTO_TOKEN_HEX + 1], struct 
 	return 0;
 }
 
-static void stop_listening(struct resolver *r)
+static void stop_listening(struct names *r)
 {
 	while (r->clients)
 		client_free(r->clients);
@@ -540,7 +543,7 @@ static int bound_socket(int type, const struct sockaddr_in *at, struct error *er
 	return -1;
 }
 
-int resolver_listen(struct resolver *r, const struct sockaddr_in *at, struct error *err)
+static int listen_at(struct names *r, const struct sockaddr_in *at, struct error *err)
 {
 	r->udp_events = r->tcp_events = EPOLLIN;
 	r->udp = bound_socket(SOCK_DGRAM, at, err);
@@ -557,23 +560,23 @@ int resolver_listen(struct resolver *r, const struct sockaddr_in *at, struct err
 	return 0;
 }
 
-int resolver_serve(struct resolver *r, bool on, struct error *err)
+int names_serve(struct names *r, uint16_t port, struct error *err)
 {
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(RESOLVER_PORT)};
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port)};
 
-	if (on == (r->udp >= 0))
+	if ((port != 0) == (r->udp >= 0))
 		return 0;
-	if (!on) {
+	if (port == 0) {
 		stop_listening(r);
 		return 0;
 	}
-	inet_pton(AF_INET, RESOLVER_ADDRESS, &at.sin_addr);
-	return resolver_listen(r, &at, err);
+	inet_pton(AF_INET, NAMES_ADDRESS, &at.sin_addr);
+	return listen_at(r, &at, err);
 }
 
-struct resolver *resolver_new(struct loop *loop, struct streams *streams)
+struct names *names_new(struct loop *loop, struct streams *streams)
 {
-	struct resolver *r = xcalloc(1, sizeof(*r));
+	struct names *r = xcalloc(1, sizeof(*r));
 
 	r->loop = loop;
 	r->streams = streams;
@@ -581,7 +584,7 @@ struct resolver *resolver_new(struct loop *loop, struct streams *streams)
 	return r;
 }
 
-void resolver_free(struct resolver *r)
+void names_free(struct names *r)
 {
 	if (!r)
 		return;

@@ -1,7 +1,7 @@
 /* The guest's name server: what clients of 127.0.0.11 ask comes to the host as records, and the
  * answers find those who asked. The server is a process of its own, in a network namespace of the
  * test's own; a Unix socket stands for vsock. */
-#include "agent/resolver.h"
+#include "agent/names.h"
 #include "lib/cleanup.h"
 #include "lib/dns_record.h"
 #include "lib/file.h"
@@ -27,7 +27,7 @@
 struct server {
 	struct loop *loop;
 	struct streams *streams;
-	struct resolver *r;
+	struct names *r;
 	int listener, orders;
 };
 
@@ -50,8 +50,8 @@ static void on_order(void *arg, uint32_t events UNUSED)
 	if (n <= 0)
 		loop_stop(s->loop, 0);
 	else if (c == 'T')
-		resolver_stream(s->r, token, NULL);
-	else if (resolver_serve(s->r, c == '1', NULL) == 0)
+		names_stream(s->r, token, NULL);
+	else if (names_serve(s->r, c == '1' ? NAMES_PORT : 0, NULL) == 0)
 		memset(token, 'k', PROTO_TOKEN_HEX);
 	if (n > 0 && write(s->orders, token, PROTO_TOKEN_HEX) != PROTO_TOKEN_HEX)
 		_exit(97);
@@ -63,12 +63,12 @@ static void __attribute__((noreturn)) run_server(int listener, int orders)
 
 	signal(SIGPIPE, SIG_IGN);
 	s.streams = streams_new(s.loop);
-	s.r = resolver_new(s.loop, s.streams);
+	s.r = names_new(s.loop, s.streams);
 	if (!loop_add(s.loop, listener, EPOLLIN, on_listener, &s, NULL) ||
 	    !loop_add(s.loop, orders, EPOLLIN, on_order, &s, NULL))
 		_exit(98);
 	loop_run(s.loop);
-	resolver_free(s.r);
+	names_free(s.r);
 	streams_free(s.streams);
 	loop_free(s.loop);
 	close(listener);
@@ -165,10 +165,10 @@ static int open_stream(const struct fixture *f)
 
 static int client(int type)
 {
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(RESOLVER_PORT)};
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(NAMES_PORT)};
 	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
 
-	inet_pton(AF_INET, RESOLVER_ADDRESS, &at.sin_addr);
+	inet_pton(AF_INET, NAMES_ADDRESS, &at.sin_addr);
 	assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
 	bound(fd);
 	return fd;
@@ -441,21 +441,21 @@ static void test_a_new_stream_takes_over(void **state)
 
 static void test_too_many_clients_wait_for_their_turn(void **state)
 {
-	int stream = open_stream(*state), fds[RESOLVER_CONNS_MAX + 1];
+	int stream = open_stream(*state), fds[NAMES_CONNS_MAX + 1];
 	struct heard h;
 
-	for (size_t i = 0; i <= RESOLVER_CONNS_MAX; i++) {
+	for (size_t i = 0; i <= NAMES_CONNS_MAX; i++) {
 		fds[i] = client(SOCK_STREAM);
 		ask_tcp(fds[i], (char)('!' + i), 12);
 	}
-	for (size_t i = 0; i < RESOLVER_CONNS_MAX; i++)
-		assert_int_not_equal(hear(stream).c, '!' + RESOLVER_CONNS_MAX);
+	for (size_t i = 0; i < NAMES_CONNS_MAX; i++)
+		assert_int_not_equal(hear(stream).c, '!' + NAMES_CONNS_MAX);
 	close(fds[3]);
 	h = hear(stream);
-	assert_int_equal(h.c, '!' + RESOLVER_CONNS_MAX);
+	assert_int_equal(h.c, '!' + NAMES_CONNS_MAX);
 	answer(stream, &h, 'A', 12);
-	expect_tcp(fds[RESOLVER_CONNS_MAX], 'A', 12);
-	for (size_t i = 0; i <= RESOLVER_CONNS_MAX; i++)
+	expect_tcp(fds[NAMES_CONNS_MAX], 'A', 12);
+	for (size_t i = 0; i <= NAMES_CONNS_MAX; i++)
 		if (i != 3)
 			close(fds[i]);
 	close(stream);
@@ -480,7 +480,7 @@ static void test_a_host_that_does_not_read_stops_clients(void **state)
 		sent += n > 0 ? (size_t)n : 0;
 	}
 	assert_true(sent < too_much);
-	for (size_t i = 0; i < RESOLVER_PIPELINE_MAX; i++)
+	for (size_t i = 0; i < NAMES_PIPELINE_MAX; i++)
 		assert_int_equal(hear(stream).len, 65535);
 	/* It has its share; now it is somebody else's turn. */
 	ask_udp(u, 'u', 12);
