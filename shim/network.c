@@ -353,23 +353,6 @@ static int tell_guest(struct sync *s, struct error *err)
 
 /* ---- a sync */
 
-/* The filters of a link let frames of its VLANs pass, if it has any: it has one more. */
-static void wire_anew(struct sync *s, unsigned vlan)
-{
-	for (unsigned i = 0; i < s->nics.n; i++) {
-		unsigned link = network_card_link(s->nics.v[i].id);
-		const struct net_link *l = net_config_link(&s->config, link);
-		struct tap_options o = {.owner = s->place->container, .queues = 1};
-		struct error why = ERROR_INIT;
-
-		if (!l || link == vlan || l->kind == NET_KIND_VLAN)
-			continue;
-		o.wiring = s->wiring;
-		if (tap_wire(l, &o, &why) < 0)
-			complain(s, &why);
-	}
-}
-
 /* Whether cards go that may be what one more has no room for. */
 static bool makes_room(const struct sync *s)
 {
@@ -390,8 +373,6 @@ static void act(struct sync *s, const struct network_action *a)
 		r = attach(s, l, &why);
 		if (r == 0)
 			r = set_cable(s, a->link, a->up, &why);
-		if (r == 0 && !s->first && l->kind == NET_KIND_VLAN)
-			wire_anew(s, a->link);
 		break;
 	case NETWORK_MTU:
 		r = tap_set_mtu(l, &why);

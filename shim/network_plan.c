@@ -287,6 +287,9 @@ void network_reduce(struct net_config *c, bool (*kept)(const void *arg, unsigned
 
 		if (l.kind == NET_KIND_LOOPBACK || kept(arg, l.index)) {
 			l.master = 0;
+			/* Wiring makes them take all groups, since the guest's are not theirs. */
+			if (l.kind == NET_KIND_MACVLAN || l.kind == NET_KIND_IPVLAN)
+				l.allmulti = false;
 			reduce_addresses(&l);
 			c->links[n++] = l;
 		} else {
