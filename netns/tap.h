@@ -31,19 +31,17 @@ struct tap_options {
 #define NET_PORTS_FIRST 61440
 #define NET_PORTS_LAST 62463
 
-/* All of these work in the namespace of the calling thread. The caller opens /dev/net/tun (`tun`: one
- * descriptor for each queue, not attached yet) in this namespace: the TAP will be in the one that the
- * descriptor was opened in. */
+/* All of these work in the namespace of the calling thread. The caller opens /dev/net/tun (`tun`:
+ * one descriptor for each queue, not attached yet) in this namespace: the TAP will be in the one
+ * that the descriptor was opened in. */
 
 /* Attaches tun[0..queues) to a new TAP for the link, with vnet header, without IFF_PERSIST: it goes
  * when the last descriptor is closed. It has the link's MTU, is up, and no address; IPv6 is off on
  * it. ERR_EXISTS: there is one already: `holder` (size bytes) gets its owner. */
 int tap_make(const int *tun, const struct net_link *l, const struct tap_options *o, char *holder,
 	     size_t size, struct error *err);
-/* Redirects both ways. Leftovers are replaced; what was made when it fails is undone. EBUSY is tried
- * again for a while. ERR_UNSUPPORTED: the kernel cannot, or not with this kind of link. A link that
- * gets its first VLAN later, or loses its last, has to be wired again: until then tagged frames are
- * not the VLAN's. */
+/* Redirects both ways. Leftovers are replaced; what was made when it fails is undone. EBUSY is
+ * tried again for a while. ERR_UNSUPPORTED: the kernel cannot, or not with this kind of link. */
 int tap_wire(const struct net_link *l, const struct tap_options *o, struct error *err);
 /* The TAP follows the link's MTU. */
 int tap_set_mtu(const struct net_link *l, struct error *err);
@@ -55,8 +53,8 @@ int tap_unwire_dead(struct error *err);
 
 /* True if the link is one of ours (a TAP, a bridge), which no guest gets. `owner` may be NULL. */
 bool tap_is_ours(const struct net_link *l, const char **owner);
-/* Makes a dump what it would be without us: TAPs and bridges of ours go, and a port of such a bridge
- * is no port, and has its own MAC address. */
+/* Makes a dump what it would be without us: TAPs and bridges of ours go, and a port of such a
+ * bridge is no port, and has its own MAC address. */
 void tap_hide(struct net_config *c);
 
 #endif

@@ -388,6 +388,7 @@ static bool is_note(const struct nlmsghdr *m, struct note *n)
 struct hook {
 	unsigned index;
 	bool noted, foreign; /* a note of ours; filters that are not ours */
+	bool tagged;	     /* tagged frames go on */
 	struct note note;
 };
 
@@ -428,6 +429,8 @@ static int on_filter(const struct nlmsghdr *m, void *arg, struct error *err)
 		return 0;
 	if (is_note(m, &h->note))
 		h->noted = true;
+	else if (TC_H_MAJ(tc->tcm_info) >> 16 == PRIO_VLAN)
+		h->tagged = true;
 	else if (!prio_is_ours((uint16_t)(TC_H_MAJ(tc->tcm_info) >> 16)))
 		h->foreign = true;
 	return 0;
@@ -561,6 +564,18 @@ static bool has_vlans(const struct wlinks *links, unsigned index)
 	return false;
 }
 
+/* A VLAN of a link that was wired before it came. */
+static int let_tagged_go(const struct wiring *w, const struct hooks *h, const char **lacks,
+			 struct error *err)
+{
+	const struct hook *lower = find_hook(h, w->link->lower);
+
+	if (strcmp(w->link->kind, "vlan") != 0 || w->link->lower_elsewhere || !lower ||
+	    !lower->noted || lower->tagged)
+		return 0;
+	return add_filters(w->r, lower->index, 0, tagged, ARRAY_LEN(tagged), lacks, err);
+}
+
 static int wire_link(const struct wiring *w, struct note *note, const char **lacks,
 		     struct error *err)
 {
@@ -608,7 +623,8 @@ int wire_tc(const struct wiring *w, const char **lacks, struct error *err)
 	if (read_hooks(w->r, &h, err) < 0 || range_before(&h, &note.ports, err) < 0)
 		return -1;
 	/* The link's last filter is the last of all: from then on frames are the guest's. */
-	if (wire_tap(w, &note, lacks, err) < 0 || wire_link(w, &note, lacks, err) < 0)
+	if (wire_tap(w, &note, lacks, err) < 0 || let_tagged_go(w, &h, lacks, err) < 0 ||
+	    wire_link(w, &note, lacks, err) < 0)
 		return -1;
 	return write_range((struct range){NET_PORTS_FIRST, NET_PORTS_LAST}, err);
 }

@@ -4,15 +4,15 @@
  *	wire-guest [OPTION...] NETNS LINK GUEST-NETNS
  *
  * makes a TAP for LINK in the namespace NETNS as husk does (netns/tap.h), and wires it. What comes
- *out of the TAP is written to a TAP of the same name, address and MTU in GUEST-NETNS, and back,
- *with the header that says what checksums and segments are left to do: so GUEST-NETNS is to the
- *link what a microVM would be. Options: --wiring tc|bridge|auto, --queues N, --owner NAME,
- *--offload (segments and checksums are left to the other end).
+ * out of the TAP is written to a TAP of the same name, address and MTU in GUEST-NETNS, and back,
+ * with the header that says what checksums and segments are left to do: GUEST-NETNS is to the link
+ * what a microVM would be. Options: --wiring tc|bridge|auto, --queues N, --owner NAME, --offload
+ * (segments and checksums are left to the other end).
  *
  * Says "ready ADDRESS" or "error ...", then takes one word a line from standard input and answers
- * "ok", "yes", "no" or "error ...": wire, unwire, mtu, dead (tap_unwire_dead), hidden (whether
- * tap_hide() shows the link as it was), quit. At its end, also that of its input, the link is unwired;
- * a SIGKILL leaves all there.
+ * "ok", "yes", "no" or "error ...": wire, unwire, mtu, dead (tap_unwire_dead), rounds N, hidden
+ * (whether tap_hide() shows the link as it was), quit. At its end, also that of its input, the link
+ * is unwired; a SIGKILL leaves all there.
  *
  *	wire-guest unwire|dead NETNS [LINK]
  */
@@ -157,10 +157,23 @@ static bool hidden(const struct guest *g)
 	return same && !ours;
 }
 
+/* Unwires and wires, now and then twice. */
+static int rounds(struct guest *g, int n, struct error *err)
+{
+	for (int i = 0; i < n; i++) {
+		if (tap_unwire(&g->link, err) < 0 || (i % 3 == 0 && tap_unwire(&g->link, err) < 0))
+			return -1;
+		if (tap_wire(&g->link, &g->options, err) < 0 ||
+		    (i % 5 == 0 && tap_wire(&g->link, &g->options, err) < 0))
+			return -1;
+	}
+	return 0;
+}
+
 static void serve(struct guest *g, char *word)
 {
 	struct error e = ERROR_INIT;
-	int r = 0;
+	int r = 0, n;
 
 	word[strcspn(word, "\n")] = '\0';
 	if (strcmp(word, "hidden") == 0) {
@@ -173,6 +186,8 @@ static void serve(struct guest *g, char *word)
 		r = tap_unwire(&g->link, &e);
 	else if (strcmp(word, "dead") == 0)
 		r = tap_unwire_dead(&e);
+	else if (sscanf(word, "rounds %d", &n) == 1)
+		r = rounds(g, n, &e);
 	else if (strcmp(word, "mtu") == 0) {
 		look(&g->link, g->link.name, &e);
 		r = tap_set_mtu(&g->link, &e);
