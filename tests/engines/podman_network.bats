@@ -20,6 +20,9 @@ setup_file() {
 	addresses out o0 $OUT/24
 	addresses node n0 $NODE/24
 	in_ns node ip route add default via $OUT
+	# The process that conmon has clean up knows the runtime, but none of its flags.
+	printf '#!/bin/sh\nexec "%s" --root "%s" "$@"\n' "${HUSK_TEST_RUNTIME:-$HUSK}" "$PODMAN/oci" >"$PODMAN/runtime"
+	chmod 755 "$PODMAN/runtime"
 	cat >"$CONTAINERS_CONF" <<-C
 		[containers]
 		default_ulimits = ["nofile=1024:20000", "nproc=4096:4096"]
@@ -60,7 +63,7 @@ teardown_file() {
 }
 
 # As root of a node whose network namespace is `node`, and whose files are the test's.
-podman() { timeout 120 nsenter --net="$NS/node" -- podman --root "$PODMAN/data" --runroot "$PODMAN/run" --runtime "${HUSK_TEST_RUNTIME:-$HUSK}" --runtime-flag "root=$PODMAN/oci" "$@"; }
+podman() { timeout 120 nsenter --net="$NS/node" -- podman --root "$PODMAN/data" --runroot "$PODMAN/run" --runtime "$PODMAN/runtime" "$@"; }
 
 setup() {
 	setup_test
@@ -68,8 +71,6 @@ setup() {
 }
 
 teardown() {
-	# runc is called to delete by podman and conmon at once, and then leaves its state now and then
-	[[ ! ${HUSK_TEST_RUNTIME:-} ]] || rm -rf "$PODMAN/oci"
 	# podman unmounts a rootfs before it has the container deleted: what was applied stays until the next create
 	local record
 	for record in "$HUSK_DATA"/changes/*/; do
