@@ -12,12 +12,16 @@ setup() {
 }
 
 teardown() {
-	[[ -z ${dir:-} ]] || rm -rf "$dir"
+	[[ -z ${dir:-} ]] || rm -rf "$dir" "$dir.out"
 	check_nothing_left
 }
 
 case_() {
-	PYTHONDONTWRITEBYTECODE=1 python3 "$BATS_TEST_DIRNAME/net_cases.py" "$1" "$dir" "$ENGINE"
+	local status=0
+	PYTHONDONTWRITEBYTECODE=1 python3 "$BATS_TEST_DIRNAME/net_cases.py" "$1" "$dir" "$ENGINE" \
+		>"$dir.out" || status=$?
+	((status != 77)) || skip "$(cat "$dir.out")"
+	return "$status"
 }
 
 @test "bytes cross a TAP both ways unharmed" { case_ bytes_cross_a_tap; }
@@ -26,3 +30,9 @@ case_() {
 @test "a TAP that the host deletes costs nothing" { case_ a_deleted_tap_costs_nothing; }
 @test "a limited card is as fast as its limit, and no faster" { case_ a_limited_card_is_as_fast_as_its_limit; }
 @test "what is no TAP is refused" { case_ what_is_no_tap_is_refused; }
+@test "a machine has several cards, told apart by their addresses" { case_ several_cards; }
+@test "frames of any size pass, and datagrams of 65,000 bytes" { case_ frames_of_any_size; }
+@test "a driver that begins anew has its card again" { case_ a_driver_begins_anew; }
+@test "a guest that floods fills no memory of the host" { case_ a_flood_fills_no_memory; }
+@test "a card has several pairs of queues" { case_ several_pairs_of_queues; }
+@test "vhost-net moves the packets" { case_ vhost_net_moves_the_packets; }

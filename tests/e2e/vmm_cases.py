@@ -83,15 +83,16 @@ while :; do i=$((i + 1)); echo "count $i"; /busybox usleep 20000; done
 work = None
 
 
-def initramfs(script=""):
+def initramfs(script="", programs=()):
+    """`programs` are in the guest's root, by their last name."""
     root = os.path.join(work, "initramfs")
     for d in ("proc", "sys", "dev"):
         os.makedirs(os.path.join(root, d), exist_ok=True)
-    subprocess.check_call(["cp", "/bin/busybox", root])
+    subprocess.check_call(["cp", "/bin/busybox", *programs, root])
     with open(os.path.join(root, "init"), "w") as f:
         f.write(INIT % script)
         os.fchmod(f.fileno(), 0o755)
-    names = "\n".join([".", "proc", "sys", "dev", "busybox", "init"])
+    names = "\n".join([".", "proc", "sys", "dev", "busybox", "init", *map(os.path.basename, programs)])
     with open(root + ".cpio", "wb") as out:
         subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=names.encode(), cwd=root,
                        stdout=out, check=True)

@@ -227,6 +227,9 @@ void net_mac(const struct virtio_device *d, uint8_t mac[6])
 
 static void lose_tap(struct net *n)
 {
+	if (!net_is_up(n)) /* said before, or nobody's concern */
+		return;
+	log_warn("network card: its TAP was deleted");
 	set_up(n, false);
 	if (n->lost)
 		n->lost(n->lost_arg, &n->d);

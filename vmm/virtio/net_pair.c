@@ -42,7 +42,6 @@ void net_pair_lost(struct net_pair *p)
 	if (p->dead)
 		return;
 	__atomic_store_n(&p->dead, true, __ATOMIC_RELEASE);
-	log_warn("network card: its TAP was deleted");
 	(void)!write(p->net->news, &one, sizeof(one));
 }
 
