@@ -10,7 +10,7 @@
  *
  *	the link	ARP				a copy to the TAP, and on
  *			IPv6, neighbour and router	a copy to the TAP, and on
- *			 advertisements
+ *			 advertisements, DHCP's answers
  *			TCP, UDP to NET_PORTS_*, and	on
  *			 ICMP errors about them
  *			tagged, if the link has VLANs	on: they are links of their own
@@ -124,6 +124,7 @@ static const struct filter to_stack[] = {
 	{PRIO_IPV6, ETH_P_IPV6, 2, PASS, 2, {IPV6(IPPROTO_UDP), TO_PORTS(40)}},
 	{PRIO_IPV6, ETH_P_IPV6, 3, COPY, 2, {IPV6(IPPROTO_ICMPV6), {136u << 24, 255u << 24, 40}}},
 	{PRIO_IPV6, ETH_P_IPV6, 4, COPY, 2, {IPV6(IPPROTO_ICMPV6), {134u << 24, 255u << 24, 40}}},
+	{PRIO_IPV6, ETH_P_IPV6, 7, COPY, 2, {IPV6(IPPROTO_UDP), {547u << 16 | 546, ~0u, 40}}},
 	/* Types 1 to 3, with what they are about from 48 on. */
 	{PRIO_IPV6,
 	 ETH_P_IPV6,
@@ -146,6 +147,7 @@ static const struct filter to_stack[] = {
 
 	{PRIO_IPV4, ETH_P_IP, 1, PASS, 4, {IPV4(IPPROTO_TCP), TO_PORTS(20)}},
 	{PRIO_IPV4, ETH_P_IP, 2, PASS, 4, {IPV4(IPPROTO_UDP), TO_PORTS(20)}},
+	{PRIO_IPV4, ETH_P_IP, 5, COPY, 4, {IPV4(IPPROTO_UDP), {67u << 16 | 68, ~0u, 20}}},
 	/* Destination unreachable, with what it is about from 28 on. */
 	{PRIO_IPV4,
 	 ETH_P_IP,

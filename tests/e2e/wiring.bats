@@ -46,6 +46,7 @@ guest() {
 	(($# < 3)) || ns=("$2" "$3")
 	local answers=$T/guest-$1 in=$T/in-$1
 	rm -f "$in"
+	: >"$answers" # nothing of the guest before
 	mkfifo "$in"
 	"$WIRE_GUEST" "${args[@]}" "$T/ns/${ns[0]}" "$1" "$T/ns/${ns[1]}" <"$in" >"$answers" 2>&1 3>&- &
 	GUEST=$! PIDS+=" $!" ANSWERS=$answers
@@ -460,6 +461,34 @@ s.connect((sys.argv[1], 9)); s.send(b"x"); s.recv(1)' $to
 	done
 	end_guest
 	send ct tcp 10.50.0.1 7000 1000
+}
+
+# awaits_lease NS ADDRESS PORT FILE: FILE has "open", and then what came to the port.
+awaits_lease() {
+	nsenter --net="$T/ns/$1" python3 -uc 'import socket, sys
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[1], int(sys.argv[2])))
+print("open")
+print(s.recv(100).decode())' "$2" "$3" >"$4" 3>&- &
+	PIDS+=" $!"
+	wait_until grep -q open "$4"
+}
+
+@test "a DHCP server's answers come to the guest and to who holds the namespace's lease" {
+	veth_pair 0
+	guest eth0
+	configure 0
+	local ns to ip client server
+	for to in 10.50.0.2,68,67 fd50::2,546,547; do
+		IFS=, read -r ip client server <<<"$to"
+		for ns in ct vm; do awaits_lease $ns "$ip" "$client" "$T/$ns-$client"; done
+		in_ns lan python3 -c 'import socket, sys
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", int(sys.argv[3])))
+s.sendto(b"lease", (sys.argv[1], int(sys.argv[2])))' "$ip" "$client" "$server"
+		for ns in ct vm; do wait_until grep -q lease "$T/$ns-$client"; done
+	done
+	end_guest
 }
 
 @test "neighbours are found by the guest and by the namespace" {
