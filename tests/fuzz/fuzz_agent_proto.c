@@ -54,6 +54,25 @@ static void expect_create(const struct proto_request *r)
 	}
 }
 
+/* Names of sysctls stay in their directories, cards are those of links. */
+static void expect_network(const struct proto_network *n)
+{
+	expect(n->n_cards <= PROTO_CARDS_MAX && n->n_sysctls <= PROTO_SYSCTLS_MAX);
+	for (size_t i = 0; i < n->n_cards; i++)
+		expect(net_config_link(&n->config, n->cards[i].link) != NULL);
+	for (size_t i = 0; i < n->n_sysctls; i++) {
+		const char *name = n->sysctls[i].name;
+		size_t slashes = 0;
+
+		expect(strncmp(name, "net/ipv4/", 9) == 0 || strncmp(name, "net/ipv6/", 9) == 0);
+		expect(!strstr(name, "/../") && !strstr(name, "/./") && !strstr(name, "//"));
+		expect(strncmp(strrchr(name, '/'), "/..", 4) != 0);
+		for (; *name; name++)
+			slashes += *name == '/';
+		expect(slashes == 4 && strlen(n->sysctls[i].value) <= PROTO_SYSCTL_VALUE_MAX);
+	}
+}
+
 static void try_request(const char *text, size_t len)
 {
 	struct proto_request r;
@@ -64,13 +83,16 @@ static void try_request(const char *text, size_t len)
 	if (result == 0) {
 		expect(r.has_seq);
 		expect(r.container || r.op == OP_HELLO || r.op == OP_SHUTDOWN ||
-		       r.op == OP_RELEASE ||
+		       r.op == OP_RELEASE || r.op == OP_NETWORK || r.op == OP_RESOLVER ||
 		       (r.op == OP_CHANGES && r.what == PROTO_WHAT_DISK && r.serial[0]) ||
 		       (r.op == OP_PUSH && r.what == PROTO_WHAT_PROJECTS));
 		expect(r.op != OP_PUSH || r.what != PROTO_WHAT_DISK);
 		expect((r.op == OP_CREATE) == (r.config && r.config->process && r.root.n_lower));
 		if (r.op == OP_CREATE)
 			expect_create(&r);
+		expect((r.op == OP_NETWORK) == (r.network != NULL));
+		if (r.op == OP_NETWORK)
+			expect_network(r.network);
 		expect((r.op == OP_EXEC) == (r.spec != NULL));
 		expect((r.op == OP_UPDATE) == (r.resources != NULL));
 		expect(r.op != OP_KILL || (r.signal >= 1 && r.signal <= PROTO_SIGNAL_MAX));

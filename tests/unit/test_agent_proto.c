@@ -188,6 +188,70 @@ static void test_changes_and_push(void **state UNUSED)
 	expect_invalid("{\"seq\":1,\"op\":\"watch\"}", "container: ", true);
 }
 
+#define NETWORK(more)                                                                \
+	"{\"seq\":1,\"op\":\"network\",\"links\":[{\"index\":7,\"name\":\"eth0.5\"," \
+	"\"kind\":\"veth\"},{\"index\":8,\"name\":\"b\",\"kind\":\"veth\"}]" more "}"
+#define MAC1 "\"mac\":\"02:68:75:73:6b:0f\""
+
+static void test_network(void **state UNUSED)
+{
+	static const uint8_t mac[6] = {2, 0x68, 0x75, 0x73, 0x6b, 0x0f};
+	struct proto_request r;
+
+	parse_ok(NETWORK(",\"cards\":[{\"link\":8," MAC1 "}],\"resolver\":true,"
+			 "\"sysctls\":{\"net/ipv4/conf/eth0.5/rp_filter\":\"2\"}"),
+		 &r);
+	assert_int_equal(r.op, OP_NETWORK);
+	assert_null(r.container);
+	assert_int_equal(r.network->config.n_links, 2);
+	assert_int_equal(r.network->n_cards, 1);
+	assert_int_equal(r.network->cards[0].link, 8);
+	assert_memory_equal(r.network->cards[0].mac, mac, 6);
+	assert_true(r.network->resolver);
+	assert_int_equal(r.network->n_sysctls, 1);
+	assert_string_equal(r.network->sysctls[0].name, "net/ipv4/conf/eth0.5/rp_filter");
+	assert_string_equal(r.network->sysctls[0].value, "2");
+	proto_request_free(&r);
+	parse_ok(NETWORK(""), &r);
+	assert_int_equal(r.network->n_cards + r.network->n_sysctls + r.network->resolver, 0);
+	proto_request_free(&r);
+	parse_ok("{\"seq\":1,\"op\":\"resolver\"}", &r);
+	assert_int_equal(r.op, OP_RESOLVER);
+	proto_request_free(&r);
+}
+
+static void test_bad_networks(void **state UNUSED)
+{
+	static const char *const names[] = {
+		"net/ipv4/ip_forward",	 "net/ipv4/conf/../ip_forward",
+		"net/ipv4/conf/eth0/..", "net/ipv4/conf//x",
+		"net/ipv4/conf/eth0/",	 "net/ipv4/conf/eth0/a/b",
+		"net/ipv4/conf/eth0",	 "kernel/conf/eth0/x",
+		"/net/ipv4/conf/eth0/x", "net/ipv5/conf/eth0/x",
+		"net/ipv4/conf/e th/x",	 "net/ipv4/conf/longer-than-a-name/x",
+	};
+
+	expect_invalid(NETWORK(",\"cards\":{}"), "cards: must be a list", true);
+	expect_invalid(NETWORK(",\"cards\":[{\"link\":9," MAC1 "}]"), "cards[0].link: ", true);
+	expect_invalid(NETWORK(",\"cards\":[{" MAC1 "}]"), "cards[0].link: ", true);
+	expect_invalid(NETWORK(",\"cards\":[{\"link\":7,\"mac\":\"02:68:75:73:6b:0f:00\"}]"),
+		       "cards[0].mac: ", true);
+	expect_invalid(NETWORK(",\"cards\":[{\"link\":7,\"mac\":\"02:68:75:73:6b\"}]"),
+		       "cards[0].mac: ", true);
+	expect_invalid(NETWORK(",\"cards\":[{\"link\":7," MAC1 "},{\"link\":8," MAC1 "}]"),
+		       "cards[1]: same link or address as cards[0]", true);
+	expect_invalid(NETWORK(",\"routes\":[{\"dst\":\"10.0.0.0/8\",\"link\":3}]"),
+		       "routes[0].link: ", true);
+	expect_invalid(NETWORK(",\"sysctls\":[]"), "sysctls: must be an object", true);
+	expect_invalid(NETWORK(",\"sysctls\":{\"net/ipv4/conf/b/x\":1}"), "must be a string", true);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		cleanup_free char *text =
+			xasprintf(NETWORK(",\"sysctls\":{\"%s\":\"1\"}"), names[i]);
+
+		expect_invalid(text, "not of an interface", true);
+	}
+}
+
 static void test_refusals(void **state UNUSED)
 {
 	static const struct {
@@ -384,6 +448,8 @@ int main(void)
 		cmocka_unit_test(test_disks_and_mounts),
 		cmocka_unit_test(test_bad_mounts),
 		cmocka_unit_test(test_changes_and_push),
+		cmocka_unit_test(test_network),
+		cmocka_unit_test(test_bad_networks),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_events),
