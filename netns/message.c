@@ -105,13 +105,13 @@ static void put_metrics(struct nlmsghdr *m, const struct net_route *r)
 {
 	struct nlattr *nest = NULL;
 
-	for (uint16_t i = 1; i <= RTAX_MAX; i++) {
+	for (unsigned i = 1; i <= RTAX_MAX; i++) {
 		/* A congestion control's number is a name to the kernel. */
 		if (r->metrics[i] == 0 || i == RTAX_CC_ALGO)
 			continue;
 		if (!nest)
 			nest = rtnl_nest(m, RTA_METRICS);
-		rtnl_put_u32(m, i, r->metrics[i]);
+		rtnl_put_u32(m, (uint16_t)i, r->metrics[i]);
 	}
 	rtnl_nest_end(m, nest);
 }
