@@ -3,9 +3,10 @@
  *
  * Theory of operation. The link and the TAP are the two ports of a bridge of ours. A bridge gives
  * frames for the address of one of its ports to the namespace's stack, so the link cannot keep the
- * address that the guest has: it gets another one, and its own is kept in the bridge's alias, where
- * whoever undoes this finds it (a veth has no permanent address that the kernel would know). The
- * alias is written before the address is changed, and goes with the bridge, last.
+ * address that the guest has: it gets the bridge's, and its own is kept in the bridge's alias,
+ * where whoever undoes this finds it (a veth has no permanent address that the kernel would know).
+ * The alias is written before the address is changed, and goes with the bridge, last. A link that
+ * has another address than the bridge was given it by somebody else meanwhile, and keeps it.
  *
  * The namespace's stack must not answer in the guest's place. All that comes to it comes by the
  * bridge, since a port's frames never get there: the bridge has no IPv6 and no ARP (IFF_NOARP).
@@ -58,17 +59,14 @@ static int random_mac(uint8_t mac[6], struct error *err)
 	return 0;
 }
 
-static int make_bridge(struct rtnl *r, const char *name, struct error *err)
+static int make_bridge(struct rtnl *r, const char *name, const uint8_t mac[6], struct error *err)
 {
 	struct nlmsghdr *m = rtnl_request(r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
 	struct nlattr *info, *data;
-	uint8_t mac[6];
 
-	if (random_mac(mac, err) < 0)
-		return -1;
 	rtnl_header(m, sizeof(struct ifinfomsg));
 	rtnl_put_str(m, IFLA_IFNAME, name);
-	rtnl_put(m, IFLA_ADDRESS, mac, sizeof(mac));
+	rtnl_put(m, IFLA_ADDRESS, mac, 6);
 	info = rtnl_nest(m, IFLA_LINKINFO);
 	rtnl_put_str(m, IFLA_INFO_KIND, "bridge");
 	data = rtnl_nest(m, IFLA_INFO_DATA);
@@ -162,7 +160,7 @@ int wire_bridge(const struct wiring *w, struct error *err)
 		return error_kind(err, ERR_UNSUPPORTED, "a bridge cannot wire this link: %s",
 				  unfit);
 	bridge_name(name, w->link->index);
-	if (random_mac(mac, err) < 0 || make_bridge(w->r, name, err) < 0)
+	if (random_mac(mac, err) < 0 || make_bridge(w->r, name, mac, err) < 0)
 		return -1;
 	index = if_nametoindex(name);
 	if (index == 0)
@@ -189,7 +187,7 @@ static int release(struct rtnl *r, const struct wlink *l, const struct wlink *br
 		return -1;
 	if (!bridge_keeps_mac(bridge->alias, mac))
 		return 0; /* it came no further than that */
-	if (set_mac(r, l->index, mac, err) < 0)
+	if (memcmp(l->mac, bridge->mac, sizeof(mac)) == 0 && set_mac(r, l->index, mac, err) < 0)
 		return -1;
 	return set_probes(l->name, true, err);
 }

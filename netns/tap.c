@@ -233,18 +233,38 @@ bool tap_is_ours(const struct net_link *l, const char **owner)
 	return ours;
 }
 
+/* The bridge of ours that the link is a port of; NULL: none. */
+static const struct net_link *our_bridge(const struct net_config *c, const struct net_link *l)
+{
+	const struct net_link *master = l->master ? net_config_link(c, l->master) : NULL;
+
+	return master && !tap_is_ours(l, NULL) && tap_is_ours(master, NULL) ? master : NULL;
+}
+
+bool tap_is_stale(const struct net_config *c, const struct net_link *l)
+{
+	const struct net_link *bridge = our_bridge(c, l);
+
+	return bridge && memcmp(bridge->mac, l->mac, sizeof(l->mac)) != 0;
+}
+
+uint32_t tap_mtu(const struct net_link *l)
+{
+	return l->mtu < MTU_MAX ? l->mtu : MTU_MAX;
+}
+
 void tap_hide(struct net_config *c)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < c->n_links; i++) {
-		struct net_link *l = &c->links[i], *master = NULL;
+		struct net_link *l = &c->links[i];
+		const struct net_link *bridge = our_bridge(c, l);
 
-		if (l->master != 0 && !tap_is_ours(l, NULL))
-			master = net_config_link(c, l->master);
-		if (!master || !tap_is_ours(master, NULL))
+		if (!bridge)
 			continue;
-		bridge_keeps_mac(master->alias, l->mac);
+		if (!tap_is_stale(c, l))
+			bridge_keeps_mac(bridge->alias, l->mac);
 		l->master = 0;
 	}
 	for (size_t i = 0; i < c->n_links; i++) {
@@ -257,11 +277,6 @@ void tap_hide(struct net_config *c)
 }
 
 /* ---- making */
-
-static uint32_t mtu_for(uint32_t mtu)
-{
-	return mtu < MTU_MAX ? mtu : MTU_MAX;
-}
 
 static int held(const char *name, char *holder, size_t size, struct error *err)
 {
@@ -320,7 +335,7 @@ static int set_up(struct rtnl *r, const char *name, const struct net_link *l, co
 		return error_errno(err, "TAP %s", name);
 	snprintf(alias, sizeof(alias), ALIAS_PREFIX "%s", owner);
 	rtnl_put(m, IFLA_IFALIAS, alias, strlen(alias));
-	rtnl_put_u32(m, IFLA_MTU, mtu_for(l->mtu));
+	rtnl_put_u32(m, IFLA_MTU, tap_mtu(l));
 	rtnl_put_u32(m, IFLA_TXQLEN, QUEUE);
 	/* Without IPv6 before it is up: the guest's first frame shall be its own. */
 	if (wiring_talk(r, m, err) < 0 ||
@@ -379,7 +394,7 @@ int tap_set_mtu(const struct net_link *l, struct error *err)
 		if (!ours[i])
 			continue;
 		m = wiring_link(r, ours[i]->index, 0, 0);
-		rtnl_put_u32(m, IFLA_MTU, i == 0 ? mtu_for(l->mtu) : l->mtu);
+		rtnl_put_u32(m, IFLA_MTU, i == 0 ? tap_mtu(l) : l->mtu);
 		if (wiring_talk(r, m, err) < 0)
 			return error_wrap(err, "link %s: MTU %u of %s", l->name, l->mtu,
 					  ours[i]->name);

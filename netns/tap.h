@@ -43,6 +43,8 @@ int tap_make(const int *tun, const struct net_link *l, const struct tap_options 
 /* Redirects both ways. Leftovers are replaced; what was made when it fails is undone. EBUSY is
  * tried again for a while. ERR_UNSUPPORTED: the kernel cannot, or not with this kind of link. */
 int tap_wire(const struct net_link *l, const struct tap_options *o, struct error *err);
+/* What a TAP's MTU should be: the link's, as far as a TAP goes (65521). */
+uint32_t tap_mtu(const struct net_link *l);
 /* The TAP follows the link's MTU. */
 int tap_set_mtu(const struct net_link *l, struct error *err);
 /* Takes our filters, qdiscs, bridge, MAC address and port range away from the link, if they are
@@ -56,5 +58,8 @@ bool tap_is_ours(const struct net_link *l, const char **owner);
 /* Makes a dump what it would be without us: TAPs and bridges of ours go, and a port of such a
  * bridge is no port, and has its own MAC address. */
 void tap_hide(struct net_config *c);
+/* True if a link of the dump (not hidden yet) has to be unwired and wired again: it was given
+ * another MAC address, which a bridge of ours would take for its own. */
+bool tap_is_stale(const struct net_config *c, const struct net_link *l);
 
 #endif

@@ -171,11 +171,11 @@ static void plan_card(const struct net_config *c, const struct net_link *l,
 
 	if (!check_owner(c, l, owner, p))
 		return;
-	if (i < 0 || !tap) {
+	if (i < 0 || !tap || tap_is_stale(c, l)) {
 		add(p, i < 0 ? NETWORK_ATTACH : NETWORK_REATTACH, l->index, up);
 		return;
 	}
-	if (tap->mtu != l->mtu)
+	if (tap->mtu != tap_mtu(l))
 		add(p, NETWORK_MTU, l->index, up);
 	if (have->v[i].up != up)
 		add(p, NETWORK_CABLE, l->index, up);

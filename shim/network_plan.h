@@ -21,7 +21,8 @@ enum network_fit network_fit(const struct net_config *c, const struct net_link *
 
 enum network_act {
 	NETWORK_ATTACH,	  /* make a TAP, wire it, give it to the machine */
-	NETWORK_REATTACH, /* its TAP is gone: the card is taken away, then as above */
+	NETWORK_REATTACH, /* its TAP is gone, or its wiring of no use: the card is taken away, then
+			     as above */
 	NETWORK_DETACH,	  /* the link is gone, or is no card any more */
 	NETWORK_CABLE,	  /* put in (`up`), or pull out */
 	NETWORK_MTU,	  /* of the TAP */
