@@ -440,6 +440,16 @@ PY
 	done
 }
 
+@test "bridge: an Ethernet address that somebody gives the link meanwhile stays" {
+	veth_pair 0
+	guest --wiring bridge eth0
+	in_ns ct ip link set eth0 address 02:11:22:33:44:66
+	is no "$(tell hidden)"
+	is ok "$(tell unwire)"
+	is 02:11:22:33:44:66 "$(mac_of ct eth0)"
+	end_guest
+}
+
 # ---- the namespace's own sockets
 
 @test "sockets of the namespace get their answers while a guest has its address" {

@@ -91,6 +91,7 @@ static void a_dump_is_what_it_would_be_without_us(void **state)
 	add(&c, 6, NET_KIND_BRIDGE, "br0");
 	add(&c, 7, NET_KIND_TAP, "husk-tap6")->addresses = xcalloc(1, sizeof(struct net_address));
 
+	assert_false(tap_is_stale(&c, &c.links[0]));
 	tap_hide(&c);
 	assert_int_equal(c.n_links, 3);
 	assert_string_equal(c.links[0].name, "eth0");
@@ -100,6 +101,22 @@ static void a_dump_is_what_it_would_be_without_us(void **state)
 	assert_int_equal(c.links[1].master, 6);
 	assert_memory_equal(c.links[1].mac, other, 6);
 	assert_string_equal(c.links[2].name, "br0");
+	net_config_free(&c);
+}
+
+static void an_address_that_somebody_gave_meanwhile_is_the_links(void **state)
+{
+	struct net_config c = {0};
+
+	(void)state;
+	add(&c, 2, NET_KIND_VETH, "eth0")->master = 4;
+	memcpy(add(&c, 4, NET_KIND_BRIDGE, "husk-br2")->mac, own, 6);
+	strcpy(c.links[1].alias, "husk-mac:02:00:00:00:00:99 husk:a");
+	assert_true(tap_is_stale(&c, &c.links[0]));
+	assert_false(tap_is_stale(&c, &c.links[1]));
+	tap_hide(&c);
+	assert_int_equal(c.n_links, 1);
+	assert_memory_equal(c.links[0].mac, other, 6);
 	net_config_free(&c);
 }
 
@@ -125,6 +142,7 @@ int main(void)
 		cmocka_unit_test(large_indexes_have_names_that_fit),
 		cmocka_unit_test(ours_are_known_by_name_and_kind),
 		cmocka_unit_test(a_dump_is_what_it_would_be_without_us),
+		cmocka_unit_test(an_address_that_somebody_gave_meanwhile_is_the_links),
 		cmocka_unit_test(a_wrong_alias_has_no_address),
 	};
 
