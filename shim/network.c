@@ -46,7 +46,6 @@
 /* Largest MTU that a card allows its guest: the link's may change later, the card's cannot. */
 #define CARD_MTU 65535
 #define CARDS_SPARE 2 /* for links that come later */
-#define QUEUES_MAX 1
 #define LOCK_RETRY_MS 5
 #define TAP_GONE_MS 2000 /* how long a VM that has ended may have its TAPs */
 
@@ -222,7 +221,7 @@ static int make_card(struct sync *s, const struct net_link *l, const struct card
 /* One for each CPU. */
 static unsigned queues_of(const struct sync *s)
 {
-	unsigned most = s->nics.kvm ? QUEUES_MAX : 1;
+	unsigned most = s->nics.kvm ? VMM_QUEUES_MAX : 1;
 
 	return s->nics.vcpus < most ? s->nics.vcpus : most;
 }
