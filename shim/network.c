@@ -119,11 +119,18 @@ static char *told_last(const struct sync *s)
  */
 #define TOLD_NOTHING "-"
 
+/* Whoever is killed meanwhile leaves what nobody was told, but never an empty file. */
 static int note_told(const struct sync *s, const char *text, struct error *err)
 {
-	if (ftruncate(s->file, 0) < 0 || lseek(s->file, 0, SEEK_SET) < 0)
+	size_t size = strlen(text);
+
+	if (lseek(s->file, 0, SEEK_SET) < 0)
 		return error_errno(err, "write the container's file " FILE_NAME);
-	return write_all(s->file, text, strlen(text), err);
+	if (write_all(s->file, text, size, err) < 0)
+		return -1;
+	if (ftruncate(s->file, (off_t)size) < 0)
+		return error_errno(err, "write the container's file " FILE_NAME);
+	return 0;
 }
 
 /* ---- what goes wrong */
