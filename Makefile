@@ -27,7 +27,7 @@ export CCACHE_NOHASHDIR := 1
 export CCACHE_MAXSIZE := 1G
 
 # ---- the one list of packages that the build, the demo and every test need (Debian 12)
-PACKAGES_BUILD := gcc libc6-dev make pkg-config libseccomp-dev libyajl-dev libcap-dev \
+PACKAGES_BUILD := gcc libc6-dev make pkg-config libseccomp-dev libyajl-dev libcap-dev libmnl-dev \
 	linux-source-6.12 flex bison bc libelf-dev xz-utils patch perl cpio git
 PACKAGES_RUN := qemu-system-x86 e2fsprogs busybox-static
 PACKAGES_TEST := libcmocka-dev bats clang libclang-rt-dev llvm clang-format clang-tidy cppcheck \
@@ -108,7 +108,7 @@ $(call archive,$(1)): $(call objs,$(1))
 endef
 $(foreach f,$(FOLDERS),$(eval $(call archive_rule,$(f))))
 
-LIBS_shim := -lyajl -lcap -lseccomp
+LIBS_shim := -lyajl -lcap -lseccomp -lmnl
 LIBS_vmm := -lyajl -lpthread
 LIBS_agent := -lseccomp -lcap -lyajl_s
 
@@ -136,7 +136,7 @@ build/husk-vmm: $(B)/vmm/main.o $(B)/vmm.a $(B)/vmm/tree.a $(B)/lib.a
 
 # PID 1 of the guest: static, stripped (the kernel unpacks it at every boot). Always release.
 build/husk-agent: build/release/agent/main.o build/release/agent.a build/release/oci.a \
-		build/release/netns.a build/release/lib.a
+		build/release/netns.a build/release/agent/mnl/mnl.o build/release/lib.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(STATIC_LDFLAGS) -s -o $@ $^ $(LIBS_agent)
 ifneq ($(VARIANT),release)
@@ -159,7 +159,7 @@ build/asan/unit/%: tests/unit/%.c build/asan/all.stamp
 	$(call say,TEST,$@)
 	$(Q)$(CCACHE) $(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@.o
 	$(Q)$(CC) $(CFLAGS) $@.o -o $@ $(addprefix build/asan/,$(addsuffix .a,shim agent vmm vmm/tree netns oci lib)) \
-		-lcmocka -lyajl -lcap -lseccomp -lpthread
+		-lcmocka -lyajl -lcap -lseccomp -lmnl -lpthread
 
 build/fuzz/fuzz/%: tests/fuzz/%.c build/fuzz/all.stamp
 	@mkdir -p $(@D)
@@ -167,7 +167,7 @@ build/fuzz/fuzz/%: tests/fuzz/%.c build/fuzz/all.stamp
 	$(Q)$(CCACHE) clang $(CPPFLAGS) $(CFLAGS) -c $< -o $@.o
 	$(Q)clang $(subst fuzzer-no-link,fuzzer,$(CFLAGS)) $@.o -o $@ \
 		$(addprefix build/fuzz/,$(addsuffix .a,shim agent vmm vmm/tree netns oci lib)) \
-		-lyajl -lcap -lseccomp -lpthread
+		-lyajl -lcap -lseccomp -lmnl -lpthread
 
 build/asan/all.stamp build/fuzz/all.stamp: $(foreach f,$(FOLDERS),$(SRC_$(f))) \
 		$(wildcard $(addsuffix /*.h,$(FOLDERS) vmm/virtio lib/changeset)) Makefile
@@ -200,7 +200,7 @@ TOOLS += build/tests/husk-vmm-captive
 build/tests/wire-guest: tests/net/guest.c $(addprefix build/release/,netns.a lib.a)
 	@mkdir -p $(@D)
 	$(call say,TOOL,$@)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< -o $@ $(addprefix build/release/,netns.a lib.a)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< -o $@ $(addprefix build/release/,netns.a lib.a) -lmnl
 TOOLS += build/tests/wire-guest
 
 .PHONY: test-tools

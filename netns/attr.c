@@ -1,43 +1,41 @@
 #include "netns/attr.h"
 
+#include <libmnl/libmnl.h>
+#include <limits.h>
 #include <linux/netlink.h>
 #include <string.h>
 
 bool message_open(const void *msg, size_t len, size_t size, struct message *m)
 {
 	const struct nlmsghdr *h = msg;
-	size_t before = NLMSG_HDRLEN + NLMSG_ALIGN(size);
 
-	if (len < before || h->nlmsg_len < before || h->nlmsg_len > len)
+	if (len > INT_MAX || !mnl_nlmsg_ok(h, (int)len) ||
+	    mnl_nlmsg_get_payload_len(h) < MNL_ALIGN(size))
 		return false;
 	m->type = h->nlmsg_type;
-	m->header = (const uint8_t *)msg + NLMSG_HDRLEN;
-	m->attrs = (const uint8_t *)msg + before;
-	m->len = h->nlmsg_len - before;
+	m->header = mnl_nlmsg_get_payload(h);
+	m->attrs = mnl_nlmsg_get_payload_offset(h, size);
+	m->len = mnl_nlmsg_get_payload_len(h) - MNL_ALIGN(size);
 	return true;
 }
 
 bool attrs_find(const uint8_t *data, size_t len, struct attr *found, unsigned n)
 {
+	const struct nlattr *a = (const void *)data;
+
 	memset(found, 0, n * sizeof(*found));
 	while (len > 0) {
-		struct nlattr a;
 		size_t whole;
 
-		if (len < sizeof(a))
+		if (len > INT_MAX || !mnl_attr_ok(a, (int)len))
 			return false;
-		memcpy(&a, data, sizeof(a));
-		if (a.nla_len < sizeof(a) || a.nla_len > len)
-			return false;
-		a.nla_type &= NLA_TYPE_MASK;
-		if (a.nla_type < n)
-			found[a.nla_type] = (struct attr){data + sizeof(a), a.nla_len - sizeof(a)};
+		if (mnl_attr_get_type(a) < n)
+			found[mnl_attr_get_type(a)] =
+				(struct attr){mnl_attr_get_payload(a), mnl_attr_get_payload_len(a)};
 		/* The last one need not be padded. */
-		whole = NLA_ALIGN(a.nla_len);
-		if (whole >= len)
-			return true;
-		data += whole;
-		len -= whole;
+		whole = MNL_ALIGN(mnl_attr_get_len(a));
+		len -= whole < len ? whole : len;
+		a = mnl_attr_next(a);
 	}
 	return true;
 }

@@ -1,6 +1,7 @@
 #include "netns/locals.h"
 #include "lib/cleanup.h"
 
+#include <libmnl/libmnl.h>
 #include <linux/if_link.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,31 +25,14 @@ static void take_attribute(struct net_local *l, unsigned type, const char *data,
 	}
 }
 
-static void take_attributes(struct net_local *l, const char *at, size_t left)
-{
-	while (left >= NLA_HDRLEN) {
-		const struct nlattr *a = (const void *)at;
-		size_t len = NLA_ALIGN(a->nla_len);
-
-		if (a->nla_len < NLA_HDRLEN || a->nla_len > left)
-			return;
-		take_attribute(l, a->nla_type & NLA_TYPE_MASK, at + NLA_HDRLEN,
-			       a->nla_len - (size_t)NLA_HDRLEN);
-		if (len >= left)
-			return;
-		at += len;
-		left -= len;
-	}
-}
-
 static int on_link(const struct nlmsghdr *m, void *arg, struct error *err)
 {
-	const struct ifinfomsg *ifi = NLMSG_DATA(m);
-	const size_t head = NLMSG_SPACE(sizeof(*ifi));
+	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(m);
 	struct taken *t = arg;
 	struct net_local *more;
+	const struct nlattr *a;
 
-	if (m->nlmsg_type != RTM_NEWLINK || m->nlmsg_len < head)
+	if (m->nlmsg_type != RTM_NEWLINK || mnl_nlmsg_get_payload_len(m) < sizeof(*ifi))
 		return 0;
 	more = reallocarray(t->list, t->n + 1, sizeof(*more));
 	if (!more)
@@ -56,7 +40,10 @@ static int on_link(const struct nlmsghdr *m, void *arg, struct error *err)
 	t->list = more;
 	more[t->n] = (struct net_local){
 		.index = (unsigned)ifi->ifi_index, .type = ifi->ifi_type, .flags = ifi->ifi_flags};
-	take_attributes(&more[t->n++], (const char *)m + head, m->nlmsg_len - head);
+	mnl_attr_for_each(a, m, sizeof(*ifi))
+		take_attribute(&more[t->n], mnl_attr_get_type(a), mnl_attr_get_payload(a),
+			       mnl_attr_get_payload_len(a));
+	t->n++;
 	return 0;
 }
 

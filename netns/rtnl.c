@@ -19,6 +19,8 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 
+#include <libmnl/libmnl.h>
+#include <linux/rtnetlink.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -37,7 +39,7 @@
 #define WAIT_SECONDS 10 /* the answer is there at once; this bounds a kernel that is wrong */
 
 struct rtnl {
-	int fd;
+	struct mnl_socket *nl;
 	uint32_t seq;
 	char *in; /* what came: whole messages, one behind the other, each at a multiple of 4 */
 	size_t len, size;
@@ -51,16 +53,17 @@ struct rtnl *rtnl_open(struct error *err)
 	struct timeval wait = {.tv_sec = WAIT_SECONDS};
 	int on = 1;
 
-	r->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	if (r->fd < 0 || setsockopt(r->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) < 0) {
+	r->nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	if (!r->nl || setsockopt(mnl_socket_get_fd(r->nl), SOL_SOCKET, SO_RCVTIMEO, &wait,
+				 sizeof(wait)) < 0) {
 		error_errno(err, "route socket");
 		return NULL;
 	}
 	/* The kernel's own words; without the request behind each error. Kernels that do not know
 	 * one of these do well without. */
-	setsockopt(r->fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
-	setsockopt(r->fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));
-	setsockopt(r->fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
+	mnl_socket_setsockopt(r->nl, NETLINK_EXT_ACK, &on, sizeof(on));
+	mnl_socket_setsockopt(r->nl, NETLINK_CAP_ACK, &on, sizeof(on));
+	mnl_socket_setsockopt(r->nl, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
 	return steal_ptr(&r);
 }
 
@@ -68,7 +71,8 @@ void rtnl_close(struct rtnl *r)
 {
 	if (!r)
 		return;
-	close_fd(&r->fd);
+	if (r->nl)
+		mnl_socket_close(r->nl);
 	free(r->in);
 	free(r);
 }
@@ -77,52 +81,37 @@ void rtnl_close(struct rtnl *r)
 
 struct nlmsghdr *rtnl_request(struct rtnl *r, uint16_t type, uint16_t flags)
 {
-	struct nlmsghdr *m = (void *)r->request;
+	struct nlmsghdr *m = mnl_nlmsg_put_header(r->request);
 
-	*m = (struct nlmsghdr){
-		.nlmsg_len = NLMSG_HDRLEN,
-		.nlmsg_type = type,
-		.nlmsg_flags = flags | NLM_F_REQUEST | NLM_F_ACK,
-	};
+	m->nlmsg_type = type;
+	m->nlmsg_flags = flags | NLM_F_REQUEST | NLM_F_ACK;
 	return m;
 }
 
-/* Room for `len` bytes at the message's end, all zeroes, padded. A message of more than
- * RTNL_REQUEST_MAX is one that had no room. */
-static void *append(struct nlmsghdr *m, size_t len)
+/* A message of more than RTNL_REQUEST_MAX is one that had no room. */
+static bool has_room(struct nlmsghdr *m, size_t len)
 {
-	char *at = (char *)m + m->nlmsg_len;
-	size_t padded = NLMSG_ALIGN(len);
-
-	if (m->nlmsg_len > RTNL_REQUEST_MAX || padded > RTNL_REQUEST_MAX - m->nlmsg_len) {
-		m->nlmsg_len = RTNL_REQUEST_MAX + 1;
-		return NULL;
-	}
-	memset(at, 0, padded);
-	m->nlmsg_len += (uint32_t)padded;
-	return at;
+	if (m->nlmsg_len <= RTNL_REQUEST_MAX && len <= RTNL_REQUEST_MAX &&
+	    NLMSG_ALIGN(len) <= RTNL_REQUEST_MAX - m->nlmsg_len)
+		return true;
+	m->nlmsg_len = RTNL_REQUEST_MAX + 1;
+	return false;
 }
 
 void *rtnl_header(struct nlmsghdr *m, size_t size)
 {
-	return append(m, size);
+	return mnl_nlmsg_put_extra_header(m, size);
 }
 
 void *rtnl_put_raw(struct nlmsghdr *m, size_t len)
 {
-	return append(m, len);
+	return has_room(m, len) ? mnl_nlmsg_put_extra_header(m, len) : NULL;
 }
 
 void rtnl_put(struct nlmsghdr *m, uint16_t type, const void *data, size_t len)
 {
-	struct nlattr *a = len <= RTNL_REQUEST_MAX ? append(m, NLA_HDRLEN + len) : append(m, len);
-
-	if (!a)
-		return;
-	a->nla_type = type;
-	a->nla_len = (uint16_t)(NLA_HDRLEN + len);
-	if (len)
-		memcpy((char *)a + NLA_HDRLEN, data, len);
+	if (has_room(m, MNL_ATTR_HDRLEN + len))
+		mnl_attr_put(m, type, len, data);
 }
 
 void rtnl_put_u8(struct nlmsghdr *m, uint16_t type, uint8_t v)
@@ -153,17 +142,13 @@ void rtnl_put_ip(struct nlmsghdr *m, uint16_t type, const struct net_ip *ip)
 
 struct nlattr *rtnl_nest(struct nlmsghdr *m, uint16_t type)
 {
-	struct nlattr *a = append(m, NLA_HDRLEN);
-
-	if (a)
-		a->nla_type = type | NLA_F_NESTED;
-	return a;
+	return has_room(m, MNL_ATTR_HDRLEN) ? mnl_attr_nest_start(m, type) : NULL;
 }
 
 void rtnl_nest_end(struct nlmsghdr *m, struct nlattr *nest)
 {
 	if (nest && m->nlmsg_len <= RTNL_REQUEST_MAX)
-		nest->nla_len = (uint16_t)((char *)m + m->nlmsg_len - (char *)nest);
+		mnl_attr_nest_end(m, nest);
 }
 
 /* ---- what comes */
@@ -193,8 +178,8 @@ static ssize_t receive(const struct rtnl *r, int flags, struct sockaddr_nl *from
 	ssize_t n;
 
 	do
-		n = recvfrom(r->fd, r->in + r->len, r->size - r->len, flags | MSG_TRUNC,
-			     (struct sockaddr *)from, &len);
+		n = recvfrom(mnl_socket_get_fd(r->nl), r->in + r->len, r->size - r->len,
+			     flags | MSG_TRUNC, (struct sockaddr *)from, &len);
 	while (n < 0 && errno == EINTR);
 	return n;
 }
@@ -225,20 +210,15 @@ static const char *words(const struct nlmsghdr *m, size_t before)
 {
 	const char *at = (const char *)m + before;
 	size_t left = m->nlmsg_len > before ? m->nlmsg_len - before : 0;
+	const struct nlattr *a = (const void *)at;
 
-	while (left >= sizeof(struct nlattr)) {
-		const struct nlattr *a = (const void *)at;
-		size_t len = a->nla_len;
+	for (; mnl_attr_ok(a, (int)left); a = mnl_attr_next(a)) {
+		size_t len = mnl_attr_get_payload_len(a), whole = MNL_ALIGN(mnl_attr_get_len(a));
+		const char *text = mnl_attr_get_payload(a);
 
-		if (len < sizeof(*a) || len > left)
-			return NULL;
-		if ((a->nla_type & NLA_TYPE_MASK) == NLMSGERR_ATTR_MSG)
-			return memchr(a + 1, '\0', len - sizeof(*a)) ? (const char *)(a + 1) : NULL;
-		len = NLA_ALIGN(len);
-		if (len > left)
-			return NULL;
-		at += len;
-		left -= len;
+		if (mnl_attr_get_type(a) == NLMSGERR_ATTR_MSG)
+			return memchr(text, '\0', len) ? text : NULL;
+		left -= whole < left ? whole : left;
 	}
 	return NULL;
 }
@@ -260,7 +240,7 @@ static int refused(const struct nlmsghdr *m, int error, size_t before, struct er
 /* NLMSG_ERROR: 1 when it is an acknowledgement. */
 static int acknowledged(const struct nlmsghdr *m, struct error *err)
 {
-	const struct nlmsgerr *e = NLMSG_DATA(m);
+	const struct nlmsgerr *e = mnl_nlmsg_get_payload(m);
 	size_t before = NLMSG_HDRLEN + sizeof(*e);
 
 	if (m->nlmsg_len < before)
@@ -278,7 +258,7 @@ static int done(const struct nlmsghdr *m, struct error *err)
 	int error = 0;
 
 	if (m->nlmsg_len >= NLMSG_HDRLEN + sizeof(error))
-		memcpy(&error, NLMSG_DATA(m), sizeof(error));
+		memcpy(&error, mnl_nlmsg_get_payload(m), sizeof(error));
 	if (error >= 0)
 		return 1;
 	return refused(m, error, NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(error)), err);
@@ -288,18 +268,11 @@ static int done(const struct nlmsghdr *m, struct error *err)
  */
 static int take(struct rtnl *r, size_t n, struct error *err)
 {
-	char *at = r->in + r->len;
+	const struct nlmsghdr *m = (const void *)(r->in + r->len), *next;
+	int left = (int)n;
 
-	while (n >= NLMSG_HDRLEN) {
-		const struct nlmsghdr *m = (const void *)at;
-		size_t len = m->nlmsg_len;
-
-		if (len < NLMSG_HDRLEN || len > n)
-			return error_set(err, "route socket: a message's length is wrong");
-		/* The last one of a datagram need not be padded. */
-		len = NLMSG_ALIGN(len) < n ? NLMSG_ALIGN(len) : n;
-		at += len;
-		n -= len;
+	for (; mnl_nlmsg_ok(m, left); m = next) {
+		next = mnl_nlmsg_next(m, &left);
 		if (m->nlmsg_seq != r->seq)
 			continue;
 		r->interrupted |= (m->nlmsg_flags & NLM_F_DUMP_INTR) != 0;
@@ -309,16 +282,15 @@ static int take(struct rtnl *r, size_t n, struct error *err)
 			return done(m, err);
 		if (m->nlmsg_type < NLMSG_MIN_TYPE)
 			continue;
-		memmove(r->in + r->len, m, len);
-		r->len += NLMSG_ALIGN(len);
+		memmove(r->in + r->len, m, m->nlmsg_len);
+		r->len += NLMSG_ALIGN(m->nlmsg_len);
 	}
-	return 0;
+	return left > 0 ? error_set(err, "route socket: a message's length is wrong") : 0;
 }
 
 /* One request, and all that answers it in r->in. */
 static int exchange(struct rtnl *r, struct nlmsghdr *m, struct error *err)
 {
-	const struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
 	int end = 0;
 
 	if (m->nlmsg_len > RTNL_REQUEST_MAX)
@@ -326,7 +298,7 @@ static int exchange(struct rtnl *r, struct nlmsghdr *m, struct error *err)
 	m->nlmsg_seq = ++r->seq;
 	r->len = 0;
 	r->interrupted = false;
-	if (sendto(r->fd, m, m->nlmsg_len, 0, (const struct sockaddr *)&kernel, sizeof(kernel)) < 0)
+	if (mnl_socket_sendto(r->nl, m, m->nlmsg_len) < 0)
 		return error_errno(err, "route socket");
 	while (end == 0) {
 		ssize_t n = receive_part(r, err);

@@ -13,8 +13,8 @@
  * A socket is its caller's alone (one thread at a time). It belongs to the network namespace that
  * its maker was in, wherever the thread goes afterwards.
  *
- * There is no library below this: the guest's agent is static, and libmnl, which would do, is packaged
- * as a shared one only.
+ * It is made of libmnl. The guest's agent is static and Debian's libmnl is not, so there the
+ * functions that are used here come from agent/mnl/.
  */
 #ifndef HUSK_NETNS_RTNL_H
 #define HUSK_NETNS_RTNL_H

@@ -2,6 +2,8 @@
 #include "lib/cleanup.h"
 #include "netns/attr.h"
 
+#include <fcntl.h>
+#include <libmnl/libmnl.h>
 #include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -21,13 +23,18 @@ int netns_watch(struct error *err)
 		RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
 		RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,	 RTNLGRP_IPV6_IFINFO,
 	};
-	cleanup_close int fd =
-		socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
-	const struct sockaddr_nl any = {.nl_family = AF_NETLINK};
+	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	cleanup_close int fd = -1;
 	const int nexthops = RTNLGRP_NEXTHOP, size = BUFFER;
 
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&any, sizeof(any)) < 0)
-		return error_errno(err, "watch the network namespace");
+	if (nl && mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) == 0)
+		fd = fcntl(mnl_socket_get_fd(nl), F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		error_errno(err, "watch the network namespace");
+	if (nl)
+		mnl_socket_close(nl);
+	if (fd < 0)
+		return -1;
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 	for (size_t i = 0; i < ARRAY_LEN(groups); i++)
 		if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
@@ -92,19 +99,13 @@ static bool is_news(const struct nlmsghdr *h, size_t len)
 /* One datagram, which may have been cut: then what is behind is lost, and may have been news. */
 static bool has_news(const char *buf, size_t whole, size_t room)
 {
-	size_t len = whole < room ? whole : room;
+	const struct nlmsghdr *h = (const void *)buf;
+	int left = (int)(whole < room ? whole : room);
 
-	while (len >= NLMSG_HDRLEN) {
-		const struct nlmsghdr *h = (const void *)buf;
-		size_t size = h->nlmsg_len;
-
-		if (size < NLMSG_HDRLEN || size > len || is_news(h, len))
+	for (; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left))
+		if (is_news(h, (size_t)left))
 			return true;
-		size = NLMSG_ALIGN(size) < len ? NLMSG_ALIGN(size) : len;
-		buf += size;
-		len -= size;
-	}
-	return whole > room;
+	return left > 0 || whole > room;
 }
 
 bool netns_watch_take(int fd, bool *gone)
