@@ -129,11 +129,13 @@ static int note_told(const struct sync *s, const char *text, struct error *err)
 
 /* ---- what goes wrong */
 
-/* The first error is the one that is told. */
+/* The first error is the one that is told. Its kind says whether all of them are refusals. */
 static void complain(struct sync *s, const struct error *why)
 {
-	if (!s->failed && s->err)
+	if (!s->failed)
 		*s->err = *why;
+	else if (why->kind != ERR_UNSUPPORTED)
+		s->err->kind = why->kind;
 	s->failed = true;
 }
 
@@ -183,11 +185,8 @@ static int open_some(struct card_fds *f, const char *path, unsigned n, const cha
 	return 0;
 }
 
-/* Says what the room is, if that is what there was none of. */
 static int no_room(const struct sync *s, struct error *err)
 {
-	if (!strstr(err->msg, "no free slot"))
-		return -1;
 	if (s->nics.kvm)
 		return error_kind(err, ERR_UNSUPPORTED,
 				  "there is no room for one more network card: a machine has %d at "
@@ -209,10 +208,9 @@ static int make_card(struct sync *s, const struct net_link *l, const struct card
 	network_card_id(l->index, nic.id);
 	memcpy(nic.mac, l->mac, sizeof(nic.mac));
 	if (n == VMM_NICS_MAX)
-		return error_kind(err, ERR_UNSUPPORTED, "a machine has at most %d network cards",
-				  VMM_NICS_MAX);
-	if (vmm_attach_net(&s->vmm, &nic, s->nics.v[n].mac, err) < 0)
 		return no_room(s, err);
+	if (vmm_attach_net(&s->vmm, &nic, s->nics.v[n].mac, err) < 0)
+		return strstr(err->msg, "no free slot") ? no_room(s, err) : -1;
 	memcpy(s->nics.v[n].id, nic.id, sizeof(nic.id));
 	s->nics.v[n].up = true;
 	s->nics.n++;
@@ -225,6 +223,15 @@ static unsigned queues_of(const struct sync *s)
 	unsigned most = s->nics.kvm ? QUEUES_MAX : 1;
 
 	return s->nics.vcpus < most ? s->nics.vcpus : most;
+}
+
+static int not_ours(struct error *err)
+{
+	size_t n = strlen(err->msg);
+
+	snprintf(err->msg + n, sizeof(err->msg) - n,
+		 ", and it is not husk's: give it another name, or remove it");
+	return -1;
 }
 
 static int attach(struct sync *s, const struct net_link *l, struct error *err)
@@ -240,7 +247,7 @@ static int attach(struct sync *s, const struct net_link *l, struct error *err)
 	if (open_some(&fds, "/dev/net/tun", o.queues, "modprobe tun; see 'husk check'", err) < 0)
 		return -1;
 	if (tap_make(fds.v, l, &o, holder, sizeof(holder), err) < 0)
-		return -1;
+		return err->kind == ERR_EXISTS && !holder[0] ? not_ours(err) : -1;
 	if (s->vhost && s->nics.kvm &&
 	    open_some(&fds, "/dev/vhost-net", o.queues,
 		      "network.vhost_net of the configuration file asks for it: modprobe vhost_net",
@@ -391,6 +398,9 @@ static void act(struct sync *s, const struct network_action *a)
 		return;
 	}
 	error_wrap(&why, "network interface %s", l->name);
+	/* Something was tried, which is not a refusal's way. */
+	if (why.kind == ERR_UNSUPPORTED && !s->first)
+		why.kind = ERR_OTHER;
 	complain(s, &why);
 }
 
@@ -411,6 +421,8 @@ static void detach_all(struct sync *s)
 /* The start fails: nothing of ours stays. */
 static void take_back(struct sync *s)
 {
+	/* Also when it is an interrupt that ended it. */
+	s->vmm.intr_fd = -1;
 	for (size_t i = 0; i < s->plan.n; i++)
 		if (s->plan.v[i].act == NETWORK_ATTACH)
 			detach(s, s->plan.v[i].link, &(struct error)ERROR_INIT);

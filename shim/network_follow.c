@@ -6,7 +6,8 @@
  * (resolver.c). Changes come in bursts: an engine that connects a network makes a link, moves,
  * renames and addresses it in a few milliseconds. So a sync waits until nothing was heard for
  * QUIET_MS, but no longer than BURST_MS. What a sync does to the namespace comes back as an event;
- * the sync after that one finds nothing to do.
+ * the sync after that one finds nothing to do. One that failed is tried again, and since what it
+ * made and took back are events, too, not before some time has passed.
  *
  * Nobody is there to take an error: it is a warning in the log, once.
  */
@@ -29,6 +30,8 @@
 #define STACK (512u << 10) /* of address space */
 #define QUIET_MS 5
 #define BURST_MS 50
+#define PAUSE_MS 1000 /* after a failure; after each further one twice as long */
+#define PAUSE_DOUBLINGS 3
 #define CONNECT_MS 10000
 #define UDP_MAX (4u << 20)
 
@@ -39,15 +42,22 @@ struct network {
 	int dirfd, stop, watch;
 	struct resolver *resolver;
 	uint64_t heard_us,
-		first_us; /* the last change, and the first since the last sync; 0: none */
+		first_us;  /* the last change, and the first since the last sync; 0: none */
+	unsigned failures; /* of syncs, one after the other */
+	uint64_t not_before_us;
 	char warned[ERROR_MSG_MAX];
 };
 
 /* What ends because the container does is nobody's warning. */
+static bool is_the_end(const struct error *why)
+{
+	return why->kind == ERR_NOT_RUNNING || why->kind == ERR_PEER ||
+	       why->kind == ERR_INTERRUPTED;
+}
+
 static void warn(struct network *n, const struct error *why)
 {
-	if (why->kind == ERR_NOT_RUNNING || why->kind == ERR_PEER || why->kind == ERR_INTERRUPTED ||
-	    strcmp(n->warned, why->msg) == 0)
+	if (is_the_end(why) || strcmp(n->warned, why->msg) == 0)
 		return;
 	snprintf(n->warned, sizeof(n->warned), "%s", why->msg);
 	log_warn("container \"%s\": its network is not as its namespace's: %s", n->container,
@@ -91,6 +101,20 @@ static void end_resolver(struct network *n)
 
 /* ---- the thread */
 
+/* What a microVM cannot have was left alone, and does not change by itself. */
+static void note_result(struct network *n, const struct error *why)
+{
+	if (!why || why->kind == ERR_UNSUPPORTED) {
+		n->failures = 0;
+		n->not_before_us = 0;
+		return;
+	}
+	n->first_us = n->heard_us = now_us();
+	n->not_before_us = n->first_us + ((PAUSE_MS * 1000ull) << n->failures);
+	if (n->failures < PAUSE_DOUBLINGS)
+		n->failures++;
+}
+
 static void sync_now(struct network *n)
 {
 	const struct network_place place = {
@@ -98,8 +122,12 @@ static void sync_now(struct network *n)
 	struct error err = ERROR_INIT;
 
 	n->heard_us = n->first_us = 0;
-	if (network_sync(&place, false, &err) < 0)
+	if (network_sync(&place, false, &err) == 0) {
+		note_result(n, NULL);
+	} else {
 		warn(n, &err);
+		note_result(n, &err);
+	}
 	err = (struct error)ERROR_INIT;
 	if (!n->resolver && network_started(n->dirfd) && has_resolver() &&
 	    open_resolver(n, &err) < 0)
@@ -127,17 +155,21 @@ static uint64_t due_us(const struct network *n)
 {
 	uint64_t quiet = n->heard_us + QUIET_MS * 1000, latest = n->first_us + BURST_MS * 1000;
 
-	return quiet < latest ? quiet : latest;
+	uint64_t due = quiet < latest ? quiet : latest;
+
+	return due > n->not_before_us ? due : n->not_before_us;
 }
 
 static int wait_ms(const struct network *n)
 {
+	int names = n->resolver ? resolver_wait_ms(n->resolver) : -1, sync;
 	uint64_t now = now_us(), due;
 
 	if (!n->first_us)
-		return n->resolver ? resolver_wait_ms(n->resolver) : -1;
+		return names;
 	due = due_us(n);
-	return due <= now ? 0 : (int)((due - now) / 1000) + 1;
+	sync = due <= now ? 0 : (int)((due - now) / 1000) + 1;
+	return names >= 0 && names < sync ? names : sync;
 }
 
 static void *network_main(void *arg)

@@ -154,10 +154,17 @@ static bool check_owner(const struct net_config *c, const struct net_link *l, co
 
 	if (!whose || network_owns(whose, owner))
 		return true;
-	error_kind(&why, ERR_UNSUPPORTED,
-		   "network interface %s: container \"%s\" of husk has it already, and two "
-		   "microVMs cannot share one: give this container a network of its own, " RUNC,
-		   l->name, whose);
+	if (whose[0])
+		error_kind(&why, ERR_UNSUPPORTED,
+			   "network interface %s: container \"%s\" of husk has it already, and two "
+			   "microVMs cannot share one: give this container a network of its "
+			   "own, " RUNC,
+			   l->name, whose);
+	else
+		error_kind(&why, ERR_UNSUPPORTED,
+			   "network interface %s: %s is there already, and no container's of husk: "
+			   "remove it: ip link del %s",
+			   l->name, tap_of(c, l->index)->name, tap_of(c, l->index)->name);
 	add_refusal(p, &why);
 	return false;
 }

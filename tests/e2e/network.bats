@@ -33,7 +33,7 @@ plug() {
 create_box() {
 	(($#)) || set -- sh -c 'trap "exit 0" TERM; sleep 100000 & wait'
 	bundle box "$(with_netns ct) | .root.readonly = true" "$@"
-	husk create -b "$B" box </dev/null >"$T/box.out" 2>"$T/box.err"
+	husk --log "$T/log" create -b "$B" box </dev/null >"$T/box.out" 2>"$T/box.err"
 }
 
 run_box() { create_box "$@" && husk start box; }
@@ -96,6 +96,36 @@ sees_not() { ! sees "$@"; }
 	plug eth2 79
 	wait_until reaches 10.79.0.1
 	reaches 10.73.0.1
+}
+
+@test "a link that a microVM cannot have, while the container runs: a warning, and the others come" {
+	plug eth0 77
+	run_box
+	in_ns ct ip tuntap add tun7 mode tun
+	in_ns ct ip link set tun7 up
+	plug eth1 78
+	wait_until reaches 10.78.0.1
+	in_ns ct ip link del eth1
+	wait_until sees_not eth1 ls /sys/class/net
+	is 1 "$(grep -c 'its network is not as its namespace.*tun7: a tun interface' "$T/log")"
+}
+
+@test "more links than cards: the last is refused, and has the first free card" {
+	local n=8 i
+	[[ $ENGINE == kvm ]] || n=4
+	for ((i = 0; i < n; i++)); do plug eth$i 7$i; done
+	run_box
+	plug eth9 79
+	wait_until grep -q 'network interface eth9: there is no room for one more network card' "$T/log"
+	in_ns ct ip link del eth1
+	wait_until reaches 10.79.0.1
+	reaches 10.70.0.1
+	husk delete --force box
+	plug eth1 71
+	bundle box "$(with_netns ct) | .root.readonly = true" true
+	run --separate-stderr husk run -b "$B" box </dev/null
+	status_is 1
+	has 'there is no room for one more network card' "$stderr"
 }
 
 @test "the first link may come when the container runs already" {
