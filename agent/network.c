@@ -26,7 +26,9 @@
 
 #include <fcntl.h>
 #include <net/if_arp.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #define RESERVED_PORTS "/proc/sys/net/ipv4/ip_local_reserved_ports"
 
@@ -40,7 +42,18 @@ struct places {
 	size_t n;
 };
 
+/* A card that was there at the boot. */
+struct spare {
+	uint8_t mac[6]; /* its driver's */
+	char slot[SLOT_NAME_MAX + 1];
+};
+
 struct network {
+	bool guest; /* PID 1: a test's machine keeps its cards */
+	bool begun;
+	struct spare *spares;
+	size_t n_spares;
+	int hiding; /* its end is that of the process that hides them; -1: none */
 	struct net_config told;
 	struct places places; /* of the links of `told` */
 	struct proto_sysctl *sysctls;
@@ -58,7 +71,11 @@ static void sysctls_free(struct proto_sysctl *list, size_t n)
 
 struct network *network_new(void)
 {
-	return xcalloc(1, sizeof(struct network));
+	struct network *n = xcalloc(1, sizeof(*n));
+
+	n->guest = getpid() == 1;
+	n->hiding = -1;
+	return n;
 }
 
 void network_free(struct network *n)
@@ -67,6 +84,8 @@ void network_free(struct network *n)
 		return;
 	net_config_free(&n->told);
 	free(n->places.list);
+	free(n->spares);
+	close_fd(&n->hiding);
 	sysctls_free(n->sysctls, n->n_sysctls);
 	free(n);
 }
@@ -110,20 +129,37 @@ static const struct proto_card *missing(const struct proto_network *want, const 
 	return NULL;
 }
 
+/* Asks the slots of cards that were there at the boot. True if there was one to ask. */
+static bool bind_spares(const struct network *n, const struct proto_network *want,
+			const struct cards *c)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < want->n_cards; i++)
+		for (size_t k = 0; k < n->n_spares; k++)
+			if (memcmp(n->spares[k].mac, want->cards[i].mac, 6) == 0 &&
+			    !card_with(c, want->cards[i].mac)) {
+				slot_bind(n->spares[k].slot);
+				any = true;
+			}
+	return any;
+}
+
 /* Looks until all cards are there, or for CARD_WAIT_US: then the error names one that is not. */
-static int await_cards(const struct proto_network *want, struct rtnl *nl, struct cards *c,
-		       struct error *err)
+static int await_cards(const struct network *n, const struct proto_network *want, struct rtnl *nl,
+		       struct cards *c, struct error *err)
 {
 	uint64_t deadline = now_us() + CARD_WAIT_US;
 	unsigned long pause = 0;
 
+	if (look(nl, c, err) < 0)
+		return -1;
+	if (bind_spares(n, want, c) && look(nl, c, err) < 0)
+		return -1;
 	for (;;) {
-		const struct proto_card *m;
+		const struct proto_card *m = missing(want, c);
 		const struct net_link *l;
 
-		if (look(nl, c, err) < 0)
-			return -1;
-		m = missing(want, c);
 		if (!m)
 			return 0;
 		slots_probe();
@@ -164,11 +200,72 @@ static bool is_placed(const struct places *p, unsigned ifindex)
 	return false;
 }
 
-static void hide_others(const struct cards *c, const struct places *p)
+static void hide_others(const struct network *n, const struct cards *c, const struct places *p)
 {
-	for (size_t i = 0; i < c->n; i++)
+	for (size_t i = 0; n->guest && i < c->n; i++)
 		if (c->list[i].type == ARPHRD_ETHER && !is_placed(p, c->list[i].index))
 			hide(&c->list[i]);
+}
+
+/* ---- cards of the boot */
+
+static void remember_spares(struct network *n, const struct cards *c)
+{
+	n->spares = xcalloc(c->n + 1, sizeof(*n->spares));
+	for (size_t i = 0; i < c->n; i++) {
+		cleanup_free char *path = xasprintf("/sys/class/net/%s", c->list[i].name);
+		struct spare *s = &n->spares[n->n_spares];
+
+		if (!c->list[i].has_own_mac || slot_of(path, s->slot, NULL) < 0)
+			continue;
+		memcpy(s->mac, c->list[i].own_mac, sizeof(s->mac));
+		n->n_spares++;
+	}
+}
+
+static void __attribute__((noreturn)) hide_spares(const struct network *n, int end)
+{
+	/* Connections of the agent are not to be kept open here. */
+	if (dup2(end, STDERR_FILENO + 1) < 0 ||
+	    syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0) < 0)
+		_exit(1);
+	for (size_t i = 0; i < n->n_spares; i++)
+		slot_unbind(n->spares[i].slot, NULL);
+	_exit(0);
+}
+
+void network_begin(struct network *n)
+{
+	cleanup_rtnl struct rtnl *nl = NULL;
+	cleanup_close int end = -1;
+	struct cards c = {0};
+	pid_t pid;
+
+	if (n->begun || !n->guest)
+		return;
+	n->begun = true;
+	nl = rtnl_open(NULL);
+	if (nl && look(nl, &c, NULL) == 0)
+		remember_spares(n, &c);
+	free(c.list);
+	if (n->n_spares == 0 || pipe_make(&n->hiding, &end, NULL) < 0)
+		return;
+	pid = fork();
+	if (pid == 0)
+		hide_spares(n, end);
+}
+
+/* The process is over, or will never be. (If there was none, its end of the pipe is closed, too.)
+ */
+static void await_hidden(struct network *n)
+{
+	struct pollfd p = {.fd = n->hiding, .events = POLLIN};
+
+	if (n->hiding < 0)
+		return;
+	while (poll(&p, 1, CARD_WAIT_US / 1000) < 0 && errno == EINTR)
+		;
+	close_fd(&n->hiding);
 }
 
 static unsigned loopback(const struct cards *c)
@@ -384,27 +481,33 @@ int network_apply(struct network *n, struct proto_network *want,
 		  int (*named)(void *arg, struct error *err), void *arg, struct error *err)
 {
 	struct places places;
-	struct turn t = {.n = n, .places = &places, .want = want, .named = named, .arg = arg};
+	struct turn turn = {.n = n, .places = &places, .want = want, .named = named, .arg = arg};
 	cleanup_rtnl struct rtnl *nl = rtnl_open(err);
 	struct cards cards = {0};
 	struct error first = ERROR_INIT, e = ERROR_INIT;
+	uint64_t t = now_us();
 	int r;
 
 	if (!nl)
 		return -1;
-	r = await_cards(want, nl, &cards, &first);
+	await_hidden(n);
+	t = log_elapsed("network: spare cards", t);
+	r = await_cards(n, want, nl, &cards, &first);
+	t = log_elapsed("network: cards", t);
 	places = find_places(n, want, &cards);
-	hide_others(&cards, &places);
+	hide_others(n, &cards, &places);
+	t = log_elapsed("network: other cards", t);
 	forget_moved(n, &places, &cards);
 	if (want->n_cards > 0 && reserve_ports(r < 0 ? NULL : &first) < 0)
 		r = -1;
 	if (netns_apply(&n->told, &want->config,
-			&(struct net_apply){.index_of = index_of, .named = on_named, .arg = &t},
+			&(struct net_apply){.index_of = index_of, .named = on_named, .arg = &turn},
 			&e) < 0) {
 		if (r == 0)
 			first = e;
 		r = -1;
 	}
+	log_elapsed("network: links", t);
 	remember(n, want, &places);
 	free(cards.list);
 	if (r < 0 && err)
@@ -412,12 +515,13 @@ int network_apply(struct network *n, struct proto_network *want,
 	return r;
 }
 
-void network_hide_spares(const struct network *n)
+void network_hide_spares(struct network *n)
 {
 	cleanup_rtnl struct rtnl *nl = rtnl_open(NULL);
 	struct cards cards = {0};
 
+	await_hidden(n);
 	if (nl && look(nl, &cards, NULL) == 0)
-		hide_others(&cards, &n->places);
+		hide_others(n, &cards, &n->places);
 	free(cards.list);
 }

@@ -16,6 +16,10 @@ struct network;
 struct network *network_new(void);
 void network_free(struct network *n); /* NULL is allowed */
 
+/* Before the first `network`: cards that are there already lose their drivers, in a process of its
+ * own since that takes a while; once. */
+void network_begin(struct network *n);
+
 /* Makes the guest's network like `want`, whose parts are taken over. `named` is called when the
  * interfaces are there and have their names and the host's sysctls, before they have addresses. The
  * error is the first one, names the object, and does not keep the rest from being done. */
@@ -24,6 +28,6 @@ int network_apply(struct network *n, struct proto_network *want,
 
 /* Takes the drivers of cards away that no `network` has made a link's. Before a process begins: a
  * container has the interfaces that were given to it, and no others. */
-void network_hide_spares(const struct network *n);
+void network_hide_spares(struct network *n);
 
 #endif

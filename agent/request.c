@@ -165,6 +165,7 @@ static int do_create(struct procs *set, void *client, struct proto_request *r, s
 		return error_kind(err, ERR_EXISTS, "container %s exists", r->container);
 	if (set->n_ctrs >= CTRS_MAX)
 		return error_set(err, "too many containers (%u)", set->n_ctrs);
+	network_begin(set->network);
 	if (use_projects(set, r, err) < 0)
 		return -1;
 	c = container_new(r->container, steal_ptr(&r->config), &r->root, steal_ptr(&r->mounts),

@@ -14,6 +14,9 @@
  * returns, with its driver. */
 void slots_probe(void);
 
+/* The same for one slot that has a device, and no driver. Errors are for the log alone. */
+void slot_bind(const char *slot);
+
 /* The slot that a device is in, from a path of sysfs that leads to it. ERR_UNSUPPORTED: none. */
 int slot_of(const char *path, char slot[SLOT_NAME_MAX + 1], struct error *err);
 
