@@ -24,6 +24,7 @@
 #define PAUSE_NS 2000000
 
 #define ALIAS_PREFIX "husk:"
+#define MTU_MIN 68u
 #define MTU_MAX 65521u /* of a TAP: 65535 without the Ethernet header */
 #define QUEUE 1000     /* packets that the guest has not fetched yet, of each queue */
 
@@ -250,7 +251,7 @@ bool tap_is_stale(const struct net_config *c, const struct net_link *l)
 
 uint32_t tap_mtu(const struct net_link *l)
 {
-	return l->mtu < MTU_MAX ? l->mtu : MTU_MAX;
+	return l->mtu < MTU_MIN ? MTU_MIN : l->mtu < MTU_MAX ? l->mtu : MTU_MAX;
 }
 
 void tap_hide(struct net_config *c)

@@ -43,7 +43,7 @@ int tap_make(const int *tun, const struct net_link *l, const struct tap_options 
 /* Redirects both ways. Leftovers are replaced; what was made when it fails is undone. EBUSY is
  * tried again for a while. ERR_UNSUPPORTED: the kernel cannot, or not with this kind of link. */
 int tap_wire(const struct net_link *l, const struct tap_options *o, struct error *err);
-/* What a TAP's MTU should be: the link's, as far as a TAP goes (65521). */
+/* What a TAP's MTU should be: the link's, as far as a TAP goes (68 to 65521). */
 uint32_t tap_mtu(const struct net_link *l);
 /* The TAP follows the link's MTU. */
 int tap_set_mtu(const struct net_link *l, struct error *err);

@@ -97,7 +97,10 @@ struct filter {
 	struct key keys[7];
 };
 
-/* Of IPv4 without options that is not a later fragment: the protocol, and 16 bits at 20 or 22. */
+/* Keys are compared in their order, so what tells most comes first: nearly every frame is known to
+ * be none of these by one word behind the IP header. */
+
+/* Of IPv4 without options that is not a later fragment: the protocol. */
 #define IPV4(protocol)                               \
 	{0x45000000, 0xff000000, 0}, {0, 0x1fff, 4}, \
 	{                                            \
@@ -116,60 +119,51 @@ struct filter {
 	{                                                                        \
 		(uint32_t) NET_PORTS_FIRST << 16, (uint32_t)PORTS_MASK << 16, at \
 	}
+#define PORTS(from, to, at)                            \
+	{                                              \
+		(uint32_t)(from) << 16 | (to), ~0u, at \
+	}
+#define ICMP(type, mask, at)                                       \
+	{                                                          \
+		(uint32_t)(type) << 24, (uint32_t)(mask) << 24, at \
+	}
+/* What an ICMP error is about: the IP header is there from `at` on. */
+#define ABOUT4(protocol, at)                         \
+	{0x45000000, 0xff000000, at},                \
+	{                                            \
+		(protocol) << 16, 0xff0000, (at) + 8 \
+	}
+#define ABOUT6(next, at)                      \
+	{                                     \
+		(next) << 8, 0xff00, (at) + 4 \
+	}
 
+/* clang-format off */
 static const struct filter to_stack[] = {
 	{PRIO_ARP, ETH_P_ARP, 1, COPY, 1, {{0, 0, 0}}},
 
-	{PRIO_IPV6, ETH_P_IPV6, 1, PASS, 2, {IPV6(IPPROTO_TCP), TO_PORTS(40)}},
-	{PRIO_IPV6, ETH_P_IPV6, 2, PASS, 2, {IPV6(IPPROTO_UDP), TO_PORTS(40)}},
-	{PRIO_IPV6, ETH_P_IPV6, 3, COPY, 2, {IPV6(IPPROTO_ICMPV6), {136u << 24, 255u << 24, 40}}},
-	{PRIO_IPV6, ETH_P_IPV6, 4, COPY, 2, {IPV6(IPPROTO_ICMPV6), {134u << 24, 255u << 24, 40}}},
-	{PRIO_IPV6, ETH_P_IPV6, 7, COPY, 2, {IPV6(IPPROTO_UDP), {547u << 16 | 546, ~0u, 40}}},
-	/* Types 1 to 3, with what they are about from 48 on. */
-	{PRIO_IPV6,
-	 ETH_P_IPV6,
-	 5,
-	 PASS,
-	 4,
-	 {IPV6(IPPROTO_ICMPV6),
-	  {0, 0xfcu << 24, 40},
-	  {IPPROTO_TCP << 8, 0xff00, 52},
-	  FROM_PORTS(88)}},
-	{PRIO_IPV6,
-	 ETH_P_IPV6,
-	 6,
-	 PASS,
-	 4,
-	 {IPV6(IPPROTO_ICMPV6),
-	  {0, 0xfcu << 24, 40},
-	  {IPPROTO_UDP << 8, 0xff00, 52},
-	  FROM_PORTS(88)}},
+	{PRIO_IPV6, ETH_P_IPV6, 1, PASS, 2, {TO_PORTS(40), IPV6(IPPROTO_TCP)}},
+	{PRIO_IPV6, ETH_P_IPV6, 2, PASS, 2, {TO_PORTS(40), IPV6(IPPROTO_UDP)}},
+	/* Neighbour and router advertisements; DHCP. */
+	{PRIO_IPV6, ETH_P_IPV6, 3, COPY, 2, {ICMP(136, 0xff, 40), IPV6(IPPROTO_ICMPV6)}},
+	{PRIO_IPV6, ETH_P_IPV6, 4, COPY, 2, {ICMP(134, 0xff, 40), IPV6(IPPROTO_ICMPV6)}},
+	{PRIO_IPV6, ETH_P_IPV6, 5, COPY, 2, {PORTS(547, 546, 40), IPV6(IPPROTO_UDP)}},
+	/* Errors: types 1 to 3. */
+	{PRIO_IPV6, ETH_P_IPV6, 6, PASS, 4,
+	 {ICMP(0, 0xfc, 40), IPV6(IPPROTO_ICMPV6), ABOUT6(IPPROTO_TCP, 48), FROM_PORTS(88)}},
+	{PRIO_IPV6, ETH_P_IPV6, 7, PASS, 4,
+	 {ICMP(0, 0xfc, 40), IPV6(IPPROTO_ICMPV6), ABOUT6(IPPROTO_UDP, 48), FROM_PORTS(88)}},
 
-	{PRIO_IPV4, ETH_P_IP, 1, PASS, 4, {IPV4(IPPROTO_TCP), TO_PORTS(20)}},
-	{PRIO_IPV4, ETH_P_IP, 2, PASS, 4, {IPV4(IPPROTO_UDP), TO_PORTS(20)}},
-	{PRIO_IPV4, ETH_P_IP, 5, COPY, 4, {IPV4(IPPROTO_UDP), {67u << 16 | 68, ~0u, 20}}},
-	/* Destination unreachable, with what it is about from 28 on. */
-	{PRIO_IPV4,
-	 ETH_P_IP,
-	 3,
-	 PASS,
-	 7,
-	 {IPV4(IPPROTO_ICMP),
-	  {3u << 24, 255u << 24, 20},
-	  {0x45000000, 0xff000000, 28},
-	  {IPPROTO_TCP << 16, 0xff0000, 36},
-	  FROM_PORTS(48)}},
-	{PRIO_IPV4,
-	 ETH_P_IP,
-	 4,
-	 PASS,
-	 7,
-	 {IPV4(IPPROTO_ICMP),
-	  {3u << 24, 255u << 24, 20},
-	  {0x45000000, 0xff000000, 28},
-	  {IPPROTO_UDP << 16, 0xff0000, 36},
-	  FROM_PORTS(48)}},
+	{PRIO_IPV4, ETH_P_IP, 1, PASS, 4, {TO_PORTS(20), IPV4(IPPROTO_TCP)}},
+	{PRIO_IPV4, ETH_P_IP, 2, PASS, 4, {TO_PORTS(20), IPV4(IPPROTO_UDP)}},
+	{PRIO_IPV4, ETH_P_IP, 3, COPY, 4, {PORTS(67, 68, 20), IPV4(IPPROTO_UDP)}},
+	/* Destination unreachable. */
+	{PRIO_IPV4, ETH_P_IP, 4, PASS, 7,
+	 {ICMP(3, 0xff, 20), IPV4(IPPROTO_ICMP), ABOUT4(IPPROTO_TCP, 28), FROM_PORTS(48)}},
+	{PRIO_IPV4, ETH_P_IP, 5, PASS, 7,
+	 {ICMP(3, 0xff, 20), IPV4(IPPROTO_ICMP), ABOUT4(IPPROTO_UDP, 28), FROM_PORTS(48)}},
 };
+/* clang-format on */
 
 static const struct filter tagged[] = {
 	{PRIO_VLAN, ETH_P_8021Q, 1, PASS, 1, {{0, 0, 0}}},
