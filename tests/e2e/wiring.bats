@@ -488,14 +488,14 @@ print(s.recv(100).decode())' "$2" "$3" >"$4" 3>&- &
 	veth_pair 0
 	guest eth0
 	configure 0
-	local ns to ip client server
+	local ns to ip client from
 	for to in 10.50.0.2,68,67 fd50::2,546,547; do
-		IFS=, read -r ip client server <<<"$to"
+		IFS=, read -r ip client from <<<"$to"
 		for ns in ct vm; do awaits_lease $ns "$ip" "$client" "$T/$ns-$client"; done
 		in_ns lan python3 -c 'import socket, sys
 s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("", int(sys.argv[3])))
-s.sendto(b"lease", (sys.argv[1], int(sys.argv[2])))' "$ip" "$client" "$server"
+s.sendto(b"lease", (sys.argv[1], int(sys.argv[2])))' "$ip" "$client" "$from"
 		for ns in ct vm; do wait_until grep -q lease "$T/$ns-$client"; done
 	done
 	end_guest
