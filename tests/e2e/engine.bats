@@ -75,7 +75,7 @@ engine_row() { "$HUSK" "$@" check | awk '$1 == "engine"'; }
 	one_error "$T/husk.json (from HUSK_CONFIG): No such file or directory"
 	echo '{"engine": "kvm", "kernl": "/x"}' >"$T/husk.json"
 	run --separate-stderr husk run -b "$B" c
-	one_error "$T/husk.json: \"kernl\": no such key: there are engine, kernel and qemu"
+	one_error "$T/husk.json: \"kernl\": no such key: there are engine, kernel, qemu and network"
 	printf '{"engine":\n"xen"}' >"$T/husk.json"
 	run --separate-stderr husk run -b "$B" c
 	one_error "$T/husk.json: engine: \"xen\": must be auto, kvm or qemu"
