@@ -10,7 +10,7 @@ teardown() { check_nothing_left; }
 @test "check says that this host will do, and what it has" {
 	run husk check
 	status_is 0
-	for row in root CPU /dev/kvm QEMU engine husk-vmm kernel initramfs mkfs.ext4 /dev/net/tun virtiofsd cgroups; do
+	for row in root CPU /dev/kvm QEMU engine husk-vmm kernel initramfs mkfs.ext4 /dev/net/tun 'network wiring' virtiofsd cgroups; do
 		grep -q "^$row " <<<"$output"
 	done
 	has "husk can run containers here." "$output"

@@ -239,6 +239,25 @@ sees_not() { ! sees "$@"; }
 	is "$before" "$(netns_things ct)"
 }
 
+@test "wired by a bridge, where the configuration file says so: traffic, MTU, nothing left" {
+	local before
+	export HUSK_CONFIG=$T/husk.json
+	echo '{"network": {"wiring": "bridge"}}' >"$HUSK_CONFIG"
+	plug eth0 77
+	before=$(netns_things ct)
+	run_box
+	is "husk-br$(in_ns ct ip -j link show eth0 | jq '.[0].ifindex')" "$(in_ns ct ip -j link show eth0 | jq -r '.[0].master')"
+	reaches 10.77.0.1
+	reaches fd77::1
+	reached_at 10.77.0.2
+	in_ns ct ip link set eth0 mtu 1400
+	wait_until sees 1400 cat /sys/class/net/eth0/mtu
+	in_ns ct ip link set eth0 mtu 1500
+	wait_until sees 1500 cat /sys/class/net/eth0/mtu
+	husk delete --force box
+	is "$before" "$(netns_things ct)"
+}
+
 @test "a container that cannot be started leaves nothing in the namespace" {
 	local before
 	plug eth0 77

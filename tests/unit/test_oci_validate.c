@@ -442,7 +442,8 @@ static void refused_namespaces(void **state)
 {
 	SUPPORTED({"{@ns@'type':'network'},", "",
 		   "linux.namespaces: a network namespace is needed: a microVM cannot share the "
-		   "host's network"},
+		   "host's network: give the container one of its own (docker, podman: another "
+		   "--network than host; Kubernetes: no hostNetwork), or run it with runc"},
 		  {"{'type':'pid'}", "{'type':'pid','path':'/proc/1/ns/pid'}",
 		   "linux.namespaces[3].path: '/proc/1/ns/pid': a microVM cannot join a pid "
 		   "namespace of the host"},
