@@ -50,7 +50,7 @@ end_netns() {
 netns_things() {
 	in_ns "$1" sh -c 'ip -d link show; ip address; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule
 		tc qdisc; for l in /proc/sys/net/ipv6/conf/*; do l=${l##*/}; tc filter show dev "$l" parent ffff:; done 2>/dev/null
-		cat /proc/sys/net/ipv4/ip_local_port_range; grep -H . /proc/sys/net/ipv?/conf/*/* 2>/dev/null' |
+		cat /proc/sys/net/ipv4/ip_local_port_range; grep -H . /proc/sys/net/ipv?/conf/*/*' 2>/dev/null |
 		sed -E 's/[a-z_]+_timer +[0-9.]+//g; s/(valid|preferred)_lft .*//; s/ (expires|cache|age|timer|used|bytes) .*//; /stable_secret|mc_forwarding/d' |
 		in_order
 }
