@@ -198,6 +198,23 @@ static int no_room(const struct sync *s, struct error *err)
 			  s->nics.n);
 }
 
+/* A card is known by its address, and a VLAN has its lower link's: the second one gets one of ours,
+ * until the guest gives the interface its own. */
+static void card_mac(const struct sync *s, const struct net_link *l, uint8_t mac[6])
+{
+	const uint8_t ours[6] = {0x02,
+				 'h',
+				 'u',
+				 (uint8_t)(l->index >> 16),
+				 (uint8_t)(l->index >> 8),
+				 (uint8_t)l->index};
+
+	memcpy(mac, l->mac, 6);
+	for (unsigned i = 0; i < s->nics.n; i++)
+		if (memcmp(s->nics.v[i].mac, l->mac, 6) == 0)
+			memcpy(mac, ours, 6);
+}
+
 static int make_card(struct sync *s, const struct net_link *l, const struct card_fds *f,
 		     unsigned queues, struct error *err)
 {
@@ -206,7 +223,7 @@ static int make_card(struct sync *s, const struct net_link *l, const struct card
 	unsigned n = s->nics.n;
 
 	network_card_id(l->index, nic.id);
-	memcpy(nic.mac, l->mac, sizeof(nic.mac));
+	card_mac(s, l, nic.mac);
 	if (n == VMM_NICS_MAX)
 		return no_room(s, err);
 	if (vmm_attach_net(&s->vmm, &nic, s->nics.v[n].mac, err) < 0)
