@@ -269,14 +269,16 @@ static void reserve(uint8_t **buf, size_t *size, size_t need)
  * when the client is through. */
 static int read_request(struct client *c)
 {
-	while (c->in_len < 2 || c->in_len < request_size(c)) {
-		size_t want;
+	for (;;) {
+		size_t want = request_size(c);
 		ssize_t n;
 
-		if (c->in_len >= 2 && request_size(c) < 2 + DNS_MESSAGE_MIN)
+		if (c->in_len >= 2 && want < 2 + DNS_MESSAGE_MIN)
 			return -1;
+		if (c->in_len >= 2 && c->in_len == want)
+			return 1;
 		reserve(&c->in, &c->in_size, c->in_len + 1);
-		want = request_size(c) - c->in_len;
+		want -= c->in_len;
 		if (want > c->in_size - c->in_len)
 			want = c->in_size - c->in_len;
 		n = recv(c->fd, c->in + c->in_len, want, MSG_DONTWAIT);
@@ -286,7 +288,6 @@ static int read_request(struct client *c)
 			return -1;
 		c->in_len += (size_t)n;
 	}
-	return 1;
 }
 
 static bool may_ask(const struct client *c)

@@ -8,6 +8,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "netns/tap.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -459,6 +460,9 @@ static int on_interfaces(void *arg, struct error *err)
 			r = -1;
 	return r;
 }
+
+/* Nobody is given it (network.c), and what comes to it from outside stays outside. */
+_Static_assert(NAMES_BEHIND >= NET_PORTS_FIRST && NAMES_BEHIND <= NET_PORTS_LAST, "a reserved port");
 
 static int serve_names(struct procs *set, bool on, struct error *err)
 {

@@ -18,8 +18,7 @@ case_() {
 	return "$status"
 }
 
-@test "a card becomes the link that the host describes, and follows its changes" { case_ a_card_becomes_a_link; }
-@test "a container sends bytes through a card" { case_ a_stream_of_bytes_crosses; }
+@test "a card becomes the link that the host describes, carries bytes, and follows changes" { case_ a_card_becomes_a_link; }
 @test "links come and go, and spare cards are not seen" { case_ links_come_and_go; }
 @test "links exchange their names" { case_ names_are_exchanged; }
 @test "a link goes down and up with all it had" { case_ a_link_goes_down_and_up; }

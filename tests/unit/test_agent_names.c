@@ -356,7 +356,11 @@ static void test_a_question_comes_in_pieces(void **state)
 static void test_what_is_no_message_is_dropped(void **state)
 {
 	int stream = open_stream(*state), t = client(SOCK_STREAM), u = client(SOCK_DGRAM);
+	int empty = client(SOCK_STREAM);
 
+	put_all(empty, "\0\0", 2);
+	expect_end(empty);
+	close(empty);
 	ask_udp(u, 's', 11);
 	ask_udp(u, 'l', 12);
 	assert_int_equal(hear(stream).c, 'l');
