@@ -462,7 +462,8 @@ static int on_interfaces(void *arg, struct error *err)
 }
 
 /* Nobody is given it (network.c), and what comes to it from outside stays outside. */
-_Static_assert(NAMES_BEHIND >= NET_PORTS_FIRST && NAMES_BEHIND <= NET_PORTS_LAST, "a reserved port");
+_Static_assert(NAMES_BEHIND >= NET_PORTS_FIRST && NAMES_BEHIND <= NET_PORTS_LAST,
+	       "a reserved port");
 
 static int serve_names(struct procs *set, bool on, struct error *err)
 {
