@@ -145,40 +145,6 @@ static bool bind_spares(const struct network *n, const struct proto_network *wan
 	return any;
 }
 
-/* Looks until all cards are there, or for CARD_WAIT_US: then the error names one that is not. */
-static int await_cards(const struct network *n, const struct proto_network *want, struct rtnl *nl,
-		       struct cards *c, struct error *err)
-{
-	uint64_t deadline = now_us() + CARD_WAIT_US;
-	unsigned long pause = 0;
-
-	if (look(nl, c, err) < 0)
-		return -1;
-	if (bind_spares(n, want, c) && look(nl, c, err) < 0)
-		return -1;
-	for (;;) {
-		const struct proto_card *m = missing(want, c);
-		const struct net_link *l;
-
-		if (!m)
-			return 0;
-		slots_probe();
-		if (look(nl, c, err) < 0)
-			return -1;
-		m = missing(want, c);
-		if (!m)
-			return 0;
-		l = net_config_link(&want->config, m->link);
-		if (now_us() >= deadline)
-			return error_kind(err, ERR_TIMEOUT,
-					  "link %s: no network card %02x:%02x:%02x:%02x:%02x:%02x "
-					  "came in %d s",
-					  l ? l->name : "?", m->mac[0], m->mac[1], m->mac[2],
-					  m->mac[3], m->mac[4], m->mac[5], CARD_WAIT_US / 1000000);
-		slots_pause(&pause);
-	}
-}
-
 static void hide(const struct net_local *card)
 {
 	cleanup_free char *path = xasprintf("/sys/class/net/%s", card->name);
@@ -205,6 +171,60 @@ static void hide_others(const struct network *n, const struct cards *c, const st
 	for (size_t i = 0; n->guest && i < c->n; i++)
 		if (c->list[i].type == ARPHRD_ETHER && !is_placed(p, c->list[i].index))
 			hide(&c->list[i]);
+}
+
+/* A card that becomes another link's than before begins anew: nothing of the one stays with the
+ * other. True if there was one. */
+static bool renew(const struct network *n, const struct proto_network *want, const struct cards *c)
+{
+	bool any = false;
+
+	for (size_t i = 0; n->guest && i < want->n_cards; i++) {
+		const struct net_local *card = card_with(c, want->cards[i].mac);
+
+		if (!card || !is_placed(&n->places, card->index) ||
+		    ifindex_of(&n->places, want->cards[i].link) == card->index)
+			continue;
+		hide(card);
+		any = true;
+	}
+	return any;
+}
+
+/* Looks until all cards are there, or for CARD_WAIT_US: then the error names one that is not. */
+static int await_cards(const struct network *n, const struct proto_network *want, struct rtnl *nl,
+		       struct cards *c, struct error *err)
+{
+	uint64_t deadline = now_us() + CARD_WAIT_US;
+	unsigned long pause = 0;
+
+	if (look(nl, c, err) < 0)
+		return -1;
+	if (renew(n, want, c) && look(nl, c, err) < 0)
+		return -1;
+	if (bind_spares(n, want, c) && look(nl, c, err) < 0)
+		return -1;
+	for (;;) {
+		const struct proto_card *m = missing(want, c);
+		const struct net_link *l;
+
+		if (!m)
+			return 0;
+		slots_probe();
+		if (look(nl, c, err) < 0)
+			return -1;
+		m = missing(want, c);
+		if (!m)
+			return 0;
+		l = net_config_link(&want->config, m->link);
+		if (now_us() >= deadline)
+			return error_kind(err, ERR_TIMEOUT,
+					  "link %s: no network card %02x:%02x:%02x:%02x:%02x:%02x "
+					  "came in %d s",
+					  l ? l->name : "?", m->mac[0], m->mac[1], m->mac[2],
+					  m->mac[3], m->mac[4], m->mac[5], CARD_WAIT_US / 1000000);
+		slots_pause(&pause);
+	}
 }
 
 /* ---- cards of the boot */
@@ -490,6 +510,7 @@ int network_apply(struct network *n, struct proto_network *want,
 
 	if (!nl)
 		return -1;
+	n->begun = true; /* from here on each card is hidden or is not as is told */
 	await_hidden(n);
 	t = log_elapsed("network: spare cards", t);
 	r = await_cards(n, want, nl, &cards, &first);

@@ -175,6 +175,12 @@ def links_come_and_go():
             g.network(a, links, [connected(2, 2), connected(3, 3)])
             assert c.links() == ["eth0", "eth1", "lo"], c.links()
             assert pings("10.2.0.2") and pings("10.3.0.2")
+            # The cards change places, which takes nothing along.
+            g.network(a, [{**links[1], "name": "eth0", "index": 9}],
+                      [connected(9, 3)], cards={9: g.nics[2]})
+            text = c.run("ip -4 address show dev eth0")
+            assert "10.3.0.2" in text and "10.2.0.2" not in text, text
+            g.network(a, links, [connected(2, 2), connected(3, 3)])
             # The first goes, the other one gets its name.
             links[1]["name"] = "eth0"
             g.network(a, links[1:], [connected(3, 3)], cards={3: g.nics[3]})
