@@ -48,7 +48,6 @@ teardown_file() {
 setup() {
 	setup_test
 	HUSK=${HUSK_TEST_RUNTIME:-$HUSK}
-	T=$BASE
 	ROOT=$BATS_TEST_TMPDIR/none
 }
 
