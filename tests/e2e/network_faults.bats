@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# What goes wrong around a container's network, and what a great many containers leave: nothing. `ct` is the container's namespace, `lan` the other side of its links.
+# What goes wrong around a container's network, and what a great many containers leave: nothing.
+# `ct` is the container's namespace, `lan` the other side of its links.
 
 load helpers
 load netns
