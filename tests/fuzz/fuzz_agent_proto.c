@@ -66,7 +66,7 @@ static void expect_network(const struct proto_network *n)
 
 		expect(strncmp(name, "net/ipv4/", 9) == 0 || strncmp(name, "net/ipv6/", 9) == 0);
 		expect(!strstr(name, "/../") && !strstr(name, "/./") && !strstr(name, "//"));
-		expect(strncmp(strrchr(name, '/'), "/..", 4) != 0);
+		expect(strcmp(strrchr(name, '/'), "/..") != 0);
 		for (; *name; name++)
 			slashes += *name == '/';
 		expect(slashes == 4 && strlen(n->sysctls[i].value) <= PROTO_SYSCTL_VALUE_MAX);
