@@ -46,7 +46,6 @@
 /* Largest MTU that a card allows its guest: the link's may change later, the card's cannot. */
 #define CARD_MTU 65535
 #define CARDS_SPARE 2 /* for links that come later */
-#define QUEUES_MAX 1
 #define LOCK_RETRY_MS 5
 #define TAP_GONE_MS 2000 /* how long a VM that has ended may have its TAPs */
 
@@ -120,11 +119,18 @@ static char *told_last(const struct sync *s)
  */
 #define TOLD_NOTHING "-"
 
+/* Whoever is killed meanwhile leaves what nobody was told, but never an empty file. */
 static int note_told(const struct sync *s, const char *text, struct error *err)
 {
-	if (ftruncate(s->file, 0) < 0 || lseek(s->file, 0, SEEK_SET) < 0)
+	size_t size = strlen(text);
+
+	if (lseek(s->file, 0, SEEK_SET) < 0)
 		return error_errno(err, "write the container's file " FILE_NAME);
-	return write_all(s->file, text, strlen(text), err);
+	if (write_all(s->file, text, size, err) < 0)
+		return -1;
+	if (ftruncate(s->file, (off_t)size) < 0)
+		return error_errno(err, "write the container's file " FILE_NAME);
+	return 0;
 }
 
 /* ---- what goes wrong */
@@ -249,7 +255,7 @@ static int make_card(struct sync *s, const struct net_link *l, const struct card
 /* One for each CPU. */
 static unsigned queues_of(const struct sync *s)
 {
-	unsigned most = s->nics.kvm ? QUEUES_MAX : 1;
+	unsigned most = s->nics.kvm ? VMM_QUEUES_MAX : 1;
 
 	return s->nics.vcpus < most ? s->nics.vcpus : most;
 }
