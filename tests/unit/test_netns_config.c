@@ -272,7 +272,7 @@ static void test_what_is_wrong_is_named(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
 		struct error err = ERROR_INIT;
-		struct net_config c;
+		struct net_config c = {0};
 
 		assert_int_equal(from_text(all[i].text, &c, &err), -1);
 		assert_string_equal(err.msg, all[i].message);
@@ -285,7 +285,7 @@ static void test_more_than_the_bounds_allow_is_refused(void **state)
 {
 	cleanup_free char *text = NULL;
 	struct error err = ERROR_INIT;
-	struct net_config c;
+	struct net_config c = {0};
 	char *at;
 
 	(void)state;
