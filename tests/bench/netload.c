@@ -283,8 +283,10 @@ int main(int argc, char **argv)
 	const char *kind;
 
 	if (getpid() == 1) {
-		if (getenv("address"))
-			address = getenv("address");
+		const char *given = getenv("address");
+
+		if (given)
+			address = given;
 		configure();
 		serve(GUEST_PORT);
 	}
