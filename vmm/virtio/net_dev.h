@@ -82,6 +82,8 @@ struct net_pair {
 	bool rx_starved;	 /* no buffers: only a kick helps */
 	bool tx_blocked;	 /* the TAP takes nothing now */
 	uint64_t rx_at, tx_at;	 /* not before then (now_us()); 0: at once */
+	uint64_t tx_empty_at;	 /* when the ring was found empty last */
+	unsigned tx_no_spin;	 /* kicks until waiting for the next packet is tried again */
 	struct ratelimit rx_limit, tx_limit;
 	bool rx_limited, tx_limited; /* there is a limit */
 	struct net_window window;
