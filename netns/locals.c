@@ -41,8 +41,10 @@ static int on_link(const struct nlmsghdr *m, void *arg, struct error *err)
 	more[t->n] = (struct net_local){
 		.index = (unsigned)ifi->ifi_index, .type = ifi->ifi_type, .flags = ifi->ifi_flags};
 	mnl_attr_for_each(a, m, sizeof(*ifi))
+	{
 		take_attribute(&more[t->n], mnl_attr_get_type(a), mnl_attr_get_payload(a),
 			       mnl_attr_get_payload_len(a));
+	}
 	t->n++;
 	return 0;
 }

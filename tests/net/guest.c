@@ -221,7 +221,7 @@ static void run(struct guest *g)
 			else if (p[i].revents)
 				relay(g->taps[i], g->card);
 		}
-		if (p[n].revents)
+		if (n > 0 && p[n].revents)
 			relay(g->card, g->taps[turn++ % n]);
 	}
 }
