@@ -43,8 +43,6 @@
 #define FILE_NAME "network"
 #define CONNECT_MS 10000
 #define CARDS_QEMU_MAX 4
-/* Largest MTU that a card allows its guest: the link's may change later, the card's cannot. */
-#define CARD_MTU 65535
 #define CARDS_SPARE 2 /* for links that come later */
 #define LOCK_RETRY_MS 5
 #define TAP_GONE_MS 2000 /* how long a VM that has ended may have its TAPs */
@@ -236,8 +234,7 @@ static int open_vhost(struct card_fds *f, unsigned queues, struct error *err)
 static int make_card(struct sync *s, const struct net_link *l, const struct card_fds *f,
 		     unsigned queues, struct error *err)
 {
-	struct vmm_nic nic = {
-		.mtu = CARD_MTU, .queues = queues, .vhost = f->n > queues, .fds = f->v};
+	struct vmm_nic nic = {.queues = queues, .vhost = f->n > queues, .fds = f->v};
 	unsigned n = s->nics.n;
 
 	network_card_id(l->index, nic.id);

@@ -347,7 +347,6 @@ int vmm_attach_net(struct vmm_client *c, const struct vmm_nic *n, uint8_t driver
 		 n->mac[3], n->mac[4], n->mac[5]);
 	jsonw_kstr(&w, "id", n->id);
 	jsonw_kstr(&w, "mac", mac);
-	jsonw_kint(&w, "mtu", n->mtu);
 	jsonw_kint(&w, "queues", n->queues);
 	jsonw_kbool(&w, "vhost", n->vhost);
 	v = call(c, &w, n->fds, n->vhost ? 2 * n->queues : n->queues, NULL, ANSWER_US, err);

@@ -59,7 +59,6 @@ int vmm_hold(struct vmm_client *c, const char *serial, const char *path, struct 
 struct vmm_nic {
 	char id[VMM_NIC_ID_MAX + 1];
 	uint8_t mac[6];
-	uint32_t mtu;
 	unsigned queues;
 	bool vhost;
 	const int *fds; /* a TAP's descriptor for each queue; with vhost those of /dev/vhost-net */

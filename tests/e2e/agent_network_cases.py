@@ -36,7 +36,7 @@ class NetGuest(Guest):
         ip("link", "set", name, "mtu", str(mtu), "up")
         for a in address or []:
             ip("address", "add", a, "dev", name, *(["nodad"] if ":" in a else []))
-        m = self.boot.call("attach-net", [fd], id=f"n{index}", mac=mac, mtu=mtu)
+        m = self.boot.call("attach-net", [fd], id=f"n{index}", mac=mac)
         os.close(fd)
         self.nics[index] = (name, m["mac"])
 

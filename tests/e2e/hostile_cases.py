@@ -79,7 +79,7 @@ class Machine:
         except Closed:
             sys.exit(f"{name}: husk-vmm does not start: exit status {self.vm.wait(ANSWER_S)}\n{self.log()}")
         card = tap()
-        self.call("attach-net", fds=[card], id="card", mac="02:00:00:00:00:01", mtu=1500)
+        self.call("attach-net", fds=[card], id="card", mac="02:00:00:00:00:01")
         os.close(card)
         self.disk = open(os.path.join(directory, f"{name}.disk"), "w+b")
         self.disk.truncate(4 << 20)
