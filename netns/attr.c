@@ -5,11 +5,17 @@
 #include <linux/netlink.h>
 #include <string.h>
 
+/* mnl_nlmsg_ok() takes lengths of 2 GiB and more for negative ones. */
+bool message_ok(const struct nlmsghdr *h, int len)
+{
+	return len >= (int)sizeof(*h) && h->nlmsg_len <= (unsigned)len && mnl_nlmsg_ok(h, len);
+}
+
 bool message_open(const void *msg, size_t len, size_t size, struct message *m)
 {
 	const struct nlmsghdr *h = msg;
 
-	if (len > INT_MAX || !mnl_nlmsg_ok(h, (int)len) ||
+	if (len > INT_MAX || !message_ok(h, (int)len) ||
 	    mnl_nlmsg_get_payload_len(h) < MNL_ALIGN(size))
 		return false;
 	m->type = h->nlmsg_type;

@@ -5,6 +5,7 @@
 #ifndef HUSK_NETNS_ATTR_H
 #define HUSK_NETNS_ATTR_H
 
+#include <linux/netlink.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,6 +26,8 @@ struct message {
 	size_t len;
 };
 
+/* True if a whole message is at the beginning of `len` bytes; a negative `len` is none. */
+bool message_ok(const struct nlmsghdr *h, int len);
 /* False if `msg` is not one whole message with a header of `size` bytes. It is aligned as malloc()
  * does. */
 bool message_open(const void *msg, size_t len, size_t size, struct message *m);

@@ -18,6 +18,7 @@
 #include "netns/rtnl.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
+#include "netns/attr.h"
 
 #include <libmnl/libmnl.h>
 #include <linux/rtnetlink.h>
@@ -271,7 +272,7 @@ static int take(struct rtnl *r, size_t n, struct error *err)
 	const struct nlmsghdr *m = (const void *)(r->in + r->len), *next;
 	int left = (int)n;
 
-	for (; mnl_nlmsg_ok(m, left); m = next) {
+	for (; message_ok(m, left); m = next) {
 		next = mnl_nlmsg_next(m, &left);
 		if (m->nlmsg_seq != r->seq)
 			continue;

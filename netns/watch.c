@@ -102,7 +102,7 @@ static bool has_news(const char *buf, size_t whole, size_t room)
 	const struct nlmsghdr *h = (const void *)buf;
 	int left = (int)(whole < room ? whole : room);
 
-	for (; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left))
+	for (; message_ok(h, left); h = mnl_nlmsg_next(h, &left))
 		if (is_news(h, (size_t)left))
 			return true;
 	return left > 0 || whole > room;
