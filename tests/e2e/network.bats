@@ -263,6 +263,8 @@ sees_not() { ! sees "$@"; }
 	plug eth0 77
 	in_ns ct ip tuntap add tun7 mode tun
 	in_ns ct ip link set tun7 up
+	without_carrier() { in_ns ct ip link show tun7 | grep -q NO-CARRIER; }
+	wait_until without_carrier # older kernels see it a moment later
 	before=$(netns_things ct)
 	create_box
 	run --separate-stderr husk start box
