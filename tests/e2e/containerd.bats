@@ -2,6 +2,7 @@
 # containerd with io.containerd.runc.v2 and husk as its runtime. No network: the image is made here.
 
 load helpers
+load image
 
 setup_file() {
 	make_base
@@ -38,18 +39,6 @@ teardown_file() {
 
 ctr() { command ctr -a "$CTD/sock" "$@"; }
 ctr_up() { ctr version >/dev/null 2>&1; }
-
-# An image with a busybox in it, as an OCI archive.
-make_image() {
-	local oci=$CTD/oci
-	umoci init --layout "$oci"
-	umoci new --image "$oci:box"
-	umoci unpack --image "$oci:box" "$CTD/bundle" >/dev/null
-	cp -a "$ROOTFS/." "$CTD/bundle/rootfs/"
-	umoci repack --image "$oci:box" "$CTD/bundle" >/dev/null
-	umoci config --image "$oci:box" --config.cmd sh --config.env PATH=/bin --config.workingdir /tmp
-	skopeo copy -q "oci:$oci:box" "oci-archive:$1:example.org/box:latest"
-}
 
 setup() {
 	setup_test

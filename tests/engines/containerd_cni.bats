@@ -5,6 +5,7 @@
 # HUSK_TEST_RUNTIME=runc runs the same with runc.
 
 load ../e2e/helpers
+load ../e2e/image
 load ../e2e/netns
 
 IMAGE=example.org/box:latest
@@ -82,18 +83,6 @@ config() {
 		    "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}},
 		  {"type": "portmap", "capabilities": {"portMappings": true}}]}
 	C
-}
-
-# An image with a busybox in it, as an OCI archive.
-make_image() {
-	local oci=$CTD/oci
-	umoci init --layout "$oci"
-	umoci new --image "$oci:box"
-	umoci unpack --image "$oci:box" "$CTD/bundle" >/dev/null
-	cp -a "$ROOTFS/." "$CTD/bundle/rootfs/"
-	umoci repack --image "$oci:box" "$CTD/bundle" >/dev/null
-	umoci config --image "$oci:box" --config.cmd sh --config.env PATH=/bin --config.workingdir /tmp
-	skopeo copy -q "oci:$oci:box" "oci-archive:$1:example.org/box:latest"
 }
 
 setup() {
