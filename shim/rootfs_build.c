@@ -138,20 +138,20 @@ static int name_all_layers(int fs, const int *fds, size_t n)
 	return r;
 }
 
-/* A new overlay of the layers, not mounted yet. A kernel before 6.8 has no "lowerdir+"; one before
- * 6.5 takes it like any other word, and refuses it in the end. */
+/* A new overlay of the layers, not mounted yet. "lowerdir+" is for those that do not fit in one
+ * value: kernels before 6.5 do not know it, and complain of it in their log. */
 static int new_overlay(const int *fds, size_t n)
 {
 	cleanup_close int fs = fsopen("overlay", FSOPEN_CLOEXEC);
 
-	if (fs >= 0 && name_each_layer(fs, fds, n) == 0 &&
-	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-		return steal_fd(&fs);
-	if (fs < 0 || errno != EINVAL)
+	if (fs < 0)
 		return -1;
-	close(fs);
-	fs = fsopen("overlay", FSOPEN_CLOEXEC);
-	return fs >= 0 && name_all_layers(fs, fds, n) == 0 ? steal_fd(&fs) : -1;
+	if (name_all_layers(fs, fds, n) == 0)
+		return steal_fd(&fs);
+	if (errno != E2BIG || name_each_layer(fs, fds, n) < 0 ||
+	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -1;
+	return steal_fd(&fs);
 }
 
 /* The root directory of a read-only overlay of these layers. */
