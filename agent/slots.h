@@ -1,5 +1,5 @@
 /*
- * slots.h - the machine's virtio-mmio slots, which hold a device or none (disk.c, cards.c).
+ * slots.h - the machine's virtio-mmio slots, which hold a device or none (disk.c, network.c).
  */
 #ifndef HUSK_AGENT_SLOTS_H
 #define HUSK_AGENT_SLOTS_H

@@ -2,26 +2,14 @@
 # containerd with io.containerd.runc.v2 and husk as its runtime. No network: the image is made here.
 
 load helpers
-load image
+load containerd
 
 setup_file() {
 	make_base
 	command -v containerd umoci skopeo >/dev/null || return 0
 	export CTD=$BASE/ctd
-	# The shim takes its environment from containerd.
 	mkdir -p "$CTD"
-	cat >"$CTD/config.toml" <<-C
-		version = 2
-		root = "$CTD/root"
-		state = "$CTD/state"
-		disabled_plugins = ["io.containerd.grpc.v1.cri"]
-		[grpc]
-		  address = "$CTD/sock"
-		[plugins."io.containerd.internal.v1.opt"]
-		  path = "$CTD/opt"
-	C
-	containerd -c "$CTD/config.toml" >"$CTD/log" 2>&1 3>&- &
-	echo $! >"$CTD/pid"
+	start_containerd
 	BEFORE=$(ours | cut -d' ' -f1)
 	wait_until ctr_up
 	make_image "$CTD/image.tar"
@@ -36,9 +24,6 @@ teardown_file() {
 	export BEFORE=
 	WAIT_S=$((WAIT_S / 6)) wait_until none_left # a scratch is freed by a process of its own
 }
-
-ctr() { command ctr -a "$CTD/sock" "$@"; }
-ctr_up() { ctr version >/dev/null 2>&1; }
 
 setup() {
 	setup_test

@@ -5,7 +5,7 @@
 # HUSK_TEST_RUNTIME=runc runs the same with runc.
 
 load ../e2e/helpers
-load ../e2e/image
+load ../e2e/containerd
 load ../e2e/netns
 
 IMAGE=example.org/box:latest
@@ -32,19 +32,7 @@ setup_file() {
 	ln -s $PLUGINS /opt/cni/bin
 	rm -f /etc/cni/net.d/*
 	config >/etc/cni/net.d/10-box.conflist
-	cat >"$CTD/config.toml" <<-C
-		version = 2
-		root = "$CTD/root"
-		state = "$CTD/state"
-		disabled_plugins = ["io.containerd.grpc.v1.cri"]
-		[grpc]
-		  address = "$CTD/sock"
-		[plugins."io.containerd.internal.v1.opt"]
-		  path = "$CTD/opt"
-	C
-	# The shim takes its environment from containerd.
-	containerd -c "$CTD/config.toml" >"$CTD/log" 2>&1 3>&- &
-	echo $! >"$CTD/pid"
+	start_containerd
 	wait_until ctr_up
 	cp "$NETTEST" "$ROOTFS/bin/"
 	make_image "$CTD/image.tar"
@@ -69,9 +57,7 @@ teardown_file() {
 	WAIT_S=$((WAIT_S / 6)) wait_until none_left # a scratch is freed by a process of its own
 }
 
-CTR=$(command -v ctr || :)
-ctr() { "$CTR" -a "$CTD/sock" "$@"; }
-ctr_up() { ctr version >/dev/null 2>&1; }
+CTR=$(type -P ctr || :)
 
 # A network of both families, whose addresses are out of a range.
 config() {
