@@ -47,6 +47,16 @@ int lifecycle_poststart(const struct container_state *st, const struct oci_spec 
 int lifecycle_destroy(const struct globals *g, struct container_dir *d, struct container_state *st,
 		      bool force, struct error *err);
 
+/* ---- parts of these */
+
+/* Runs the hooks of one phase on the host, with the state on their stdin. */
+int lifecycle_hooks(enum oci_hook_phase phase, const struct container_state *st,
+		    const struct oci_spec *spec, int intr_fd, struct error *err);
+/* The guest gets the links of the network namespace (that of the proxy `pid`) as they are now. */
+int lifecycle_network(const struct container_dir *d, pid_t pid, int intr_fd, struct error *err);
+/* Waits until a process has gone, our child or not; kills it when it takes too long. */
+void lifecycle_await_gone(pid_t pid, uint64_t start);
+
 void lifecycle_free(struct lifecycle *s);
 #define cleanup_lifecycle __attribute__((cleanup(lifecycle_free)))
 

@@ -1,0 +1,449 @@
+/*
+ * How a container is made.
+ *
+ * create has several things going at once: husk-vmm boots the guest, the proxy enters its network
+ * namespace, and we read the root file system. They meet when the disks are attached and the agent
+ * is told to set the container up. Nothing needs undoing by hand when
+ * something fails, or when this process is killed: the VM ends when the last write end of its
+ * lifeline closes (ours and the proxy's), and the proxy ends when its link closes before the
+ * commit. What is left is the container's directory and the record of its changes (record.h), which
+ * a failed create removes and `delete` can remove at any time: the record's name is in the state
+ * before there is a record, and until the state says that the container was started nothing of
+ * value can be in it.
+ */
+#include "shim/lifecycle.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/log.h"
+#include "shim/console.h"
+#include "shim/hooks.h"
+#include "shim/network.h"
+#include "shim/plan.h"
+#include "shim/project_push.h"
+#include "shim/root_disks.h"
+#include "shim/share.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define SLOTS_QEMU 6 /* for disks, cards and virtio-fs (docs/control-socket.md, "Slots") */
+#define BOOT_TIMEOUT_S 60
+
+bool uses_own_terminal(const struct create_options *o, const struct oci_spec *spec)
+{
+	return spec->process->terminal && o->foreground && !o->console_socket;
+}
+
+struct making {
+	const struct globals *g;
+	const struct create_options *o;
+	struct lifecycle *s;
+	struct plan plan;
+	int intr_fd;
+	int lifeline; /* write end */
+	pid_t vmm_pid;
+	struct vmm_client vmm;
+	struct agent_client agent;
+	struct root_disks root;
+	struct share share;
+	int streams[STREAMS];
+	uint64_t t_vmm; /* when husk-vmm was started */
+	bool pid_file_written;
+};
+
+/* Of those that the guest may write. */
+static uint64_t largest_disk(const struct making *m)
+{
+	const struct mount_plan *p = &m->plan.mounts;
+	uint64_t most = m->root.writable ? m->plan.scratch_bytes : 0;
+	struct stat st;
+
+	for (size_t i = 0; i < p->n; i++)
+		if (p->v[i].from == MOUNT_FROM_DISK && p->v[i].writable &&
+		    fstat(p->v[i].fd, &st) == 0 && (uint64_t)st.st_size > most)
+			most = (uint64_t)st.st_size;
+	return most;
+}
+
+/* Cards cannot be plugged: those of later have a slot from the start. */
+static unsigned free_cards(const struct making *m, const struct vmm_config *cfg)
+{
+	unsigned used = cfg->readonly_disks + cfg->writable_disks + (cfg->fs_sock >= 0 ? 1 : 0);
+
+	return network_cards(plan_netns(m->plan.spec), used < SLOTS_QEMU ? SLOTS_QEMU - used : 0);
+}
+
+static int start_vmm(struct making *m, struct error *err)
+{
+	cleanup_close int listen_sock = vmm_listen(m->s->dir.fd, err);
+	cleanup_close int rd = -1;
+	struct vmm_config cfg = {
+		.choice = &m->plan.choice,
+		.mem_bytes = m->plan.mem_bytes,
+		.vcpus = m->plan.vcpus,
+		.readonly_disks = m->root.rootfs.n_disks + m->plan.mounts.readonly_disks,
+		.writable_disks = (m->root.writable ? 1 : 0) + m->plan.mounts.writable_disks,
+		.file_bytes = largest_disk(m),
+		.debug = m->g->debug,
+		.listen_sock = listen_sock,
+		.log_fd = m->g->log_fd,
+		.fs_sock = -1};
+	int p[2];
+
+	if (listen_sock < 0)
+		return -1;
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return error_errno(err, "pipe");
+	rd = p[0];
+	m->lifeline = p[1];
+	cfg.lifeline = rd;
+	if (m->o->foreground && cfg.log_fd < 0)
+		cfg.log_fd = STDERR_FILENO;
+	if (mount_plan_check_disks(
+		    &m->plan.mounts, m->root.rootfs.n_disks + (m->root.writable ? 1 : 0),
+		    choice_is_kvm(&m->plan.choice) ? DISKS_MAX_KVM : DISKS_MAX_QEMU, err) < 0)
+		return -1;
+	if (m->plan.mounts.shares > 0 &&
+	    share_start(&m->plan.mounts, rd, cfg.log_fd, &m->share, err) < 0)
+		return -1;
+	cfg.fs_sock = m->share.sock;
+	if (!choice_is_kvm(&m->plan.choice))
+		cfg.nics = free_cards(m, &cfg);
+	m->s->state.share_pid = m->share.pid;
+	m->s->state.share_start = proc_start_time(m->share.pid);
+	m->t_vmm = now_us();
+	m->vmm_pid = vmm_spawn(&cfg, m->intr_fd, &m->vmm, err);
+	if (m->vmm_pid < 0) {
+		m->vmm_pid = 0;
+		return -1;
+	}
+	m->s->state.vmm_pid = m->vmm_pid;
+	m->s->state.vmm_start = proc_start_time(m->vmm_pid);
+	/* husk-vmm has it: whoever else kept it would keep virtiofsd. */
+	close_fd(&m->share.sock);
+	return 0;
+}
+
+static int start_proxy(struct making *m, struct error *err)
+{
+	const struct oci_spec *spec = m->plan.spec;
+	cleanup_close int console = -1;
+	struct proxy_spawn ps = {.argv = spec->process->args,
+				 .netns = plan_netns(spec),
+				 .new_netns = !plan_netns(spec),
+				 .lifeline = m->lifeline,
+				 .dirfd = m->s->dir.fd,
+				 .console_sock = -1,
+				 .scratch = m->root.record.scratch,
+				 .log_fd = m->g->log_fd,
+				 .own_session = true};
+
+	if (uses_own_terminal(m->o, spec)) {
+		ps.own_session = false;
+	} else if (spec->process->terminal) {
+		if (!m->o->console_socket)
+			return error_kind(
+				err, ERR_USAGE,
+				"process.terminal: cannot allocate tty if husk will detach "
+				"without setting console socket: give --console-socket");
+		console = console_connect(m->o->console_socket, err);
+		if (console < 0)
+			return -1;
+		ps.console_sock = console;
+	} else if (m->o->console_socket) {
+		return error_kind(
+			err, ERR_USAGE,
+			"--console-socket: cannot use console socket if process.terminal is "
+			"false");
+	}
+	if (m->o->foreground && ps.log_fd < 0)
+		ps.log_fd = STDERR_FILENO;
+	if (proxy_start(&ps, &m->s->proxy, err) < 0)
+		return -1;
+	m->s->state.pid = m->s->proxy.pid;
+	m->s->state.pid_start = proc_start_time(m->s->proxy.pid);
+	if (m->root.record.dirfd < 0)
+		return 0;
+	return record_note_proxy(&m->root.record, m->s->state.pid, m->s->state.pid_start, err);
+}
+
+static int run_create_hooks(struct making *m, struct error *err)
+{
+	static const enum oci_hook_phase phases[] = {OCI_HOOK_PRESTART, OCI_HOOK_CREATE_RUNTIME,
+						     OCI_HOOK_CREATE_CONTAINER};
+
+	for (size_t i = 0; i < ARRAY_LEN(phases); i++)
+		if (lifecycle_hooks(phases[i], &m->s->state, m->plan.spec, m->intr_fd, err) < 0)
+			return -1;
+	return 0;
+}
+
+static unsigned boot_timeout_s(void)
+{
+	const char *s = getenv("HUSK_BOOT_TIMEOUT");
+	int n = s ? atoi(s) : 0;
+
+	return n > 0 ? (unsigned)n : BOOT_TIMEOUT_S;
+}
+
+static int attach_volumes(struct making *m, struct error *err)
+{
+	const struct mount_plan *p = &m->plan.mounts;
+
+	for (size_t i = 0; i < p->n; i++) {
+		const struct planned_mount *v = &p->v[i];
+
+		if (v->from == MOUNT_FROM_DISK &&
+		    vmm_attach_block(&m->vmm, v->serial, v->fd, !v->writable, v->writable, err) < 0)
+			return error_wrap(err, "mounts[%zu]", v->index);
+	}
+	return 0;
+}
+
+static int attach_disks(struct making *m, struct error *err)
+{
+	uint64_t t;
+
+	if (vmm_wait_started(&m->vmm, now_us() + boot_timeout_s() * 1000000ull, err) < 0)
+		return share_blame(&m->share, err) < 0 ? choice_blame(&m->plan.choice, err) : -1;
+	log_elapsed("VMM start (since its exec)", m->t_vmm);
+	t = now_us();
+	if (root_disks_attach(&m->root, &m->vmm, err) < 0)
+		return -1;
+	if (attach_volumes(m, err) < 0)
+		return -1;
+	log_elapsed("attach disks", t);
+	return 0;
+}
+
+/* Adds the end of the guest's console to an error about a guest that does not answer. */
+static int no_answer(struct making *m, struct error *err)
+{
+	cleanup_free char *console = vmm_console(&m->vmm);
+	size_t n = strlen(console);
+	const char *tail = n > 1000 ? console + n - 1000 : console;
+	char *p;
+
+	while ((p = strchr(console, '\n')))
+		*p = '|';
+	return error_kind(err, ERR_TIMEOUT,
+			  "the guest did not answer within %u s: last console lines: %s",
+			  boot_timeout_s(), tail[0] ? tail : "(none)");
+}
+
+static void log_boot(struct making *m)
+{
+	cleanup_agent_msg struct agent_msg hello = {0};
+	struct vmm_times t = {0};
+
+	if (!log_enabled(LOG_LVL_DEBUG) || agent_hello(&m->agent, &hello, NULL) < 0 ||
+	    vmm_times(&m->vmm, &t, NULL) < 0)
+		return;
+	log_debug("time: VMM exec to machine: %.3f ms", (double)(t.machine - t.exec) / 1000);
+	log_debug("time: kernel (guest clock): %.3f ms", (double)hello.boot_kernel_us / 1000);
+	log_debug("time: agent (guest clock): %.3f ms",
+		  (double)(hello.boot_agent_us - hello.boot_kernel_us) / 1000);
+	log_debug("time: VMM exec to agent ready: %.3f ms", (double)(t.ready - t.exec) / 1000);
+	log_debug("guest kernel: %s", hello.kernel);
+}
+
+static int meet_agent(struct making *m, struct error *err)
+{
+	uint64_t t = now_us();
+
+	if (agent_connect(&m->vmm, boot_timeout_s() * 1000, &m->agent, err) < 0)
+		return err && err->kind == ERR_TIMEOUT ? no_answer(m, err) : -1;
+	log_elapsed("agent (wait)", t);
+	log_boot(m);
+	return 0;
+}
+
+/* `run` lets the process go on here, at once: its stdio streams are opened while it starts, and
+ * hold what it writes until then. */
+static int start_in_guest(struct making *m, struct error *err)
+{
+	uint64_t t = now_us();
+
+	if (lifecycle_network(&m->s->dir, m->s->state.pid, m->intr_fd, err) < 0 ||
+	    agent_start(&m->agent, m->s->dir.id, err) < 0)
+		return -1;
+	log_elapsed("start", t);
+	return 0;
+}
+
+static int create_in_guest(struct making *m, struct error *err)
+{
+	const struct oci_process *p = m->plan.spec->process;
+	cleanup_free char *root = root_disks_text(&m->root, err);
+	cleanup_free char *mounts = mount_plan_text(&m->plan.mounts, err);
+	struct agent_msg made;
+	struct proxy_job job;
+	uint64_t t = now_us();
+	int r;
+
+	if (!root || !mounts || mount_plan_push(&m->plan.mounts, &m->vmm, &m->agent, err) < 0)
+		return -1;
+	if (m->plan.mounts.projects > 0)
+		t = log_elapsed("push files", t);
+	if (agent_create(&m->agent, m->s->dir.id, m->plan.config, root, mounts, &made, err) < 0)
+		return -1;
+	log_elapsed("create in the guest", t);
+	r = m->o->start ? start_in_guest(m, err) : 0;
+	t = now_us();
+	if (r == 0)
+		r = agent_open_streams(&m->vmm, &made, m->streams, err);
+	agent_msg_free(&made);
+	if (r < 0)
+		return -1;
+	job = (struct proxy_job){.container = m->s->dir.id,
+				 .process = "",
+				 .agent_sock = m->agent.sock,
+				 .scratch = -1,
+				 .init = true};
+	memcpy(job.streams, m->streams, sizeof(job.streams));
+	/* Before the first byte comes: what the guest's terminal wrote is written as it is. */
+	if (uses_own_terminal(m->o, m->plan.spec))
+		tty_raw(STDIN_FILENO);
+	r = proxy_go(&m->s->proxy, &job, p->terminal, p->console_width, p->console_height,
+		     m->intr_fd, err);
+	log_elapsed("streams and proxy", t);
+	return r;
+}
+
+/* The record's name is in the state before the record is there, so that `delete` finds it. */
+static int make_record(struct making *m, struct error *err)
+{
+	struct container_state *st = &m->s->state;
+
+	if (!m->root.writable)
+		return 0;
+	st->record = record_name(st->id);
+	if (state_save(&m->s->dir, st, err) < 0)
+		return -1;
+	return root_disks_make_record(&m->root, st->record, st->id, m->plan.spec,
+				      m->plan.scratch_bytes, err);
+}
+
+static int make(struct making *m, struct error *err)
+{
+	const struct oci_spec *spec = m->plan.spec;
+	struct container_state *st = &m->s->state;
+	bool hooks = hooks_any(spec, OCI_HOOK_PRESTART) ||
+		     hooks_any(spec, OCI_HOOK_CREATE_RUNTIME) ||
+		     hooks_any(spec, OCI_HOOK_CREATE_CONTAINER);
+	uint64_t t;
+
+	m->root.data = m->plan.data;
+	m->root.writable = !spec->root_readonly;
+	if (root_disks_open(&m->root, m->plan.rootfs, hooks, err) < 0)
+		return -1;
+	t = now_us();
+	if (mount_plan_save(&m->plan.mounts, m->s->dir.fd, err) < 0 || start_vmm(m, err) < 0)
+		return -1;
+	t = log_elapsed("fork husk-vmm", t);
+	st->status = OCI_STATUS_CREATING;
+	if (make_record(m, err) < 0)
+		return -1;
+	t = now_us();
+	if (start_proxy(m, err) < 0)
+		return -1;
+	log_elapsed("proxy and network namespace", t);
+	st->started = m->o->start;
+	if (state_save(&m->s->dir, st, err) < 0)
+		return -1;
+	/* Hooks may change the root file system: it is read when they have run. */
+	if ((hooks && run_create_hooks(m, err) < 0) || root_disks_build(&m->root, err) < 0)
+		return -1;
+	if (attach_disks(m, err) < 0 || meet_agent(m, err) < 0 || create_in_guest(m, err) < 0)
+		return -1;
+	st->status = m->o->start ? OCI_STATUS_RUNNING : OCI_STATUS_CREATED;
+	if (m->o->pid_file && pid_file_write(m->o->pid_file, st->pid, err) < 0)
+		return -1;
+	m->pid_file_written = m->o->pid_file != NULL;
+	if (state_save(&m->s->dir, st, err) < 0)
+		return -1;
+	return proxy_commit(&m->s->proxy, err);
+}
+
+/* Everything that `make` opened and the sandbox does not need any more. */
+static void release(struct making *m)
+{
+	root_disks_free(&m->root);
+	share_free(&m->share);
+	vmm_close(&m->vmm);
+	agent_close(&m->agent);
+	for (unsigned i = 0; i < STREAMS; i++)
+		close_fd(&m->streams[i]);
+	close_fd(&m->lifeline);
+	plan_free(&m->plan);
+	m->root.data = NULL;
+}
+
+static void undo(struct making *m)
+{
+	struct container_state *st = &m->s->state;
+
+	proxy_abort(&m->s->proxy);
+	release(m);
+	if (m->pid_file_written)
+		unlink(m->o->pid_file);
+	if (m->vmm_pid > 0) {
+		lifecycle_await_gone(st->vmm_pid, st->vmm_start);
+		waitpid(m->vmm_pid, NULL, 0);
+	}
+	if (m->share.pid > 0)
+		waitpid(m->share.pid, NULL, 0);
+	root_changes_settle(st->record, st->id, false, true, &m->g->wish, -1, NULL);
+	network_clean(m->s->dir.fd, plan_netns(m->s->spec), m->s->dir.id);
+	dir_remove(&m->s->dir, NULL);
+}
+
+int lifecycle_create(const struct globals *g, const struct create_options *o, int intr_fd,
+		     struct lifecycle *s, struct error *err)
+{
+	struct making m = {.g = g,
+			   .o = o,
+			   .s = s,
+			   .intr_fd = intr_fd,
+			   .lifeline = -1,
+			   .vmm = {.sock = -1},
+			   .agent = {.sock = -1},
+			   .root = {.wish = &g->wish,
+				    .intr_fd = intr_fd,
+				    .rootfs = {.dirfd = -1, .device = -1},
+				    .record = {.dirfd = -1, .scratch = -1}},
+			   .share = {.sock = -1, .news = -1},
+			   .streams = {-1, -1, -1, -1}};
+	uint64_t t = now_us();
+
+	*s = (struct lifecycle){.dir = {.fd = -1}, .proxy = {.link = -1}};
+	if (id_check(o->id, err) < 0)
+		return -1;
+	if (plan_load(g, o->bundle, &m.plan, err) < 0) {
+		oci_spec_free(m.plan.spec);
+		plan_free(&m.plan);
+		return -1;
+	}
+	s->spec = m.plan.spec;
+	log_elapsed("parse", t);
+	if (dir_make(g->root, o->id, &s->dir, err) < 0) {
+		release(&m);
+		return -1;
+	}
+	s->state.id = xstrdup(o->id);
+	s->state.bundle = xstrdup(m.plan.bundle);
+	s->state.rootfs = xstrdup(m.plan.rootfs);
+	s->state.config = xstrdup(m.plan.config);
+	s->state.engine = xstrdup(m.plan.choice.engine);
+	clock_gettime(CLOCK_REALTIME, &s->state.created);
+	if (make(&m, err) < 0) {
+		undo(&m);
+		return -1;
+	}
+	release(&m);
+	log_elapsed("create, in all", t);
+	return 0;
+}
