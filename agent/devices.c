@@ -6,6 +6,7 @@
 #include "lib/file.h"
 
 #include <fcntl.h>
+#include <linux/major.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -59,9 +60,24 @@ static bool listed(const struct oci_linux *l, const char *path)
 	return false;
 }
 
-/* All nodes of the container, in order; *n of them. The caller frees with free_nodes(). */
-static struct node *all_nodes(const struct oci_linux *l, size_t *n)
+/* Of the devices that a privileged container is given, which are the host's by name: those that
+ * this guest has too. Loop devices come into being when they are opened. */
+static bool guest_has(const struct oci_device *d)
 {
+	char path[64];
+
+	if (d->type == 'b')
+		return d->major == LOOP_MAJOR;
+	snprintf(path, sizeof(path), "/sys/dev/char/%lld:%lld", (long long)d->major,
+		 (long long)d->minor);
+	return d->type == 'p' || access(path, F_OK) == 0;
+}
+
+/* All nodes of the container, in order; *n of them. The caller frees with free_nodes(). */
+static struct node *all_nodes(const struct oci_spec *spec, size_t *n)
+{
+	const struct oci_linux *l = &spec->lnx;
+	bool all = oci_spec_all_devices(spec);
 	struct node *v = xcalloc(ARRAY_LEN(defaults) + l->n_devices, sizeof(*v));
 	size_t k = 0;
 
@@ -69,7 +85,8 @@ static struct node *all_nodes(const struct oci_linux *l, size_t *n)
 		if (!listed(l, defaults[i].path))
 			v[k++] = default_node(i);
 	for (size_t i = 0; i < l->n_devices; i++)
-		v[k++] = node_of(&l->devices[i], i);
+		if (!all || guest_has(&l->devices[i]))
+			v[k++] = node_of(&l->devices[i], i);
 	*n = k;
 	return v;
 }
@@ -128,7 +145,7 @@ int devices_prepare(const struct container *c, struct error *err)
 	dir = open(at, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return error_errno(err, "open %s", at);
-	v = all_nodes(l, &n);
+	v = all_nodes(c->spec, &n);
 	for (size_t i = 0; i < n && r == 0; i++) {
 		char name[24];
 
@@ -162,7 +179,7 @@ static int make_nodes(const struct container *c, int root_fd, struct error *err)
 {
 	bool bind = ns_own(c->spec, OCI_NS_USER);
 	size_t n;
-	struct node *v = all_nodes(&c->spec->lnx, &n);
+	struct node *v = all_nodes(c->spec, &n);
 	int r = 0;
 
 	for (size_t i = 0; i < n && r == 0; i++) {

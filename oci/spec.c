@@ -126,6 +126,24 @@ const struct oci_namespace *oci_spec_namespace(const struct oci_spec *spec, enum
 	return NULL;
 }
 
+bool oci_spec_all_devices(const struct oci_spec *spec)
+{
+	const struct oci_resources *r = spec->lnx.resources;
+	bool all = false;
+
+	for (size_t i = 0; r && i < r->n_devices; i++) {
+		const struct oci_device_rule *d = &r->devices[i];
+
+		if (d->type != 'a' || (d->major.has && d->major.v >= 0) ||
+		    (d->minor.has && d->minor.v >= 0))
+			continue;
+		if (!d->access ||
+		    (strchr(d->access, 'r') && strchr(d->access, 'w') && strchr(d->access, 'm')))
+			all = d->allow;
+	}
+	return all;
+}
+
 bool oci_spec_may_mknod(const struct oci_spec *spec)
 {
 	const struct oci_capabilities *caps = spec->process ? spec->process->capabilities : NULL;

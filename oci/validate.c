@@ -420,6 +420,9 @@ void oci_spec_warn(const struct oci_spec *s)
 			log_warn(
 				"mounts[%zu].destination: \"%s\" is not absolute, taken as below /",
 				i, s->mounts[i].destination);
+	if (s->lnx.n_devices > 0 && oci_spec_all_devices(s))
+		log_warn("linux.devices: all devices are allowed: the container gets those of its "
+			 "microVM, none of the host's");
 	if (r && (r->memory.kernel.has || r->memory.kernel_tcp.has))
 		log_warn("linux.resources.memory: kernel memory limits are obsolete and ignored");
 }

@@ -480,6 +480,16 @@ static void refused_linux(void **state)
 		   "microVM yet"},
 		  {"@linux@", "'devices':[{'path':'/dev/a','type':'c','major':8,'minor':0}],",
 		   NULL},
+		  /* privileged: the guest's devices are meant */
+		  {"@linux@",
+		   "'devices':[{'path':'/dev/a','type':'b','major':8,'minor':0}],"
+		   "'resources':{'devices':[{'allow':true,'access':'rwm'}]},",
+		   NULL},
+		  {"@linux@",
+		   "'devices':[{'path':'/dev/a','type':'b','major':8,'minor':0}],"
+		   "'resources':{'devices':[{'allow':true,'access':'rwm'},{'allow':false}]},",
+		   "linux.devices[0]: /dev/a: block devices of the host cannot be given to a "
+		   "microVM yet"},
 		  {"@linux@", "'netDevices':{'eth0':{}},",
 		   "linux.netDevices['eth0']: moving network devices is not supported"},
 		  {"@linux@", "'mountLabel':'l',",
