@@ -46,8 +46,10 @@ teardown() { check_nothing_left; }
 	exec 8>&-
 	# What the process wrote waits for its reader; then all ends.
 	timeout 60 cat "$T/fifo" >/dev/null 7>&- 3>&- &
+	local reader=$!
 	exec 7>&-
 	ended $pid 0
+	ended $reader 0
 }
 
 @test "stdin that ends, ends in the container" {
