@@ -11,6 +11,7 @@
  */
 #include "agent/cgroup.h"
 #include "agent/device_filter.h"
+#include "agent/devices.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -48,10 +49,19 @@ int cgroup_create(struct container *c, struct error *err)
 int cgroup_devices(struct container *c, const struct oci_device_rule *rules, size_t n,
 		   struct error *err)
 {
+	cleanup_free struct device_alias *aliases = xcalloc(c->n_devices + 1, sizeof(*aliases));
 	struct device_program p;
 	int r;
 
-	device_program_build(rules, n, c->disk_major, &p);
+	for (size_t i = 0; i < c->n_devices; i++) {
+		const struct oci_device *d = &c->spec->lnx.devices[c->devices[i].index];
+
+		aliases[i] = (struct device_alias){.host_major = d->major,
+						   .host_minor = d->minor,
+						   .major = c->numbers[i].major,
+						   .minor = c->numbers[i].minor};
+	}
+	device_program_build(rules, n, c->disk_major, aliases, c->n_devices, &p);
 	r = device_filter_attach(c->cgroup_fd, &p, &c->device_prog, err);
 	device_program_free(&p);
 	return r < 0 ? error_wrap(err, "linux.resources.devices") : 0;

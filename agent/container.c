@@ -41,6 +41,8 @@ static void container_free(struct container *c)
 	free(c->id);
 	oci_spec_free(c->spec);
 	free(c->mounts);
+	free(c->devices);
+	free(c->numbers);
 	free(c->dir);
 	free(c->cgroup);
 	close_fd(&c->cgroup_fd);
@@ -72,7 +74,8 @@ static int prepare(struct container *c, struct error *err)
 			return -1;
 		t = log_elapsed("seccomp filter", t);
 	}
-	if (root_mount(c, err) < 0 || mounts_prepare(c, err) < 0 || devices_prepare(c, err) < 0)
+	if (root_mount(c, err) < 0 || mounts_prepare(c, err) < 0 || devices_find(c, err) < 0 ||
+	    devices_prepare(c, err) < 0)
 		return -1;
 	t = log_elapsed("root", t);
 	if (cgroup_create(c, err) < 0)
@@ -83,7 +86,8 @@ static int prepare(struct container *c, struct error *err)
 
 struct container *container_new(const char *id, struct oci_spec *spec,
 				const struct proto_root *root, struct proto_mount *mounts,
-				size_t n_mounts, struct error *err)
+				size_t n_mounts, struct proto_device *devices, size_t n_devices,
+				struct error *err)
 {
 	struct container *c = xcalloc(1, sizeof(*c));
 
@@ -92,6 +96,8 @@ struct container *container_new(const char *id, struct oci_spec *spec,
 	c->root = *root;
 	c->mounts = mounts;
 	c->n_mounts = n_mounts;
+	c->devices = devices;
+	c->n_devices = n_devices;
 	c->dir = xasprintf("/run/husk/%s", id);
 	c->cgroup_fd = c->init_pidfd = c->device_prog = c->mnt_ns = c->ipc_ns = -1;
 	if (check(id, spec, err) < 0) {
@@ -242,7 +248,7 @@ int container_delete(struct container *c, struct error *err)
 	release_namespaces(c);
 	if (volumes_release(c, r < 0 ? NULL : err) < 0)
 		r = -1;
-	if (root_unmount(c, r < 0 ? NULL : err) < 0)
+	if (root_unmount(c, r < 0 ? NULL : err) < 0 || devices_release(c, r < 0 ? NULL : err) < 0)
 		r = -1;
 	if (r < 0)
 		error_wrap(err, "delete container %s", c->id);

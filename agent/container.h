@@ -30,6 +30,7 @@
 #include "oci/spec.h"
 
 struct seccomp_prog;
+struct disk_number;
 
 struct container {
 	char *id;
@@ -37,6 +38,8 @@ struct container {
 	struct proto_root root;	    /* its disks */
 	struct proto_mount *mounts; /* mounts of config.json whose data is the host's */
 	size_t n_mounts;
+	struct proto_device *devices; /* block devices of linux.devices, and their disks */
+	size_t n_devices;
 	char *dir;	/* /run/husk/<id>: mount points of disks and of the merged root */
 	char *cgroup;	/* path below /sys/fs/cgroup */
 	int cgroup_fd;	/* O_DIRECTORY fd of it */
@@ -48,6 +51,7 @@ struct container {
 	int device_prog;	      /* the cgroup's device filter */
 	struct seccomp_prog *seccomp; /* compiled linux.seccomp, NULL: none */
 	unsigned disk_major;	      /* of virtio-blk: what the device filter keeps away */
+	struct disk_number *numbers;  /* of `devices`, in their order, when they were found */
 	bool root_mounted;
 	struct timespec upper_ctime; /* of the upper directory when the root was mounted */
 };
@@ -67,10 +71,11 @@ enum child_stage { STAGE_SETUP, STAGE_READY, STAGE_EXEC };
 
 /* Prepares what outlives the child: finds the disks by serial (bounded wait), mounts the root below
  * c->dir in the agent's own mount namespace, makes the cgroup with its limits and device filter,
- * compiles linux.seccomp. `spec` and `mounts` are taken over, also on failure. */
+ * compiles linux.seccomp. `spec`, `mounts` and `devices` are taken over, also on failure. */
 struct container *container_new(const char *id, struct oci_spec *spec,
 				const struct proto_root *root, struct proto_mount *mounts,
-				size_t n_mounts, struct error *err);
+				size_t n_mounts, struct proto_device *devices, size_t n_devices,
+				struct error *err);
 /* Where the data of member `index` of config.mounts comes from; NULL: nothing of the host's. */
 const struct proto_mount *container_mount(const struct container *c, size_t index);
 

@@ -21,6 +21,7 @@
 #include "agent/device_filter.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
+#include "oci/device_rules.h"
 
 #include <string.h>
 #include <sys/syscall.h>
@@ -153,10 +154,28 @@ static bool emit_rule(struct device_program *p, const struct rule *r)
 	return false;
 }
 
+/* What the rules say of the host's number, for the guest's. */
+static struct rule rule_of_alias(const struct oci_device_rule *rules, size_t n,
+				 const struct device_alias *a)
+{
+	static const struct {
+		char letter;
+		int access;
+	} kinds[] = {{'r', ACC_R}, {'w', ACC_W}, {'m', ACC_M}};
+	struct rule r = {.allow = true, .type = 'b', .major = a->major, .minor = a->minor};
+
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+		if (oci_device_allowed(rules, n, 'b', a->host_major, a->host_minor,
+				       kinds[i].letter))
+			r.access |= kinds[i].access;
+	return r;
+}
+
 void device_program_build(const struct oci_device_rule *rules, size_t n, unsigned disk_major,
+			  const struct device_alias *aliases, size_t n_aliases,
 			  struct device_program *out)
 {
-	size_t max = 2 * n + ARRAY_LEN(defaults) + 1, k = 0;
+	size_t max = n + ARRAY_LEN(defaults) + 1 + n_aliases, k = 0;
 	cleanup_free struct rule *list = xcalloc(max, sizeof(*list));
 	bool done = false;
 
@@ -164,14 +183,13 @@ void device_program_build(const struct oci_device_rule *rules, size_t n, unsigne
 		list[k++] = rule_of(&rules[i]);
 	memcpy(list + k, defaults, sizeof(defaults));
 	k += ARRAY_LEN(defaults);
-	if (disk_major) {
+	if (disk_major)
 		list[k++] = (struct rule){false, 'b', disk_major, ANY, ACC_R | ACC_W};
-		for (size_t i = 0; i < n; i++) {
-			struct rule r = rule_of(&rules[i]);
+	for (size_t i = 0; i < n_aliases; i++) {
+		struct rule r = rule_of_alias(rules, n, &aliases[i]);
 
-			if (r.type == 'b' && r.major == disk_major && r.minor != ANY)
-				list[k++] = r;
-		}
+		if (r.access)
+			list[k++] = r;
 	}
 	out->insns = xcalloc(PROLOGUE_INSNS + RULE_INSNS * k + 2, sizeof(*out->insns));
 	out->n = 0;

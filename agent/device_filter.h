@@ -15,10 +15,19 @@ struct device_program {
 	size_t n;
 };
 
+/* A block device that the container was given: its number on the host, which rules speak of, and in
+ * the guest. */
+struct device_alias {
+	int64_t host_major, host_minor;
+	unsigned major, minor;
+};
+
 /* Builds the program: the rules in order, then the devices that every container may use. Block
- * devices with major number `disk_major` (0: none), the guest's own disks, stay out of reach unless
- * a rule names one by its minor number. Pure. */
+ * devices with major number `disk_major` (0: none), the guest's own disks, stay out of reach
+ * whatever the rules say: their numbers are the host's. What the rules say of an alias's host
+ * number holds for its number in the guest. Pure. */
 void device_program_build(const struct oci_device_rule *rules, size_t n, unsigned disk_major,
+			  const struct device_alias *aliases, size_t n_aliases,
 			  struct device_program *out);
 void device_program_free(struct device_program *p);
 

@@ -1,4 +1,16 @@
+/*
+ * Device nodes.
+ *
+ * Numbers in linux.devices are the host's. Those of character devices that every Linux has fixed
+ * (Documentation/admin-guide/devices.txt) mean the same in the guest; the others are given out as
+ * drivers come, and mean the same only if the device has the same name. A block device is a disk
+ * that the host attached, with the number that the guest gave it.
+ *
+ * A device that the guest does not have is refused. In a privileged container, for which engines
+ * list all that the host has, it is left out instead.
+ */
 #include "agent/devices.h"
+#include "agent/disk.h"
 #include "agent/mounts.h"
 #include "agent/namespaces.h"
 #include "agent/resolve.h"
@@ -27,14 +39,113 @@ static const struct {
 } defaults[] = {{"/dev/null", 1, 3}, {"/dev/random", 1, 8}, {"/dev/full", 1, 7},
 		{"/dev/tty", 5, 0},  {"/dev/zero", 1, 5},   {"/dev/urandom", 1, 9}};
 
-static struct node node_of(const struct oci_device *d, size_t i)
+#define UNUSED_WAIT_US 3000000
+#define UEVENT_MAX 65536
+
+/* ---- what the guest has */
+
+int devices_release(const struct container *c, struct error *err)
 {
+	for (size_t i = 0; c->numbers && i < c->n_devices; i++) {
+		struct disk d;
+
+		if (disk_lookup(c->devices[i].serial, &d) &&
+		    disk_wait_unused(&d, UNUSED_WAIT_US, err) < 0)
+			return error_wrap(err, "disk \"%s\"", c->devices[i].serial);
+	}
+	return 0;
+}
+
+static const struct disk_number *disk_of(const struct container *c, size_t device)
+{
+	for (size_t i = 0; c->numbers && i < c->n_devices; i++)
+		if (c->devices[i].index == device)
+			return &c->numbers[i];
+	return NULL;
+}
+
+static bool has_fixed_number(const struct oci_device *d)
+{
+	if (d->major == 10) /* misc */
+		return d->minor >= 128 && d->minor < 255;
+	return !(d->major >= 234 && d->major <= 254) && d->major < 384;
+}
+
+/* Pseudo terminals come and go. */
+static bool is_pty(const struct oci_device *d)
+{
+	return d->major >= 136 && d->major <= 143;
+}
+
+static bool has_char_device(const struct oci_device *d)
+{
+	cleanup_free char *path =
+		xasprintf("/sys/dev/char/%u:%u/uevent", (unsigned)d->major, (unsigned)d->minor);
+	cleanup_free char *text = NULL;
+	cleanup_free char *name = NULL;
+
+	if (is_pty(d))
+		return true;
+	if (file_read(AT_FDCWD, path, UEVENT_MAX, &text, NULL, NULL) < 0)
+		return false;
+	if (has_fixed_number(d))
+		return true;
+	name = strncmp(d->path, "/dev/", 5) == 0 ? xasprintf("DEVNAME=%s\n", d->path + 5) : NULL;
+	return name && strstr(text, name);
+}
+
+/* True if linux.devices[i] can be made. Loop devices come into being when they are opened: a
+ * privileged container has the guest's. */
+static bool is_there(const struct container *c, size_t i)
+{
+	const struct oci_device *d = &c->spec->lnx.devices[i];
+
+	if (d->type == 'b')
+		return disk_of(c, i) || (d->major == LOOP_MAJOR && oci_spec_all_devices(c->spec));
+	return d->type == 'p' || has_char_device(d);
+}
+
+int devices_find(struct container *c, struct error *err)
+{
+	const struct oci_linux *l = &c->spec->lnx;
+	bool all = oci_spec_all_devices(c->spec);
+
+	c->numbers = xcalloc(c->n_devices + 1, sizeof(*c->numbers));
+	for (size_t i = 0; i < c->n_devices; i++) {
+		size_t index = c->devices[i].index;
+		struct disk d;
+
+		if (disk_find(c->devices[i].serial, &d, err) < 0)
+			return error_wrap(err, "linux.devices[%zu] (%s)", index,
+					  l->devices[index].path);
+		c->numbers[i] = (struct disk_number){d.major, d.minor};
+	}
+	for (size_t i = 0; i < l->n_devices && !all; i++)
+		if (!is_there(c, i))
+			return error_kind(err, ERR_UNSUPPORTED,
+					  "linux.devices[%zu]: %s: the guest's kernel has no such "
+					  "device (%s %lld:%lld)",
+					  i, l->devices[i].path,
+					  l->devices[i].type == 'b' ? "block" : "character",
+					  (long long)l->devices[i].major,
+					  (long long)l->devices[i].minor);
+	return 0;
+}
+
+/* ---- nodes */
+
+static struct node node_of(const struct container *c, size_t i)
+{
+	const struct oci_device *d = &c->spec->lnx.devices[i];
+	const struct disk_number *disk = d->type == 'b' ? disk_of(c, i) : NULL;
 	mode_t type = d->type == 'b' ? S_IFBLK : d->type == 'p' ? S_IFIFO : S_IFCHR;
 
 	return (struct node){
 		.path = d->path,
 		.mode = type | (d->file_mode.has ? d->file_mode.v : 0666),
-		.rdev = d->type == 'p' ? 0 : makedev((unsigned)d->major, (unsigned)d->minor),
+		.rdev = d->type == 'p' ? 0
+			: disk	       ? makedev(disk->major, disk->minor)
+				       : makedev((unsigned)d->major, (unsigned)d->minor),
 		.uid = d->uid.v,
 		.gid = d->gid.v,
 		.what = xasprintf("linux.devices[%zu]", i),
@@ -60,24 +171,11 @@ static bool listed(const struct oci_linux *l, const char *path)
 	return false;
 }
 
-/* Of the devices that a privileged container is given, which are the host's by name: those that
- * this guest has too. Loop devices come into being when they are opened. */
-static bool guest_has(const struct oci_device *d)
-{
-	char path[64];
-
-	if (d->type == 'b')
-		return d->major == LOOP_MAJOR;
-	snprintf(path, sizeof(path), "/sys/dev/char/%lld:%lld", (long long)d->major,
-		 (long long)d->minor);
-	return d->type == 'p' || access(path, F_OK) == 0;
-}
-
 /* All nodes of the container, in order; *n of them. The caller frees with free_nodes(). */
-static struct node *all_nodes(const struct oci_spec *spec, size_t *n)
+static struct node *all_nodes(const struct container *c, size_t *n)
 {
-	const struct oci_linux *l = &spec->lnx;
-	bool all = oci_spec_all_devices(spec);
+	const struct oci_linux *l = &c->spec->lnx;
+	bool all = oci_spec_all_devices(c->spec);
 	struct node *v = xcalloc(ARRAY_LEN(defaults) + l->n_devices, sizeof(*v));
 	size_t k = 0;
 
@@ -85,8 +183,8 @@ static struct node *all_nodes(const struct oci_spec *spec, size_t *n)
 		if (!listed(l, defaults[i].path))
 			v[k++] = default_node(i);
 	for (size_t i = 0; i < l->n_devices; i++)
-		if (!all || guest_has(&l->devices[i]))
-			v[k++] = node_of(&l->devices[i], i);
+		if (!all || is_there(c, i))
+			v[k++] = node_of(c, i);
 	*n = k;
 	return v;
 }
@@ -145,7 +243,7 @@ int devices_prepare(const struct container *c, struct error *err)
 	dir = open(at, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return error_errno(err, "open %s", at);
-	v = all_nodes(c->spec, &n);
+	v = all_nodes(c, &n);
 	for (size_t i = 0; i < n && r == 0; i++) {
 		char name[24];
 
@@ -179,7 +277,7 @@ static int make_nodes(const struct container *c, int root_fd, struct error *err)
 {
 	bool bind = ns_own(c->spec, OCI_NS_USER);
 	size_t n;
-	struct node *v = all_nodes(c->spec, &n);
+	struct node *v = all_nodes(c, &n);
 	int r = 0;
 
 	for (size_t i = 0; i < n && r == 0; i++) {

@@ -206,6 +206,41 @@ static int parse_mounts(yajl_val tree, struct proto_request *r, struct error *er
 	return 0;
 }
 
+/* Each member of config.linux.devices at most once, and block devices alone. */
+static int parse_devices(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	yajl_val list = json_get(tree, "devices");
+	const struct oci_linux *l = &r->config->lnx;
+	cleanup_free bool *seen = xcalloc(l->n_devices + 1, sizeof(*seen));
+
+	if (!list)
+		return 0;
+	if (!YAJL_IS_ARRAY(list) || list->u.array.len > l->n_devices)
+		return error_kind(err, ERR_INVALID,
+				  "devices: must be a list, no longer than config.linux.devices");
+	r->devices = xcalloc(list->u.array.len + 1, sizeof(*r->devices));
+	for (size_t i = 0; i < list->u.array.len; i++) {
+		yajl_val v = list->u.array.values[i];
+		struct proto_device *d = &r->devices[i];
+		char where[48];
+		int64_t index;
+
+		snprintf(where, sizeof(where), "devices[%zu].", i);
+		if (!json_get_int(v, "device", &index) || index < 0 ||
+		    (uint64_t)index >= l->n_devices || l->devices[index].type != 'b' || seen[index])
+			return error_kind(err, ERR_INVALID,
+					  "%sdevice: must be the number of a block device of "
+					  "config.linux.devices, each once",
+					  where);
+		if (parse_name(v, where, "serial", d->serial, PROTO_SERIAL_MAX, err) < 0)
+			return -1;
+		seen[index] = true;
+		d->index = (size_t)index;
+		r->n_devices = i + 1;
+	}
+	return 0;
+}
+
 static int parse_range(yajl_val tree, const char *key, int64_t min, int64_t max, int64_t *out,
 		       struct error *err)
 {
@@ -226,7 +261,9 @@ static int parse_create(yajl_val tree, struct proto_request *r, struct error *er
 	/* container_new() looks into what the values mean. */
 	if (!r->config->process)
 		return error_kind(err, ERR_INVALID, "config: process: is missing");
-	return parse_mounts(tree, r, err);
+	if (parse_mounts(tree, r, err) < 0)
+		return -1;
+	return parse_devices(tree, r, err);
 }
 
 static int parse_exec(yajl_val tree, struct proto_request *r, struct error *err)
@@ -347,6 +384,7 @@ void proto_request_free(struct proto_request *r)
 {
 	free(r->container);
 	free(r->mounts);
+	free(r->devices);
 	oci_spec_free(r->config);
 	oci_process_free(r->spec);
 	oci_resources_free(r->resources);

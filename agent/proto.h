@@ -81,6 +81,12 @@ struct proto_mount {
 	bool writable;
 };
 
+/* A block device of config.linux.devices: the disk that stands for it. */
+struct proto_device {
+	size_t index; /* in config.linux.devices */
+	char serial[PROTO_SERIAL_MAX + 1];
+};
+
 /* What `changes` and `push` are about. */
 enum proto_what { PROTO_WHAT_ROOT, PROTO_WHAT_PROJECTS, PROTO_WHAT_DISK };
 
@@ -116,6 +122,8 @@ struct proto_request {
 	struct proto_root root;	    /* create */
 	struct proto_mount *mounts; /* create; each index once, within config.mounts */
 	size_t n_mounts;
+	struct proto_device *devices; /* create; the same for config.linux.devices */
+	size_t n_devices;
 	struct oci_process *spec;	   /* exec */
 	struct oci_resources *resources;   /* update */
 	int signal;			   /* kill: 1..PROTO_SIGNAL_MAX */

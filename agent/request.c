@@ -170,7 +170,7 @@ static int do_create(struct procs *set, void *client, struct proto_request *r, s
 	if (use_projects(set, r, err) < 0)
 		return -1;
 	c = container_new(r->container, steal_ptr(&r->config), &r->root, steal_ptr(&r->mounts),
-			  r->n_mounts, err);
+			  r->n_mounts, steal_ptr(&r->devices), r->n_devices, err);
 	if (!c) {
 		projects_release(set->projects, r->container);
 		return -1;

@@ -199,12 +199,6 @@ static int check_linux(const struct oci_spec *s, struct error *err)
 
 	if (check_namespaces(s, err) < 0 || check_seccomp(l->seccomp, err) < 0)
 		return -1;
-	for (size_t i = 0; i < l->n_devices; i++)
-		if (l->devices[i].type == 'b' && !oci_spec_all_devices(s))
-			return refuse(err,
-				      "linux.devices[%zu]: %s: block devices of the host cannot be "
-				      "given to a microVM yet",
-				      i, l->devices[i].path);
 	if (l->n_net_devices > 0)
 		return refuse(err,
 			      "linux.netDevices[\"%s\"]: moving network devices is not supported",

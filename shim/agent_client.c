@@ -100,8 +100,8 @@ int agent_hello(struct agent_client *a, struct agent_msg *out, struct error *err
 }
 
 int agent_create(struct agent_client *a, const char *container, const char *config,
-		 const char *root_text, const char *mounts_text, struct agent_msg *out,
-		 struct error *err)
+		 const char *root_text, const char *mounts_text, const char *devices_text,
+		 struct agent_msg *out, struct error *err)
 {
 	cleanup_jsonw struct jsonw w = {0};
 
@@ -112,6 +112,10 @@ int agent_create(struct agent_client *a, const char *container, const char *conf
 	if (mounts_text) {
 		jsonw_key(&w, "mounts");
 		jsonw_raw(&w, mounts_text, strlen(mounts_text));
+	}
+	if (devices_text) {
+		jsonw_key(&w, "devices");
+		jsonw_raw(&w, devices_text, strlen(devices_text));
 	}
 	jsonw_key(&w, "config");
 	jsonw_raw(&w, config, strlen(config));

@@ -25,11 +25,11 @@ void agent_close(struct agent_client *a);
 
 /* Each sends a request and waits for its answer, at most `timeout_ms` (0: no limit). */
 int agent_hello(struct agent_client *a, struct agent_msg *out, struct error *err);
-/* `config`: the text of config.json; `root_text`, `mounts_text`: of the members `root` and `mounts`
- * (NULL: none) of the request. */
+/* `config`: the text of config.json; `root_text`, `mounts_text`, `devices_text`: of the members
+ * `root`, `mounts` and `devices` (NULL: none) of the request. */
 int agent_create(struct agent_client *a, const char *container, const char *config,
-		 const char *root_text, const char *mounts_text, struct agent_msg *out,
-		 struct error *err);
+		 const char *root_text, const char *mounts_text, const char *devices_text,
+		 struct agent_msg *out, struct error *err);
 int agent_start(struct agent_client *a, const char *container, struct error *err);
 /* `process`: the text of a runtime-spec process object. */
 int agent_exec(struct agent_client *a, const char *container, const char *process,

@@ -192,13 +192,14 @@ static unsigned boot_timeout_s(void)
 static int attach_volumes(struct making *m, struct error *err)
 {
 	const struct mount_plan *p = &m->plan.mounts;
+	char field[MOUNT_FIELD_LEN];
 
 	for (size_t i = 0; i < p->n; i++) {
 		const struct planned_mount *v = &p->v[i];
 
 		if (v->from == MOUNT_FROM_DISK &&
 		    vmm_attach_block(&m->vmm, v->serial, v->fd, !v->writable, v->writable, err) < 0)
-			return error_wrap(err, "mounts[%zu]", v->index);
+			return error_wrap(err, "%s", mount_plan_field(v, field));
 	}
 	return 0;
 }
@@ -279,16 +280,19 @@ static int create_in_guest(struct making *m, struct error *err)
 	const struct oci_process *p = m->plan.spec->process;
 	cleanup_free char *root = root_disks_text(&m->root, err);
 	cleanup_free char *mounts = mount_plan_text(&m->plan.mounts, err);
+	cleanup_free char *devices = mount_plan_devices_text(&m->plan.mounts, err);
 	struct agent_msg made;
 	struct proxy_job job;
 	uint64_t t = now_us();
 	int r;
 
-	if (!root || !mounts || mount_plan_push(&m->plan.mounts, &m->vmm, &m->agent, err) < 0)
+	if (!root || !mounts || !devices ||
+	    mount_plan_push(&m->plan.mounts, &m->vmm, &m->agent, err) < 0)
 		return -1;
 	if (m->plan.mounts.projects > 0)
 		t = log_elapsed("push files", t);
-	if (agent_create(&m->agent, m->s->dir.id, m->plan.config, root, mounts, &made, err) < 0)
+	if (agent_create(&m->agent, m->s->dir.id, m->plan.config, root, mounts, devices, &made,
+			 err) < 0)
 		return -1;
 	log_elapsed("create in the guest", t);
 	r = m->o->start ? start_in_guest(m, err) : 0;

@@ -4,6 +4,7 @@
 #include "lib/json.h"
 #include "oci/mount_options.h"
 #include "oci/unsupported.h"
+#include "shim/device_plan.h"
 #include "shim/mount_source.h"
 
 #include <fcntl.h>
@@ -103,7 +104,7 @@ static int plan_mount(struct planned_mount *m, const struct oci_mount *from, con
 	return m->from == MOUNT_FROM_PROJECT ? mount_identity(m->fd, m->identity, err) : 0;
 }
 
-static void count(struct mount_plan *p, const struct planned_mount *m)
+void mount_plan_count(struct mount_plan *p, const struct planned_mount *m)
 {
 	p->projects += m->from == MOUNT_FROM_PROJECT;
 	p->shares += m->from == MOUNT_FROM_SHARE;
@@ -114,7 +115,8 @@ static void count(struct mount_plan *p, const struct planned_mount *m)
 int mount_plan_make(const struct oci_spec *spec, const char *bundle, struct mount_plan *p,
 		    struct error *err)
 {
-	*p = (struct mount_plan){.v = xcalloc(spec->n_mounts + 1, sizeof(*p->v)),
+	*p = (struct mount_plan){.v = xcalloc(spec->n_mounts + spec->lnx.n_devices + 1,
+					      sizeof(*p->v)),
 				 .mknod = oci_spec_may_mknod(spec)};
 	for (size_t i = 0; i < spec->n_mounts; i++) {
 		const struct oci_mount *from = &spec->mounts[i];
@@ -128,23 +130,35 @@ int mount_plan_make(const struct oci_spec *spec, const char *bundle, struct moun
 			mount_plan_free(p);
 			return error_wrap(err, "mounts[%zu].source: %s", i, from->destination);
 		}
-		count(p, m);
+		mount_plan_count(p, m);
+	}
+	if (device_plan_add(spec, p, err) < 0) {
+		mount_plan_free(p);
+		return -1;
 	}
 	return 0;
+}
+
+const char *mount_plan_field(const struct planned_mount *m, char text[MOUNT_FIELD_LEN])
+{
+	snprintf(text, MOUNT_FIELD_LEN, "%s[%zu]", m->device ? "linux.devices" : "mounts",
+		 m->index);
+	return text;
 }
 
 int mount_plan_check_disks(const struct mount_plan *p, unsigned root_disks, unsigned max,
 			   struct error *err)
 {
 	unsigned room = max - root_disks;
+	char field[MOUNT_FIELD_LEN];
 
 	for (size_t i = 0; i < p->n; i++)
 		if (p->v[i].from == MOUNT_FROM_DISK && room-- == 0)
-			return error_kind(
-				err, ERR_UNSUPPORTED,
-				"mounts[%zu]: %s: this microVM has %u disks, %u of them for "
-				"its root: there is no room for this volume",
-				p->v[i].index, p->v[i].source, max, root_disks);
+			return error_kind(err, ERR_UNSUPPORTED,
+					  "%s: %s: this microVM has %u disks, %u of them for "
+					  "its root: there is no room for this %s",
+					  mount_plan_field(&p->v[i], field), p->v[i].source, max,
+					  root_disks, p->v[i].device ? "device" : "volume");
 	return 0;
 }
 
@@ -198,7 +212,29 @@ char *mount_plan_text(const struct mount_plan *p, struct error *err)
 		return NULL;
 	jsonw_arr(&w);
 	for (size_t i = 0; i < p->n; i++)
-		write_mount(&w, &p->v[i]);
+		if (!p->v[i].device)
+			write_mount(&w, &p->v[i]);
+	jsonw_end_arr(&w);
+	text = jsonw_finish(&w, NULL, err);
+	return text ? xstrdup(text) : NULL;
+}
+
+char *mount_plan_devices_text(const struct mount_plan *p, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	const char *text;
+
+	if (jsonw_init(&w, false, err) < 0)
+		return NULL;
+	jsonw_arr(&w);
+	for (size_t i = 0; i < p->n; i++) {
+		if (!p->v[i].device)
+			continue;
+		jsonw_obj(&w);
+		jsonw_kint(&w, "device", (int64_t)p->v[i].index);
+		jsonw_kstr(&w, "serial", p->v[i].serial);
+		jsonw_end_obj(&w);
+	}
 	jsonw_end_arr(&w);
 	text = jsonw_finish(&w, NULL, err);
 	return text ? xstrdup(text) : NULL;
@@ -297,7 +333,7 @@ int mount_plan_parse(const char *text, size_t len, struct mount_plan *p, struct 
 			mount_plan_free(p);
 			return error_kind(err, ERR_INVALID, "projects[%zu]: not a project", i);
 		}
-		count(p, &p->v[p->n++]);
+		mount_plan_count(p, &p->v[p->n++]);
 	}
 	return 0;
 }

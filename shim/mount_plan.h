@@ -25,8 +25,9 @@ enum mount_from { MOUNT_FROM_PROJECT, MOUNT_FROM_SHARE, MOUNT_FROM_DISK, MOUNT_F
 #define MOUNT_IDENTITY_LEN 44
 
 struct planned_mount {
-	size_t index; /* in config.mounts */
+	size_t index; /* in config.mounts, or (with `device`) in config.linux.devices */
 	enum mount_from from;
+	bool device;			   /* a disk that the container sees as a device node */
 	char *name;			   /* project, member of the share, device ("null") */
 	char *source;			   /* absolute, links resolved */
 	char identity[MOUNT_IDENTITY_LEN]; /* project: which file or directory `source` was */
@@ -56,10 +57,17 @@ int mount_plan_make(const struct oci_spec *spec, const char *bundle, struct moun
 int mount_plan_check_disks(const struct mount_plan *p, unsigned root_disks, unsigned max,
 			   struct error *err);
 void mount_plan_free(struct mount_plan *p);
+/* Adds a member to the counts. */
+void mount_plan_count(struct mount_plan *p, const struct planned_mount *m);
+/* "mounts[3]", "linux.devices[0]": the field of config.json, for errors. */
+#define MOUNT_FIELD_LEN 48
+const char *mount_plan_field(const struct planned_mount *m, char text[MOUNT_FIELD_LEN]);
 #define cleanup_mount_plan __attribute__((cleanup(mount_plan_free)))
 
 /* The member `mounts` of the agent's `create` (docs/agent-protocol.md), malloc'ed. */
 char *mount_plan_text(const struct mount_plan *p, struct error *err);
+/* The member `devices` of the same. */
+char *mount_plan_devices_text(const struct mount_plan *p, struct error *err);
 /* Keeps what the proxy needs of it, the projects, as mounts.json in the container's directory;
  * there is no such file if there are none. */
 int mount_plan_save(const struct mount_plan *p, int dirfd, struct error *err);

@@ -97,7 +97,7 @@ static void test_defaults(void **state UNUSED)
 {
 	struct device_program p;
 
-	device_program_build(NULL, 0, DISK, &p);
+	device_program_build(NULL, 0, DISK, NULL, 0, &p);
 	assert_true(allowed(&p, 'c', 1, 3, R | W | M));
 	assert_true(allowed(&p, 'c', 136, 7, R | W));
 	assert_true(allowed(&p, 'c', 5, 2, R | W));
@@ -118,7 +118,7 @@ static void test_deny_all_then_one(void **state UNUSED)
 						rule(true, 'c', 10, 229, "w")};
 	struct device_program p;
 
-	device_program_build(rules, ARRAY_LEN(rules), DISK, &p);
+	device_program_build(rules, ARRAY_LEN(rules), DISK, NULL, 0, &p);
 	assert_true(allowed(&p, 'c', 10, 229, R));
 	assert_true(allowed(&p, 'c', 10, 229, W));
 	assert_true(allowed(&p, 'c', 10, 229, R | W)); /* of two rules */
@@ -133,7 +133,7 @@ static void test_allow_all_spares_disks(void **state UNUSED)
 	const struct oci_device_rule rules[] = {rule(true, 'a', ANY, ANY, NULL)};
 	struct device_program p;
 
-	device_program_build(rules, 1, DISK, &p);
+	device_program_build(rules, 1, DISK, NULL, 0, &p);
 	assert_true(allowed(&p, 'c', 10, 229, R | W | M));
 	assert_true(allowed(&p, 'b', 7, 0, R | W));
 	assert_true(allowed(&p, 'b', DISK, 16, M));
@@ -143,16 +143,35 @@ static void test_allow_all_spares_disks(void **state UNUSED)
 	device_program_free(&p);
 }
 
-static void test_disk_by_name(void **state UNUSED)
+/* A number of the host's that is one of the guest's own disks. */
+static void test_rules_cannot_name_guest_disks(void **state UNUSED)
 {
 	const struct oci_device_rule rules[] = {rule(true, 'b', DISK, ANY, "rwm"),
 						rule(true, 'b', DISK, 32, "r")};
 	struct device_program p;
 
-	device_program_build(rules, ARRAY_LEN(rules), DISK, &p);
-	assert_true(allowed(&p, 'b', DISK, 32, R));
-	assert_false(allowed(&p, 'b', DISK, 32, W));
+	device_program_build(rules, ARRAY_LEN(rules), DISK, NULL, 0, &p);
+	assert_false(allowed(&p, 'b', DISK, 32, R));
 	assert_false(allowed(&p, 'b', DISK, 16, R));
+	device_program_free(&p);
+}
+
+static void test_a_given_disk_has_the_rights_of_its_host_number(void **state UNUSED)
+{
+	const struct oci_device_rule rules[] = {rule(false, 'a', ANY, ANY, "rwm"),
+						rule(true, 'b', 7, ANY, "r"),
+						rule(true, 'b', 7, 3, "w"),
+						rule(true, 'b', DISK, 0, "rwm")};
+	const struct device_alias aliases[] = {
+		{7, 3, DISK, 32}, {7, 4, DISK, 48}, {8, 0, DISK, 64}};
+	struct device_program p;
+
+	device_program_build(rules, ARRAY_LEN(rules), DISK, aliases, ARRAY_LEN(aliases), &p);
+	assert_true(allowed(&p, 'b', DISK, 32, R | W));
+	assert_true(allowed(&p, 'b', DISK, 48, R));
+	assert_false(allowed(&p, 'b', DISK, 48, W));
+	assert_false(allowed(&p, 'b', DISK, 64, R));
+	assert_false(allowed(&p, 'b', DISK, 0, R));
 	device_program_free(&p);
 }
 
@@ -162,7 +181,7 @@ static void test_later_rules_override_by_access(void **state UNUSED)
 						rule(false, 'c', 4, 64, "w")};
 	struct device_program p;
 
-	device_program_build(rules, ARRAY_LEN(rules), 0, &p);
+	device_program_build(rules, ARRAY_LEN(rules), 0, NULL, 0, &p);
 	assert_true(allowed(&p, 'c', 4, 63, R | W));
 	assert_true(allowed(&p, 'c', 4, 64, R));
 	assert_false(allowed(&p, 'c', 4, 64, W));
@@ -175,7 +194,7 @@ static void test_major_wildcard(void **state UNUSED)
 	struct oci_device_rule r = rule(true, 'c', ANY, 9, "rw");
 	struct device_program p;
 
-	device_program_build(&r, 1, 0, &p);
+	device_program_build(&r, 1, 0, NULL, 0, &p);
 	assert_true(allowed(&p, 'c', 42, 9, R));
 	assert_false(allowed(&p, 'c', 42, 8, R));
 	device_program_free(&p);
@@ -187,7 +206,8 @@ int main(void)
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_deny_all_then_one),
 		cmocka_unit_test(test_allow_all_spares_disks),
-		cmocka_unit_test(test_disk_by_name),
+		cmocka_unit_test(test_rules_cannot_name_guest_disks),
+		cmocka_unit_test(test_a_given_disk_has_the_rights_of_its_host_number),
 		cmocka_unit_test(test_later_rules_override_by_access),
 		cmocka_unit_test(test_major_wildcard),
 	};

@@ -148,6 +148,45 @@ static void test_bad_mounts(void **state UNUSED)
 	}
 }
 
+#define CONFIG_DEVICES                                                                          \
+	"\"config\":{\"ociVersion\":\"1.2.0\",\"process\":{\"cwd\":\"/\",\"args\":[\"true\"]}," \
+	"\"linux\":{\"devices\":[{\"path\":\"/dev/c\",\"type\":\"c\",\"major\":1,\"minor\":3}," \
+	"{\"path\":\"/dev/b\",\"type\":\"b\",\"major\":7,\"minor\":0}]}}"
+
+static void test_devices(void **state UNUSED)
+{
+	static const struct {
+		const char *devices, *message;
+	} bad[] = {
+		{"{}", "devices: must be a list"},
+		{"[0,0,0]", "devices: must be a list"},
+		{"[1]", "devices[0].device: "},
+		{"[{\"device\":0,\"serial\":\"d\"}]",
+		 "devices[0].device: "}, /* not a block device */
+		{"[{\"device\":2,\"serial\":\"d\"}]", "devices[0].device: "},
+		{"[{\"device\":1}]", "devices[0].serial: "},
+		{"[{\"device\":1,\"serial\":\"d\"},{\"device\":1,\"serial\":\"e\"}]",
+		 "devices[1].device: "},
+	};
+	struct proto_request r;
+
+	parse_ok("{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[" LOWER
+		 "]},\"devices\":[{\"device\":1,\"serial\":\"dev1\"}]," CONFIG_DEVICES "}",
+		 &r);
+	assert_int_equal(r.n_devices, 1);
+	assert_int_equal(r.devices[0].index, 1);
+	assert_string_equal(r.devices[0].serial, "dev1");
+	proto_request_free(&r);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		cleanup_free char *text =
+			xasprintf("{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{"
+				  "\"lower\":[" LOWER "]},\"devices\":%s," CONFIG_DEVICES "}",
+				  bad[i].devices);
+
+		expect_invalid(text, bad[i].message, true);
+	}
+}
+
 static void test_changes_and_push(void **state UNUSED)
 {
 	struct proto_request r;
@@ -447,6 +486,7 @@ int main(void)
 		cmocka_unit_test(test_create),
 		cmocka_unit_test(test_disks_and_mounts),
 		cmocka_unit_test(test_bad_mounts),
+		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_changes_and_push),
 		cmocka_unit_test(test_network),
 		cmocka_unit_test(test_bad_networks),
