@@ -87,6 +87,62 @@ int cgroup_apply(struct container *c, const struct oci_resources *r, struct erro
 	return 0;
 }
 
+/* What the files of `plan` hold now, to be written back in the opposite order. */
+static struct cgroup_plan *remember(const struct container *c, const struct cgroup_plan *plan)
+{
+	struct cgroup_plan *old = xcalloc(1, sizeof(*old));
+
+	old->v = xcalloc(plan->n + 1, sizeof(*old->v));
+	for (size_t i = plan->n; i-- > 0;) {
+		const struct cgroup_setting *s = &plan->v[i];
+		struct cgroup_setting *o = &old->v[old->n];
+
+		if (file_read(c->cgroup_fd, s->file, 4096, &o->value, NULL, NULL) < 0)
+			continue; /* it is not there, and writing to it will tell */
+		memcpy(o->file, s->file, sizeof(o->file));
+		o->field = xstrdup(s->field);
+		old->n++;
+	}
+	return old;
+}
+
+void cgroup_forget_update(struct container *c)
+{
+	if (!c->undo)
+		return;
+	cgroup_plan_free(c->undo);
+	free(c->undo);
+	c->undo = NULL;
+}
+
+int cgroup_undo_update(struct container *c, struct error *err)
+{
+	int r = 0;
+
+	if (!c->undo)
+		return error_kind(err, ERR_INVALID, "there is no update to undo");
+	for (size_t i = 0; i < c->undo->n; i++)
+		if (file_put(c->cgroup_fd, c->undo->v[i].file, c->undo->v[i].value,
+			     r < 0 ? NULL : err) < 0)
+			r = -1;
+	cgroup_forget_update(c);
+	return r;
+}
+
+int cgroup_update(struct container *c, const struct oci_resources *r, struct error *err)
+{
+	cleanup_plan struct cgroup_plan plan = {0};
+
+	if (cgroup_plan_build(r, &plan, err) < 0)
+		return -1;
+	cgroup_forget_update(c);
+	c->undo = remember(c, &plan);
+	if (cgroup_apply(c, r, err) == 0)
+		return 0;
+	cgroup_undo_update(c, NULL);
+	return -1;
+}
+
 /* ---- its processes */
 
 /* The number behind `key` in a file of "key number" lines; `def` if it is not there. */
@@ -185,11 +241,26 @@ int container_await_empty(const struct container *c, struct error *err)
 	return c->cgroup_fd < 0 ? 0 : wait_event(c, "populated", 0, EMPTY_WAIT_US, err);
 }
 
-int container_freeze(struct container *c, bool frozen, struct error *err)
+static int freeze(const struct container *c, bool frozen, struct error *err)
 {
 	if (file_put(c->cgroup_fd, "cgroup.freeze", frozen ? "1" : "0", err) < 0)
 		return -1;
 	return wait_event(c, "frozen", frozen, FREEZE_WAIT_US, err);
+}
+
+int container_freeze(struct container *c, enum proto_freezer by, bool frozen, struct error *err)
+{
+	unsigned was = c->frozen_by, bit = 1u << by;
+
+	c->frozen_by = frozen ? was | bit : was & ~bit;
+	if (freeze(c, c->frozen_by != 0, err) == 0)
+		return 0;
+	/* Nobody was told that it has stopped: what did must go on. */
+	if (frozen) {
+		c->frozen_by = was;
+		freeze(c, was != 0, NULL);
+	}
+	return -1;
 }
 
 /* Containers may have made cgroups of their own in theirs. */

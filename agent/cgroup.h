@@ -39,6 +39,12 @@ unsigned cgroup_io_weight(unsigned weight);
 /* Makes it (c->cgroup, c->cgroup_fd), with limits and device filter. */
 int cgroup_create(struct container *c, struct error *err);
 int cgroup_apply(struct container *c, const struct oci_resources *r, struct error *err);
+/* The same, of which nothing stays when something is refused. What was there before is remembered
+ * in c->undo until the next one. */
+int cgroup_update(struct container *c, const struct oci_resources *r, struct error *err);
+/* Brings back what was there before the last update; an error when there was none. */
+int cgroup_undo_update(struct container *c, struct error *err);
+void cgroup_forget_update(struct container *c);
 /* The device filter for these rules. */
 int cgroup_devices(struct container *c, const struct oci_device_rule *rules, size_t n,
 		   struct error *err);

@@ -23,9 +23,11 @@
 #include "oci/validate.h"
 
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* ---- new */
@@ -50,6 +52,7 @@ static void container_free(struct container *c)
 	release_namespaces(c);
 	close_fd(&c->device_prog);
 	seccomp_prog_free(c->seccomp);
+	cgroup_forget_update(c);
 	free(c);
 }
 
@@ -141,7 +144,8 @@ static int release(const struct container *c, const struct oci_process *p, pid_t
 }
 
 /* Forks and releases a child; returns the agent's end of the sync socket. */
-static int spawn(struct container *c, struct child *ch, pid_t *pid, int *pidfd, struct error *err)
+static int spawn(struct container *c, struct child *ch, int cgroup, pid_t *pid, int *pidfd,
+		 struct error *err)
 {
 	cleanup_close int ours = -1;
 	cleanup_close int theirs = -1;
@@ -153,8 +157,8 @@ static int spawn(struct container *c, struct child *ch, pid_t *pid, int *pidfd, 
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return error_errno(err, "PR_SET_DUMPABLE");
 	ch->sync = theirs;
-	*pid = ch->is_init ? ns_fork_init(c->spec, c->cgroup_fd, pidfd, err)
-			   : ns_fork_into(c->spec, c->init_pidfd, c->cgroup_fd, err);
+	*pid = ch->is_init ? ns_fork_init(c->spec, cgroup, pidfd, err)
+			   : ns_fork_into(c->spec, c->init_pidfd, cgroup, err);
 	if (*pid < 0)
 		return -1;
 	if (*pid == 0)
@@ -180,7 +184,7 @@ int container_create(struct container *c, const struct child_io *io, struct erro
 
 	if (c->init_pidfd >= 0)
 		return error_set(err, "container %s has a process already", c->id);
-	sync = spawn(c, &ch, &pid, &pidfd, err);
+	sync = spawn(c, &ch, c->cgroup_fd, &pid, &pidfd, err);
 	if (sync < 0) {
 		close_fd(&pidfd);
 		return -1;
@@ -214,9 +218,20 @@ int container_start(struct container *c, int sync_fd, struct error *err)
 	return 0;
 }
 
-int container_exec(struct container *c, const struct oci_process *p, const struct child_io *io,
-		   pid_t *pid, struct error *err)
+/* ERR_NOT_FOUND in words of the flag that asks for it. */
+static int open_cgroup(const struct container *c, const char *path, struct error *err)
 {
+	struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
+	int fd = (int)syscall(SYS_openat2, c->cgroup_fd, path, &how, sizeof(how));
+
+	return fd >= 0 ? fd : error_errno(err, "cgroup %s of the container", path);
+}
+
+int container_exec(struct container *c, const struct oci_process *p, const char *cgroup,
+		   const struct child_io *io, pid_t *pid, struct error *err)
+{
+	cleanup_close int sub = -1;
 	struct child ch = {
 		.c = c,
 		.p = p,
@@ -228,16 +243,16 @@ int container_exec(struct container *c, const struct oci_process *p, const struc
 		return error_kind(err, ERR_NOT_RUNNING, "container not running");
 	if (oci_process_validate(p, err) < 0)
 		return -1;
-	return spawn(c, &ch, pid, NULL, err);
+	if (cgroup && (sub = open_cgroup(c, cgroup, err)) < 0)
+		return -1;
+	return spawn(c, &ch, sub >= 0 ? sub : c->cgroup_fd, pid, NULL, err);
 }
 
 /* ---- limits, end */
 
 int container_update(struct container *c, const struct oci_resources *r, struct error *err)
 {
-	if (r->n_devices && cgroup_devices(c, r->devices, r->n_devices, err) < 0)
-		return -1;
-	return cgroup_apply(c, r, err);
+	return r ? cgroup_update(c, r, err) : cgroup_undo_update(c, err);
 }
 
 int container_delete(struct container *c, struct error *err)

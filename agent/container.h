@@ -31,6 +31,7 @@
 
 struct seccomp_prog;
 struct disk_number;
+struct cgroup_plan;
 
 struct container {
 	char *id;
@@ -53,6 +54,8 @@ struct container {
 	unsigned disk_major;	      /* of virtio-blk: what the device filter keeps away */
 	struct disk_number *numbers;  /* of `devices`, in their order, when they were found */
 	bool root_mounted;
+	unsigned frozen_by;	     /* a bit for each enum proto_freezer */
+	struct cgroup_plan *undo;    /* what the last update changed, as it was; NULL: none */
 	struct timespec upper_ctime; /* of the upper directory when the root was mounted */
 };
 
@@ -86,11 +89,12 @@ int container_create(struct container *c, const struct child_io *io, struct erro
  * per-interface sysctls are set here. */
 int container_start(struct container *c, int sync_fd, struct error *err);
 
-/* Forks a process that joins the running container. Returns the sync fd; *pid is the process to
+/* Forks a process that joins the running container, in the cgroup `cgroup` below the container's
+ * (NULL: in that one). Returns the sync fd; *pid is the process to
  * wait for (in the agent's pid namespace; a child of the agent). `p` stays the caller's, and is
  * used only during the call. ERR_NOT_RUNNING: the container has no init. */
-int container_exec(struct container *c, const struct oci_process *p, const struct child_io *io,
-		   pid_t *pid, struct error *err);
+int container_exec(struct container *c, const struct oci_process *p, const char *cgroup,
+		   const struct child_io *io, pid_t *pid, struct error *err);
 
 /* Reads one report from a readable sync fd. CHILD_FAILED fills *err. */
 enum child_state child_report(int sync_fd, enum child_stage *stage, struct error *err);
@@ -99,9 +103,11 @@ enum child_state child_report(int sync_fd, enum child_stage *stage, struct error
 int container_kill_all(struct container *c, int signal, struct error *err);
 /* Waits (bounded) until no process of the container is left. */
 int container_await_empty(const struct container *c, struct error *err);
-/* Stops or continues every process of the container; returns when they have stopped. */
-int container_freeze(struct container *c, bool frozen, struct error *err);
-/* Sets the limits of `r` that are given, and with a non-empty list r->devices the device filter. */
+/* Stops every process of the container on behalf of `by`, and returns when they have stopped; or
+ * lets them go on, unless somebody else wants them to stand still. */
+int container_freeze(struct container *c, enum proto_freezer by, bool frozen, struct error *err);
+/* Sets the limits of `r` that are given: all of them or, when one is refused, none. `r` NULL: the
+ * last update is undone. */
 int container_update(struct container *c, const struct oci_resources *r, struct error *err);
 /* How many processes the kernel has killed for memory so far (memory.events oom_kill). */
 unsigned long container_oom_kills(struct container *c);

@@ -105,6 +105,18 @@ struct proc *proc_find(struct ctr *ctr, const char *name)
 
 /* ---- memory events of a container */
 
+/* Those that watch, and the init's owner, which may be one of them. */
+static void tell_oom(struct ctr *ctr)
+{
+	void *owner = ctr->init ? ctr->init->owner : NULL;
+
+	for (struct waiter *w = ctr->watchers; w; w = w->next)
+		if (w->client != owner)
+			ctr->set->ops->event(w->client, "oom", ctr->c->id, NULL);
+	if (owner)
+		ctr->set->ops->event(owner, "oom", ctr->c->id, NULL);
+}
+
 static void on_memory_event(void *arg, uint32_t events UNUSED)
 {
 	struct ctr *ctr = arg;
@@ -118,8 +130,8 @@ static void on_memory_event(void *arg, uint32_t events UNUSED)
 		return;
 	}
 	n = container_oom_kills(ctr->c);
-	if (n > ctr->oom_seen && ctr->init && ctr->init->owner)
-		ctr->set->ops->event(ctr->init->owner, "oom", ctr->c->id, NULL);
+	if (n > ctr->oom_seen)
+		tell_oom(ctr);
 	ctr->oom_seen = n;
 }
 
@@ -521,6 +533,9 @@ static void proc_reaped(struct proc *p, int wstatus)
 	struct ctr *ctr = p->ctr;
 
 	last_report(p);
+	/* Whoever watches hears of the cause before the end, whatever epoll's order is. */
+	if (ctr->oom_src)
+		on_memory_event(ctr, 0);
 	p->signal = WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : 0;
 	p->status = p->signal ? 128 + p->signal : WEXITSTATUS(wstatus);
 	p->oom = p->signal == SIGKILL && !p->killed && container_oom_kills(ctr->c) > p->oom_base;

@@ -5,6 +5,7 @@
 #include "lib/frame.h"
 #include "lib/json.h"
 
+#include <limits.h>
 #include <string.h>
 #include <time.h>
 
@@ -15,7 +16,7 @@ static const char *const op_names[] = {
 	[OP_UPDATE] = "update",	    [OP_PS] = "ps",	      [OP_DELETE] = "delete",
 	[OP_CHANGES] = "changes",   [OP_PUSH] = "push",	      [OP_WATCH] = "watch",
 	[OP_SHUTDOWN] = "shutdown", [OP_RELEASE] = "release", [OP_NETWORK] = "network",
-	[OP_RESOLVER] = "resolver",
+	[OP_RESOLVER] = "resolver", [OP_STATS] = "stats",
 };
 
 static const char *const from_names[] = {
@@ -29,6 +30,11 @@ static const char *const what_names[] = {
 	[PROTO_WHAT_ROOT] = "root",
 	[PROTO_WHAT_PROJECTS] = "projects",
 	[PROTO_WHAT_DISK] = "disk",
+};
+
+static const char *const freezer_names[] = {
+	[PROTO_FREEZE_USER] = "user",
+	[PROTO_FREEZE_SYNC] = "sync",
 };
 
 /* ---- members */
@@ -266,17 +272,50 @@ static int parse_create(yajl_val tree, struct proto_request *r, struct error *er
 	return parse_devices(tree, r, err);
 }
 
+/* A path of directories: no empty ones, no "." and "..". */
+static bool is_plain_path(const char *s)
+{
+	for (;;) {
+		size_t n = strcspn(s, "/");
+
+		if (n == 0 || n > NAME_MAX || (n == 1 && s[0] == '.') ||
+		    (n == 2 && s[0] == '.' && s[1] == '.'))
+			return false;
+		if (!s[n])
+			return true;
+		s += n + 1;
+	}
+}
+
+static int parse_cgroup(yajl_val tree, char **out, struct error *err)
+{
+	yajl_val v = json_get(tree, "cgroup");
+	const char *path = NULL;
+
+	if (!v)
+		return 0;
+	if (want_string(v, "cgroup", &path, err) < 0)
+		return -1;
+	if (strlen(path) > PROTO_CGROUP_MAX || !is_plain_path(path))
+		return error_kind(err, ERR_INVALID,
+				  "cgroup: must be a path below the container's cgroup");
+	*out = xstrdup(path);
+	return 0;
+}
+
 static int parse_exec(yajl_val tree, struct proto_request *r, struct error *err)
 {
 	if (!json_get(tree, "spec"))
 		return error_kind(err, ERR_INVALID, "spec: is missing");
 	if (oci_process_from_tree(json_get(tree, "spec"), &r->spec, err) < 0)
 		return error_wrap(err, "spec");
-	return 0;
+	return parse_cgroup(tree, &r->cgroup, err);
 }
 
 static int parse_update(yajl_val tree, struct proto_request *r, struct error *err)
 {
+	if (json_bool(tree, "undo", false))
+		return 0;
 	if (!json_get(tree, "resources"))
 		return error_kind(err, ERR_INVALID, "resources: is missing");
 	return oci_resources_from_tree(json_get(tree, "resources"), &r->resources, err);
@@ -290,6 +329,19 @@ static int parse_kill(yajl_val tree, struct proto_request *r, struct error *err)
 		return -1;
 	r->signal = (int)n;
 	r->all = json_bool(tree, "all", false);
+	return 0;
+}
+
+static int parse_freeze(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	int by;
+
+	if (!json_get(tree, "by"))
+		return 0;
+	by = parse_choice(tree, "", "by", freezer_names, ARRAY_LEN(freezer_names), err);
+	if (by < 0)
+		return -1;
+	r->by = (enum proto_freezer)by;
 	return 0;
 }
 
@@ -362,6 +414,9 @@ static int parse_tree(yajl_val tree, struct proto_request *r, struct error *err)
 		return parse_exec(tree, r, err);
 	case OP_UPDATE:
 		return parse_update(tree, r, err);
+	case OP_PAUSE:
+	case OP_RESUME:
+		return parse_freeze(tree, r, err);
 	case OP_KILL:
 		return parse_kill(tree, r, err);
 	case OP_RESIZE:
@@ -385,6 +440,7 @@ void proto_request_free(struct proto_request *r)
 	free(r->container);
 	free(r->mounts);
 	free(r->devices);
+	free(r->cgroup);
 	oci_spec_free(r->config);
 	oci_process_free(r->spec);
 	oci_resources_free(r->resources);
@@ -468,6 +524,14 @@ static void put_ps(struct jsonw *w, const struct proto_reply *r)
 	jsonw_end_arr(w);
 }
 
+static void put_stats(struct jsonw *w, const struct proto_reply *r)
+{
+	jsonw_kuint(w, "cpus", r->cpus);
+	jsonw_kuint(w, "memory", r->memory);
+	jsonw_key(w, "stats");
+	stats_write(r->stats, w);
+}
+
 static void put_wait(struct jsonw *w, const struct proto_reply *r)
 {
 	jsonw_kint(w, "status", r->status);
@@ -529,6 +593,9 @@ int proto_reply_text(const struct proto_reply *r, char **text, size_t *len, stru
 		break;
 	case REPLY_PS:
 		put_ps(&w, r);
+		break;
+	case REPLY_STATS:
+		put_stats(&w, r);
 		break;
 	case REPLY_STREAM:
 		put_stream(&w, "stream", r->stream);

@@ -13,6 +13,7 @@
 #include "lib/error.h"
 #include "netns/config.h"
 #include "oci/spec.h"
+#include "oci/stats.h"
 
 #define PROTO_VERSION 1
 #define PROTO_ID_MAX 255       /* bytes of a container's id */
@@ -28,6 +29,7 @@
 #define PROTO_CARDS_MAX 32     /* network cards of a guest */
 #define PROTO_SYSCTLS_MAX 1024 /* of interfaces, in one `network` */
 #define PROTO_SYSCTL_VALUE_MAX 255 /* bytes of a value */
+#define PROTO_CGROUP_MAX 1024	   /* bytes of the path of a cgroup below the container's */
 
 enum proto_op {
 	OP_HELLO,
@@ -41,6 +43,7 @@ enum proto_op {
 	OP_RESUME,
 	OP_UPDATE,
 	OP_PS,
+	OP_STATS,
 	OP_CHANGES,
 	OP_PUSH,
 	OP_WATCH,
@@ -90,6 +93,9 @@ struct proto_device {
 /* What `changes` and `push` are about. */
 enum proto_what { PROTO_WHAT_ROOT, PROTO_WHAT_PROJECTS, PROTO_WHAT_DISK };
 
+/* Who stops a container. It goes on when nobody does any more. */
+enum proto_freezer { PROTO_FREEZE_USER, PROTO_FREEZE_SYNC };
+
 /* Which card a link is, by the address that the card's driver sees. */
 struct proto_card {
 	unsigned link; /* index of a link of `config` */
@@ -125,7 +131,9 @@ struct proto_request {
 	struct proto_device *devices; /* create; the same for config.linux.devices */
 	size_t n_devices;
 	struct oci_process *spec;	   /* exec */
-	struct oci_resources *resources;   /* update */
+	char *cgroup;			   /* exec: below the container's; NULL: that one */
+	struct oci_resources *resources;   /* update; NULL: the last one is undone */
+	enum proto_freezer by;		   /* pause, resume */
 	int signal;			   /* kill: 1..PROTO_SIGNAL_MAX */
 	bool all;			   /* kill */
 	uint16_t width, height;		   /* resize: character cells */
@@ -159,6 +167,7 @@ enum proto_reply_type {
 	REPLY_PROCESS, /* create, exec */
 	REPLY_WAIT,
 	REPLY_PS,
+	REPLY_STATS,
 	REPLY_STREAM, /* changes, push, resolver */
 };
 
@@ -181,6 +190,9 @@ struct proto_reply {
 	/* REPLY_PS */
 	const struct proto_ps *ps;
 	size_t n_ps;
+	/* REPLY_STATS: processors and memory of the guest */
+	const struct stats *stats;
+	uint64_t cpus, memory;
 	/* REPLY_STREAM; `result` is "" for all but `push` */
 	char stream[PROTO_TOKEN_HEX + 1], result[PROTO_TOKEN_HEX + 1];
 };

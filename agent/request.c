@@ -3,6 +3,7 @@
 #include "agent/projects.h"
 #include "agent/ps.h"
 #include "agent/redirect.h"
+#include "agent/stats.h"
 #include "agent/sysctl.h"
 #include "agent/tools.h"
 #include "lib/cleanup.h"
@@ -15,6 +16,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/sysinfo.h>
 
 /* Answers that come at once. */
 
@@ -198,7 +200,8 @@ static int do_exec(struct procs *set, void *client, struct proto_request *r, str
 	p = proc_add(ctr, name, client);
 	p->state = PROC_STARTING;
 	if (add_stdio(p, r->spec, &io, err) < 0 ||
-	    (p->sync_fd = container_exec(ctr->c, r->spec, &io.child, &p->pid, err)) < 0) {
+	    (p->sync_fd = container_exec(ctr->c, r->spec, r->cgroup, &io.child, &p->pid, err)) <
+		    0) {
 		proc_drop(p);
 		return -1;
 	}
@@ -323,7 +326,7 @@ static int do_freeze(struct procs *set, void *client, struct proto_request *r, s
 		return -1;
 	if (!init_lives(ctr))
 		return error_kind(err, ERR_NOT_RUNNING, "container not running");
-	if (container_freeze(ctr->c, r->op == OP_PAUSE, err) < 0)
+	if (container_freeze(ctr->c, r->by, r->op == OP_PAUSE, err) < 0)
 		return -1;
 	reply_ok(set, client, r->seq);
 	return 0;
@@ -362,6 +365,25 @@ static int do_ps(struct procs *set, void *client, struct proto_request *r, struc
 	if (!ctr || ps_list(ctr->c->cgroup_fd, name_of_pid, ctr, &list, &reply.n_ps, err) < 0)
 		return -1;
 	reply.ps = list;
+	set->ops->reply(client, &reply);
+	return 0;
+}
+
+static int do_stats(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_ctr(set, r, err);
+	cleanup_free struct stats *stats = NULL;
+	struct proto_reply reply = {.type = REPLY_STATS, .seq = r->seq};
+	struct sysinfo machine = {0};
+
+	if (!ctr)
+		return -1;
+	stats = xcalloc(1, sizeof(*stats));
+	stats_collect(ctr->c->cgroup_fd, stats);
+	sysinfo(&machine);
+	reply.stats = stats;
+	reply.memory = (uint64_t)machine.totalram * machine.mem_unit;
+	reply.cpus = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
 	set->ops->reply(client, &reply);
 	return 0;
 }
@@ -540,6 +562,7 @@ void procs_request(struct procs *set, void *client, struct proto_request *r)
 		[OP_CHANGES] = do_changes, [OP_PUSH] = do_push,	      [OP_WATCH] = do_watch,
 		[OP_PS] = do_ps,	   [OP_DELETE] = do_delete,   [OP_SHUTDOWN] = do_shutdown,
 		[OP_RELEASE] = do_release, [OP_NETWORK] = do_network, [OP_RESOLVER] = do_resolver,
+		[OP_STATS] = do_stats,
 	};
 	struct error err = ERROR_INIT;
 

@@ -22,15 +22,38 @@ static uint32_t get_be32(const unsigned char *p)
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-static int wait_writable(int sock)
+/* Waits until `sock` can be read from or written to. */
+static int wait_ready(int sock, short events, int intr_fd, uint64_t deadline_us, struct error *err)
 {
-	struct pollfd p = {.fd = sock, .events = POLLOUT};
+	for (;;) {
+		struct pollfd p[2] = {{.fd = sock, .events = events},
+				      {.fd = intr_fd, .events = POLLIN}};
+		uint64_t now = deadline_us ? now_us() : 0;
+		int ms = -1, r;
 
-	return poll(&p, 1, -1) < 0 && errno != EINTR ? -1 : 0;
+		if (deadline_us) {
+			if (now >= deadline_us)
+				return error_kind(err, ERR_TIMEOUT, "no answer in time");
+			ms = (int)((deadline_us - now + 999) / 1000);
+		}
+		r = poll(p, intr_fd >= 0 ? 2 : 1, ms);
+		if (r < 0 && errno != EINTR)
+			return error_errno(err, "poll");
+		if (r > 0 && intr_fd >= 0 && p[1].revents)
+			return error_kind(err, ERR_INTERRUPTED, "interrupted by a signal");
+		if (r > 0 && p[0].revents)
+			return 0;
+	}
 }
 
 int frame_send(int sock, const char *text, size_t len, const int *fds, unsigned nfds,
 	       struct error *err)
+{
+	return frame_send_until(sock, text, len, fds, nfds, -1, 0, err);
+}
+
+int frame_send_until(int sock, const char *text, size_t len, const int *fds, unsigned nfds,
+		     int intr_fd, uint64_t deadline_us, struct error *err)
 {
 	union {
 		char buf[CMSG_SPACE(sizeof(int) * FRAME_FDS_MAX)];
@@ -55,14 +78,17 @@ int frame_send(int sock, const char *text, size_t len, const int *fds, unsigned 
 		memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
 	}
 	while (iov[0].iov_len + iov[1].iov_len > 0) {
-		ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL);
+		ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 		size_t left;
 
 		if (n < 0) {
 			if (errno == EINTR)
 				continue;
-			if (errno == EAGAIN && wait_writable(sock) == 0)
+			if (errno == EAGAIN) {
+				if (wait_ready(sock, POLLOUT, intr_fd, deadline_us, err) < 0)
+					return -1;
 				continue;
+			}
 			error_errno(err, "send");
 			if (err && (errno == EPIPE || errno == ECONNRESET))
 				err->kind = ERR_PEER;
@@ -234,29 +260,6 @@ int frame_buf_take_fd(struct frame_buf *b)
 
 /* ---- blocking side, on top of it */
 
-static int wait_readable(int sock, int intr_fd, uint64_t deadline_us, struct error *err)
-{
-	for (;;) {
-		struct pollfd p[2] = {{.fd = sock, .events = POLLIN},
-				      {.fd = intr_fd, .events = POLLIN}};
-		uint64_t now = now_us();
-		int ms = -1, r;
-
-		if (deadline_us) {
-			if (now >= deadline_us)
-				return error_kind(err, ERR_TIMEOUT, "no answer in time");
-			ms = (int)((deadline_us - now + 999) / 1000);
-		}
-		r = poll(p, intr_fd >= 0 ? 2 : 1, ms);
-		if (r < 0 && errno != EINTR)
-			return error_errno(err, "poll");
-		if (r > 0 && intr_fd >= 0 && p[1].revents)
-			return error_kind(err, ERR_INTERRUPTED, "interrupted by a signal");
-		if (r > 0 && p[0].revents)
-			return 0;
-	}
-}
-
 int frame_recv(int sock, char **text, size_t *len, int *fds, unsigned *nfds, int intr_fd,
 	       uint64_t deadline_us, struct error *err)
 {
@@ -270,7 +273,7 @@ int frame_recv(int sock, char **text, size_t *len, int *fds, unsigned *nfds, int
 	while ((r = frame_buf_next(&b, &msg, len, err)) == 0) {
 		struct error e = ERROR_INIT;
 
-		if (wait_readable(sock, intr_fd, deadline_us, err) < 0 ||
+		if (wait_ready(sock, POLLIN, intr_fd, deadline_us, err) < 0 ||
 		    frame_buf_fill(&b, sock, &e) < 0) {
 			bool clean_end = b.len == 0 && e.kind == ERR_PEER && e.errnum == 0;
 

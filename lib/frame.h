@@ -20,6 +20,11 @@
 int frame_send(int sock, const char *text, size_t len, const int *fds, unsigned nfds,
 	       struct error *err);
 
+/* The same, for a peer that may never read: gives up at `deadline_us` (ERR_TIMEOUT; 0: never) and
+ * when `intr_fd` becomes readable, both as in frame_recv(). The stream is of no use then. */
+int frame_send_until(int sock, const char *text, size_t len, const int *fds, unsigned nfds,
+		     int intr_fd, uint64_t deadline_us, struct error *err);
+
 /* Receives one message. *text is malloc'ed and NUL-terminated. Waits until `deadline_us`
  * (CLOCK_MONOTONIC microseconds, 0: forever), or until `intr_fd` (-1: none) becomes readable
  * (ERR_INTERRUPTED). Returns 1, or 0 at a clean end of stream. At most *nfds fds (CLOEXEC) are

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define SEND_MS 60000	 /* for a guest to take a request: it may never read */
 #define ANSWER_MS 30000	 /* what the agent does at once */
 #define CREATE_MS 120000 /* mounts, disks and the set-up of the process */
 
@@ -43,7 +44,8 @@ static int send_request(struct agent_client *a, struct jsonw *w, struct error *e
 
 	jsonw_end_obj(w);
 	text = jsonw_finish(w, &len, err);
-	if (!text || frame_send(a->sock, text, len, NULL, 0, err) < 0)
+	if (!text || frame_send_until(a->sock, text, len, NULL, 0, a->intr_fd,
+				      now_us() + SEND_MS * 1000ull, err) < 0)
 		return error_wrap(err, "agent");
 	return 0;
 }
@@ -131,15 +133,17 @@ int agent_start(struct agent_client *a, const char *container, struct error *err
 }
 
 int agent_exec(struct agent_client *a, const char *container, const char *process,
-	       struct agent_msg *out, struct error *err)
+	       const char *cgroup, bool patient, struct agent_msg *out, struct error *err)
 {
 	cleanup_jsonw struct jsonw w = {0};
 
 	if (begin(a, &w, "exec", container, err) < 0)
 		return -1;
+	if (cgroup)
+		jsonw_kstr(&w, "cgroup", cgroup);
 	jsonw_key(&w, "spec");
 	jsonw_raw(&w, process, strlen(process));
-	return call(a, &w, out, CREATE_MS, err);
+	return call(a, &w, out, patient ? 0 : CREATE_MS, err);
 }
 
 static int begin_kill(struct agent_client *a, struct jsonw *w, const char *container,
@@ -184,14 +188,60 @@ int agent_shutdown(struct agent_client *a, struct error *err)
 	return simple_call(a, "shutdown", NULL, err);
 }
 
-int agent_pause(struct agent_client *a, const char *container, struct error *err)
+static int freezer_call(struct agent_client *a, const char *op, const char *container,
+			const char *by, struct error *err)
 {
-	return simple_call(a, "pause", container, err);
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin(a, &w, op, container, err) < 0)
+		return -1;
+	jsonw_kstr(&w, "by", by);
+	return call(a, &w, NULL, ANSWER_MS, err);
 }
 
-int agent_resume(struct agent_client *a, const char *container, struct error *err)
+int agent_pause(struct agent_client *a, const char *container, const char *by, struct error *err)
 {
-	return simple_call(a, "resume", container, err);
+	return freezer_call(a, "pause", container, by, err);
+}
+
+int agent_resume(struct agent_client *a, const char *container, const char *by, struct error *err)
+{
+	return freezer_call(a, "resume", container, by, err);
+}
+
+int agent_update(struct agent_client *a, const char *container, const char *resources,
+		 struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin(a, &w, "update", container, err) < 0)
+		return -1;
+	jsonw_key(&w, "resources");
+	jsonw_raw(&w, resources, strlen(resources));
+	return call(a, &w, NULL, ANSWER_MS, err);
+}
+
+int agent_undo_update(struct agent_client *a, const char *container, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin(a, &w, "update", container, err) < 0)
+		return -1;
+	jsonw_kbool(&w, "undo", true);
+	return call(a, &w, NULL, ANSWER_MS, err);
+}
+
+int agent_stats(struct agent_client *a, const char *container, struct agent_msg *out,
+		struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin(a, &w, "stats", container, err) < 0 || call(a, &w, out, ANSWER_MS, err) < 0)
+		return -1;
+	if (out->stats)
+		return 0;
+	agent_msg_free(out);
+	return error_kind(err, ERR_PEER, "the agent answered without statistics");
 }
 
 int agent_watch(struct agent_client *a, const char *container, struct error *err)
@@ -302,6 +352,16 @@ int agent_send_wait(struct agent_client *a, const char *container, const char *p
 		return -1;
 	*seq = a->seq;
 	jsonw_kstr(&w, "process", process);
+	return send_request(a, &w, err);
+}
+
+int agent_send_stats(struct agent_client *a, const char *container, int64_t *seq, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin(a, &w, "stats", container, err) < 0)
+		return -1;
+	*seq = a->seq;
 	return send_request(a, &w, err);
 }
 

@@ -31,16 +31,26 @@ int agent_create(struct agent_client *a, const char *container, const char *conf
 		 const char *root_text, const char *mounts_text, const char *devices_text,
 		 struct agent_msg *out, struct error *err);
 int agent_start(struct agent_client *a, const char *container, struct error *err);
-/* `process`: the text of a runtime-spec process object. */
+/* `process`: the text of a runtime-spec process object; `cgroup`: below the container's, or NULL;
+ * `patient`: without a time limit, since the container may be paused. */
 int agent_exec(struct agent_client *a, const char *container, const char *process,
-	       struct agent_msg *out, struct error *err);
+	       const char *cgroup, bool patient, struct agent_msg *out, struct error *err);
 int agent_kill(struct agent_client *a, const char *container, const char *process, int signal,
 	       bool all, struct error *err);
 int agent_ps(struct agent_client *a, const char *container, struct agent_msg *out,
 	     struct error *err);
-/* Every process of the container has stopped, or goes on. */
-int agent_pause(struct agent_client *a, const char *container, struct error *err);
-int agent_resume(struct agent_client *a, const char *container, struct error *err);
+/* Every process of the container has stopped; or goes on, unless it stands still for somebody else.
+ * `by`: "user" or "sync". */
+int agent_pause(struct agent_client *a, const char *container, const char *by, struct error *err);
+int agent_resume(struct agent_client *a, const char *container, const char *by, struct error *err);
+/* `resources`: the text of a linux.resources object. What is refused changes nothing. */
+int agent_update(struct agent_client *a, const char *container, const char *resources,
+		 struct error *err);
+/* The limits are again as they were before the last agent_update(). */
+int agent_undo_update(struct agent_client *a, const char *container, struct error *err);
+/* out->stats is there. */
+int agent_stats(struct agent_client *a, const char *container, struct agent_msg *out,
+		struct error *err);
 /* Ends what runs in the guest and brings its disks in order; the VM is to be ended then. */
 int agent_shutdown(struct agent_client *a, struct error *err);
 
@@ -53,7 +63,8 @@ int agent_changes(struct agent_client *a, const char *container, const char *wha
 int agent_push(struct agent_client *a, const char *container, const char *what,
 	       char stream[AGENT_TOKEN_LEN + 1], char result[AGENT_TOKEN_LEN + 1],
 	       struct error *err);
-/* From now on this connection gets the event "changed" for the container's projects. */
+/* From now on this connection gets the events "changed", for the container's projects, and "oom".
+ */
 int agent_watch(struct agent_client *a, const char *container, struct error *err);
 /* How the guest's network is to be: `members` writes the request's into the open object. */
 int agent_network(struct agent_client *a, void (*members)(struct jsonw *w, const void *arg),
@@ -70,6 +81,8 @@ int agent_open_streams(struct vmm_client *vmm, const struct agent_msg *m, int fd
 /* ---- without waiting, for the proxy's loop: the answer comes with *seq */
 int agent_send_wait(struct agent_client *a, const char *container, const char *process,
 		    int64_t *seq, struct error *err);
+int agent_send_stats(struct agent_client *a, const char *container, int64_t *seq,
+		     struct error *err);
 int agent_send_kill(struct agent_client *a, const char *container, const char *process, int signal,
 		    struct error *err);
 int agent_send_resize(struct agent_client *a, const char *container, const char *process,

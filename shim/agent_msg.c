@@ -116,6 +116,18 @@ static int parse_ps(yajl_val v, struct agent_msg *m, struct error *err)
 	return 0;
 }
 
+static int parse_stats(yajl_val v, struct agent_msg *m, struct error *err)
+{
+	struct error why = ERROR_INIT;
+
+	if (!json_get(v, "stats"))
+		return 0;
+	m->guest_cpus = (uint64_t)json_int(v, "cpus", 0);
+	m->guest_memory = (uint64_t)json_int(v, "memory", 0);
+	m->stats = xcalloc(1, sizeof(*m->stats));
+	return stats_read(json_get(v, "stats"), m->stats, &why) == 0 ? 0 : bad(err, why.msg);
+}
+
 static int parse_error(yajl_val v, struct agent_msg *m)
 {
 	yajl_val e = json_get(v, "error");
@@ -150,7 +162,7 @@ int agent_msg_parse(const char *text, size_t len, struct agent_msg *m, struct er
 		    0 ||
 	    copy_bounded(m->kernel, sizeof(m->kernel), json_str(v, "kernel"), "kernel", err) < 0 ||
 	    parse_streams(v, m, err) < 0 || parse_status(v, m, err) < 0 ||
-	    parse_ps(v, m, err) < 0 || parse_error(v, m) < 0) {
+	    parse_ps(v, m, err) < 0 || parse_stats(v, m, err) < 0 || parse_error(v, m) < 0) {
 		agent_msg_free(m);
 		return -1;
 	}
@@ -167,6 +179,8 @@ void agent_msg_free(struct agent_msg *m)
 		free(m->ps[i].cmd);
 		free(m->ps[i].process);
 	}
+	free(m->stats);
+	m->stats = NULL;
 	free(m->ps);
 	m->ps = NULL;
 	m->n_ps = 0;

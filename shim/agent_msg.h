@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "lib/error.h"
+#include "oci/stats.h"
 
 #define AGENT_TOKEN_LEN 32
 #define AGENT_PS_MAX 65536 /* processes in one answer */
@@ -43,6 +44,8 @@ struct agent_msg {
 	uint64_t boot_kernel_us, boot_agent_us;
 	struct agent_process *ps;
 	size_t n_ps;
+	struct stats *stats;		   /* NULL: none */
+	uint64_t guest_cpus, guest_memory; /* of stats: of the whole guest; memory in bytes */
 };
 
 /* Parses one message. 0, or -1 with ERR_PEER for anything that is no message of the protocol. */

@@ -276,7 +276,7 @@ static int exec_in(const struct globals *g, const struct container_dir *d,
 		return -1;
 	t = log_elapsed("connect", t);
 	r.agent.intr_fd = intr;
-	if (agent_exec(&r.agent, d->id, text, &r.made, err) == 0) {
+	if (agent_exec(&r.agent, d->id, text, NULL, false, &r.made, err) == 0) {
 		t = log_elapsed("exec in the guest", t);
 		if (agent_open_streams(&vmm, &r.made, r.streams, err) == 0) {
 			log_elapsed("streams", t);

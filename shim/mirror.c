@@ -432,14 +432,15 @@ static int sync_frozen(struct mirror *m, struct link *l, struct cs_counts *n, st
 	return result;
 }
 
-/* Whatever happened, the container goes on. */
+/* Whatever happened, the container goes on, unless its user has paused it. */
 static int thaw(struct mirror *m, struct link *l, struct error *err)
 {
 	cleanup_link struct link again = LINK_NONE;
 
-	if (agent_resume(&l->agent, m->container, NULL) == 0)
+	if (agent_resume(&l->agent, m->container, "sync", NULL) == 0)
 		return 0;
-	if (link_open(m, &again, err) < 0 || agent_resume(&again.agent, m->container, err) < 0)
+	if (link_open(m, &again, err) < 0 ||
+	    agent_resume(&again.agent, m->container, "sync", err) < 0)
 		return error_wrap(err, "let container \"%s\" go on", m->container);
 	return 0;
 }
@@ -465,7 +466,7 @@ static int sync_now(struct mirror *m, struct cs_counts *n, struct error *err)
 		return -1;
 	read_events(m);
 	push_rootfs(m, &l, true);
-	if (agent_pause(&l.agent, m->container, err) < 0) {
+	if (agent_pause(&l.agent, m->container, "sync", err) < 0) {
 		thaw(m, &l, NULL);
 		return error_wrap(err, "freeze container \"%s\"", m->container);
 	}

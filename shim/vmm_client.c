@@ -134,7 +134,8 @@ static int send_request(struct vmm_client *c, struct jsonw *w, const int *fds, u
 
 	jsonw_end_obj(w);
 	text = jsonw_finish(w, &len, err);
-	if (!text || frame_send(c->sock, text, len, fds, nfds, err) < 0)
+	if (!text || frame_send_until(c->sock, text, len, fds, nfds, c->intr_fd,
+				      now_us() + ANSWER_US, err) < 0)
 		return error_wrap(err, "husk-vmm");
 	return 0;
 }

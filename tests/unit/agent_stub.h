@@ -22,7 +22,8 @@ static const char *stub_dir;
 
 struct container *container_new(const char *id, struct oci_spec *spec,
 				const struct proto_root *root, struct proto_mount *mounts,
-				size_t n_mounts, struct error *err UNUSED)
+				size_t n_mounts, struct proto_device *devices,
+				size_t n_devices UNUSED, struct error *err UNUSED)
 {
 	struct container *c = xcalloc(1, sizeof(*c));
 
@@ -31,6 +32,7 @@ struct container *container_new(const char *id, struct oci_spec *spec,
 	c->root = *root;
 	c->mounts = mounts;
 	c->n_mounts = n_mounts;
+	free(devices);
 	c->dir = stub_dir ? xstrdup(stub_dir) : NULL;
 	c->cgroup_fd = -1;
 	return c;
@@ -126,7 +128,8 @@ int container_start(struct container *c UNUSED, int sync_fd, struct error *err)
 }
 
 int container_exec(struct container *c UNUSED, const struct oci_process *p,
-		   const struct child_io *io, pid_t *pid, struct error *err UNUSED)
+		   const char *cgroup UNUSED, const struct child_io *io, pid_t *pid,
+		   struct error *err UNUSED)
 {
 	return fork_child(p, io, pid, false);
 }
@@ -141,7 +144,8 @@ int container_await_empty(const struct container *c UNUSED, struct error *err UN
 	return 0;
 }
 
-int container_freeze(struct container *c, bool frozen, struct error *err UNUSED)
+int container_freeze(struct container *c, enum proto_freezer by UNUSED, bool frozen,
+		     struct error *err UNUSED)
 {
 	return kill(c->init, frozen ? SIGSTOP : SIGCONT);
 }
