@@ -298,8 +298,10 @@ static int check_one(const struct mnt *m, struct error *err)
 		return error_kind(err, ERR_INVALID, "type: missing");
 	if (m->o.flags & MS_REMOUNT)
 		return error_kind(err, ERR_UNSUPPORTED, "option \"remount\" is not supported");
-	if (m->o.idmap != MOUNT_IDMAP_NONE || m->m->n_uid_mappings || m->m->n_gid_mappings)
-		return error_kind(err, ERR_UNSUPPORTED, "id-mapped mounts are not supported");
+	if (!m->volume &&
+	    (m->o.idmap != MOUNT_IDMAP_NONE || m->m->n_uid_mappings || m->m->n_gid_mappings))
+		return error_kind(err, ERR_UNSUPPORTED,
+				  "only bind mounts and volumes can be id-mapped");
 	if (strcmp(m->type, "bind") == 0 && !m->volume)
 		return error_kind(err, ERR_INVALID, "source %s: the host does not say what it is",
 				  m->m->source ? m->m->source : "none");

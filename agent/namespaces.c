@@ -18,6 +18,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "oci/idmap.h"
 
 #include <fcntl.h>
 #include <grp.h>
@@ -197,16 +198,9 @@ pid_t ns_fork_into(const struct oci_spec *spec, int init_pidfd, int cgroup_fd, s
 static int write_map(pid_t pid, const char *file, const struct oci_id_mapping *m, size_t n,
 		     struct error *err)
 {
-	cleanup_free char *text = xstrdup("");
+	cleanup_free char *text = oci_id_map_text(m, n);
 	char path[64];
 
-	for (size_t i = 0; i < n; i++) {
-		char *more = xasprintf("%s%" PRIu32 " %" PRIu32 " %" PRIu32 "\n", text,
-				       m[i].container_id, m[i].host_id, m[i].size);
-
-		free(text);
-		text = more;
-	}
 	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
 	return n ? file_put(AT_FDCWD, path, text, err) : 0;
 }

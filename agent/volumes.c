@@ -15,7 +15,9 @@
  *
  * One flag is inherited always, the way of updating access times, and a user namespace may not
  * change it: for a container with one, whose mount asks for another way, there is a copy with that
- * in <c->dir>/copy<i>.
+ * in <c->dir>/copy<i>. The same for a mount with mappings of ids, which nobody can change later:
+ * what is on the disk or in the project keeps its ids, the copy shows other ones. A member of the
+ * share is mapped on the host, by whose file system it is.
  *
  * But for that PID 1 does not look at what is in the virtio-fs, not even at its root directory: a
  * host end that does not answer blocks whoever asks, and that should be a container's process.
@@ -27,6 +29,8 @@
 #include "agent/projects.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
+#include "lib/userns.h"
+#include "oci/idmap.h"
 
 #include <fcntl.h>
 #include <linux/mount.h>
@@ -37,9 +41,15 @@
 #define ATIME_FLAGS (MS_NOATIME | MS_STRICTATIME | MS_RELATIME | MS_NODIRATIME)
 #define ATIME_ATTRS ((uint64_t)(MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME))
 
-/* Options of access times that a container in a user namespace cannot set. */
-static bool needs_copy(const struct container *c, const struct mount_options *o)
+/* Mappings of ids, or options of access times that a container in a user namespace cannot set. */
+static bool needs_copy(const struct container *c, const struct proto_mount *m,
+		       const struct mount_options *o)
 {
+	cleanup_idmap struct oci_idmap map = {0};
+
+	if (m->from != PROTO_MOUNT_SHARE &&
+	    oci_mount_idmap(c->spec, &c->spec->mounts[m->index], &map))
+		return true;
 	return ns_own(c->spec, OCI_NS_USER) && (((o->flags | o->clear_flags) & ATIME_FLAGS) ||
 						((o->rec_set | o->rec_clear) & ATIME_ATTRS));
 }
@@ -66,7 +76,7 @@ char *volumes_path(const struct container *c, const struct proto_mount *m)
 	const struct oci_mount *om = &c->spec->mounts[m->index];
 
 	mount_options_parse(om->options, om->n_options, &o);
-	if (needs_copy(c, &o))
+	if (needs_copy(c, m, &o))
 		return xasprintf("%s/copy%zu", c->dir, m->index);
 	return original(c, m);
 }
@@ -98,6 +108,27 @@ static int set_atime(int fd, bool recursive, uint64_t set, uint64_t clear, struc
 	return 0;
 }
 
+/* The mount's ids by the mappings of its member of config.mounts, if it has any. */
+static int map_ids(const struct container *c, const struct proto_mount *m, int fd,
+		   struct error *err)
+{
+	cleanup_idmap struct oci_idmap map = {0};
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP};
+	cleanup_close int ns = -1;
+
+	if (m->from == PROTO_MOUNT_SHARE ||
+	    !oci_mount_idmap(c->spec, &c->spec->mounts[m->index], &map))
+		return 0;
+	ns = userns_make(map.uid_map, map.gid_map, err);
+	if (ns < 0)
+		return error_wrap(err, "uidMappings, gidMappings");
+	attr.userns_fd = (uint64_t)ns;
+	if (mount_setattr(fd, "", AT_EMPTY_PATH | (map.recursive ? AT_RECURSIVE : 0), &attr,
+			  sizeof(attr)) < 0)
+		return error_errno(err, "map the mount's ids");
+	return 0;
+}
+
 /* An empty file or directory, as what `fd` is. */
 static int make_mount_point(const char *path, int fd, struct error *err)
 {
@@ -124,7 +155,7 @@ static int make_copy(const struct container *c, const struct proto_mount *m, str
 	uint64_t set, clear;
 
 	mount_options_parse(om->options, om->n_options, &o);
-	if (!needs_copy(c, &o))
+	if (!needs_copy(c, m, &o))
 		return 0;
 	fd = open_tree(AT_FDCWD, from,
 		       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW |
@@ -133,7 +164,7 @@ static int make_copy(const struct container *c, const struct proto_mount *m, str
 		return errno == ENOENT ? 0 : error_errno(err, "bind %s", from);
 	mounts_attributes(o.flags, o.clear_flags, &set, &clear);
 	if (set_atime(fd, false, set, clear, err) < 0 ||
-	    set_atime(fd, true, o.rec_set, o.rec_clear, err) < 0)
+	    set_atime(fd, true, o.rec_set, o.rec_clear, err) < 0 || map_ids(c, m, fd, err) < 0)
 		return -1;
 	at = make_mount_point(to, fd, err);
 	return at < 0 ? -1 : filesystem_attach(fd, at, err);

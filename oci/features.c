@@ -7,17 +7,6 @@
 
 #include <string.h>
 
-/* Known to the parser of mount options and refused by oci/unsupported.c. */
-static bool is_refused_option(const char *name)
-{
-	static const char *const refused[] = {"idmap", "ridmap"};
-
-	for (size_t i = 0; i < ARRAY_LEN(refused); i++)
-		if (strcmp(refused[i], name) == 0)
-			return true;
-	return false;
-}
-
 static void write_list(struct jsonw *w, const char *key, const char *const *names)
 {
 	jsonw_key(w, key);
@@ -109,7 +98,7 @@ static void write_linux(struct jsonw *w, const struct oci_features *f)
 	write_enabled(w, "intelRdt", false);
 	jsonw_key(w, "mountExtensions");
 	jsonw_obj(w);
-	write_enabled(w, "idmap", false);
+	write_enabled(w, "idmap", true);
 	jsonw_end_obj(w);
 	jsonw_end_obj(w);
 }
@@ -156,8 +145,7 @@ static void write_features(struct jsonw *w, const struct oci_features *f)
 	jsonw_key(w, "mountOptions");
 	jsonw_arr(w);
 	for (size_t i = 0; (name = mount_option_name(i)); i++)
-		if (!is_refused_option(name))
-			jsonw_str(w, name);
+		jsonw_str(w, name);
 	jsonw_end_arr(w);
 	write_linux(w, f);
 	write_annotations(w, f);

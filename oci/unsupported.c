@@ -94,13 +94,12 @@ static int check_mount(const struct oci_mount *m, size_t i, struct error *err)
 			      "mounts[%zu].type: %s: \"%s\": the guest's kernel does not have this "
 			      "filesystem",
 			      i, m->destination, m->type);
-	if (m->n_uid_mappings + m->n_gid_mappings > 0)
-		return refuse(err, "mounts[%zu].%s: id-mapped mounts are not supported yet", i,
-			      m->n_uid_mappings ? "uidMappings" : "gidMappings");
 	mount_options_parse(m->options, m->n_options, &o);
-	if (o.idmap != MOUNT_IDMAP_NONE)
-		return refuse(err, "mounts[%zu].options: id-mapped mounts are not supported yet",
-			      i);
+	if (!host && (m->n_uid_mappings || o.idmap != MOUNT_IDMAP_NONE))
+		return refuse(err,
+			      "mounts[%zu].%s: %s: id-mapped mounts are only supported for bind "
+			      "mounts and volumes",
+			      i, m->n_uid_mappings ? "uidMappings" : "options", m->destination);
 	return host ? check_host_mount(m, i, &o, err) : 0;
 }
 

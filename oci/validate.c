@@ -1,5 +1,6 @@
 #include "oci/validate.h"
 #include "oci/caps.h"
+#include "oci/mount_options.h"
 #include "oci/spec_names.h"
 #include "oci/unsupported.h"
 #include "lib/cleanup.h"
@@ -334,6 +335,24 @@ static int check_linux(const struct oci_spec *s, struct error *err)
 
 /* ---- the rest */
 
+/* Either list alone would leave the other ids without any. */
+static int check_idmap(const struct oci_spec *s, const struct oci_mount *m, size_t i,
+		       struct error *err)
+{
+	cleanup_mount_options struct mount_options o = MOUNT_OPTIONS_INIT;
+
+	if (!m->n_uid_mappings != !m->n_gid_mappings)
+		return bad(err, "mounts[%zu].%s: %s: uidMappings and gidMappings go together", i,
+			   m->n_uid_mappings ? "gidMappings" : "uidMappings", m->destination);
+	mount_options_parse(m->options, m->n_options, &o);
+	if (o.idmap != MOUNT_IDMAP_NONE && !m->n_uid_mappings && s->lnx.n_uid_mappings == 0)
+		return bad(err,
+			   "mounts[%zu].options: %s: idmap: neither the mount nor a user "
+			   "namespace has mappings",
+			   i, m->destination);
+	return 0;
+}
+
 static int check_mounts(const struct oci_spec *s, struct error *err)
 {
 	for (size_t i = 0; i < s->n_mounts; i++) {
@@ -348,7 +367,8 @@ static int check_mounts(const struct oci_spec *s, struct error *err)
 		if (check_mappings(m->uid_mappings, m->n_uid_mappings, path, err) < 0)
 			return -1;
 		snprintf(path, sizeof(path), "mounts[%zu].gidMappings", i);
-		if (check_mappings(m->gid_mappings, m->n_gid_mappings, path, err) < 0)
+		if (check_mappings(m->gid_mappings, m->n_gid_mappings, path, err) < 0 ||
+		    check_idmap(s, m, i, err) < 0)
 			return -1;
 	}
 	return 0;

@@ -80,8 +80,8 @@ static int plan_volume(struct planned_mount *m, const struct oci_mount *from,
 	return m->fd < 0 ? -1 : 0;
 }
 
-static int plan_mount(struct planned_mount *m, const struct oci_mount *from, const char *bundle,
-		      struct error *err)
+static int plan_mount(struct planned_mount *m, const struct oci_spec *spec,
+		      const struct oci_mount *from, const char *bundle, struct error *err)
 {
 	cleanup_mount_options struct mount_options o = MOUNT_OPTIONS_INIT;
 	cleanup_mount_source struct mount_source s = {.fd = -1};
@@ -100,6 +100,8 @@ static int plan_mount(struct planned_mount *m, const struct oci_mount *from, con
 		if (m->from != MOUNT_FROM_DEVICE)
 			m->fd = steal_fd(&s.fd);
 	}
+	if (m->from == MOUNT_FROM_SHARE)
+		oci_mount_idmap(spec, from, &m->idmap);
 	m->source = steal_ptr(&s.path);
 	return m->from == MOUNT_FROM_PROJECT ? mount_identity(m->fd, m->identity, err) : 0;
 }
@@ -126,7 +128,7 @@ int mount_plan_make(const struct oci_spec *spec, const char *bundle, struct moun
 			continue;
 		*m = (struct planned_mount){.index = i, .fd = -1};
 		p->n++;
-		if (plan_mount(m, from, bundle, err) < 0) {
+		if (plan_mount(m, spec, from, bundle, err) < 0) {
 			mount_plan_free(p);
 			return error_wrap(err, "mounts[%zu].source: %s", i, from->destination);
 		}
@@ -168,6 +170,7 @@ void mount_plan_free(struct mount_plan *p)
 		free(p->v[i].name);
 		free(p->v[i].source);
 		free(p->v[i].type);
+		oci_idmap_free(&p->v[i].idmap);
 		close_fd(&p->v[i].fd);
 	}
 	free(p->v);

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "lib/error.h"
+#include "oci/idmap.h"
 #include "oci/spec.h"
 
 /* What is small enough to be projected. */
@@ -32,10 +33,11 @@ struct planned_mount {
 	char *source;			   /* absolute, links resolved */
 	char identity[MOUNT_IDENTITY_LEN]; /* project: which file or directory `source` was */
 	bool dir, writable;
-	char serial[21]; /* disk */
-	char *type;	 /* disk: file system */
-	int fd;		 /* disk: open; project, share: O_PATH of the source; -1 */
-	bool recursive;	 /* share: with the mounts beneath it (rbind) */
+	char serial[21];	/* disk */
+	char *type;		/* disk: file system */
+	int fd;			/* disk: open; project, share: O_PATH of the source; -1 */
+	bool recursive;		/* share: with the mounts beneath it (rbind) */
+	struct oci_idmap idmap; /* share: mappings of its ids, if it has any */
 };
 
 struct mount_plan {

@@ -31,6 +31,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "lib/userns.h"
 #include "shim/paths.h"
 
 #include <fcntl.h>
@@ -108,6 +109,27 @@ static int make_member(int fs, const struct planned_mount *m, struct error *err)
 	return 0;
 }
 
+/* The host's file system maps the ids, as far as it can: ext4, xfs, btrfs and tmpfs do. */
+static int map_ids(const struct planned_mount *m, int fd, struct error *err)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP};
+	cleanup_close int ns = -1;
+
+	if (!m->idmap.uid_map)
+		return 0;
+	ns = userns_make(m->idmap.uid_map, m->idmap.gid_map, err);
+	if (ns < 0)
+		return error_wrap(err, "uidMappings, gidMappings");
+	attr.userns_fd = (uint64_t)ns;
+	if (mount_setattr(fd, "", AT_EMPTY_PATH | (m->idmap.recursive ? AT_RECURSIVE : 0), &attr,
+			  sizeof(attr)) == 0)
+		return 0;
+	if (errno == EINVAL)
+		return error_kind(err, ERR_UNSUPPORTED,
+				  "%s: the host's file system there cannot map ids", m->source);
+	return error_errno(err, "map the ids of the mount of %s", m->source);
+}
+
 static int clone_source(const struct planned_mount *m, struct error *err)
 {
 	/* virtiofsd runs nothing, and opens no device: those that a guest finds or makes there are
@@ -122,10 +144,11 @@ static int clone_source(const struct planned_mount *m, struct error *err)
 
 	if (fd < 0)
 		return error_errno(err, "clone the mount of %s", m->source);
-	if (mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) == 0)
+	if (mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+		error_errno(err, "make the mount of %s private%s", m->source,
+			    m->writable ? "" : " and read-only");
+	else if (map_ids(m, fd, err) == 0)
 		return fd;
-	error_errno(err, "make the mount of %s private%s", m->source,
-		    m->writable ? "" : " and read-only");
 	close(fd);
 	return -1;
 }

@@ -293,6 +293,6 @@ refused() {
 	mkfifo "$T/fifo"
 	refused "$T/fifo" '["bind"]' bind "mounts[$n].source: /x: $T/fifo: a fifo of the host cannot be reached from a microVM"
 	refused "$SRC/shared" '["bind", "rshared"]' bind "mounts[$n].options: /x: rshared: propagation from the host cannot reach a microVM"
-	refused "$SRC/shared" '["bind", "idmap"]' bind "mounts[$n].options: id-mapped mounts are not supported yet"
+	refused "$SRC/shared" '["bind", "idmap"]' bind "mounts[$n].options: /x: idmap: neither the mount nor a user namespace has mappings"
 	refused "$SRC/shared" '[]' ntfs "mounts[$n].type: /x: \"ntfs\": the guest's kernel does not have this filesystem"
 }

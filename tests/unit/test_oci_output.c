@@ -188,12 +188,12 @@ static void features_do_not_promise_what_is_refused(void **state)
 
 	(void)state;
 	assert_true(holds(json_get(v, "mountOptions"), "bind"));
-	assert_false(holds(json_get(v, "mountOptions"), "idmap"));
+	assert_true(holds(json_get(v, "mountOptions"), "idmap"));
 	assert_false(holds(json_get(json_get(lnx, "seccomp"), "actions"), "SCMP_ACT_NOTIFY"));
 	for (size_t i = 0; i < ARRAY_LEN(off); i++)
 		assert_false(json_bool(json_get(lnx, off[i]), "enabled", true));
-	assert_false(
-		json_bool(json_get(json_get(lnx, "mountExtensions"), "idmap"), "enabled", true));
+	assert_true(
+		json_bool(json_get(json_get(lnx, "mountExtensions"), "idmap"), "enabled", false));
 	assert_string_equal(json_str(json_get(v, "annotations"),
 				     "org.opencontainers.runc.checkpoint.enabled"),
 			    "false");
