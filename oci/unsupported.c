@@ -1,5 +1,6 @@
 #include "oci/unsupported.h"
 #include "oci/mount_options.h"
+#include "oci/pod.h"
 #include "oci/spec_names.h"
 #include "lib/cleanup.h"
 
@@ -105,12 +106,32 @@ static int check_mount(const struct oci_mount *m, size_t i, struct error *err)
 
 /* ---- linux */
 
+/* Whose path may be named: the containers of a pod have some in common, in the guest. */
+static bool may_have_path(enum oci_pod_role role, enum oci_ns_type type)
+{
+	switch (type) {
+	case OCI_NS_NETWORK:
+		return true;
+	case OCI_NS_IPC:
+	case OCI_NS_UTS:
+		return role != OCI_POD_SINGLE;
+	case OCI_NS_PID:
+		return role == OCI_POD_JOINS;
+	default:
+		return false;
+	}
+}
+
 static int check_namespaces(const struct oci_spec *s, struct error *err)
 {
+	struct oci_pod pod;
+
+	if (oci_pod_role(s, &pod, err) < 0)
+		return -1;
 	for (size_t i = 0; i < s->lnx.n_namespaces; i++) {
 		const struct oci_namespace *ns = &s->lnx.namespaces[i];
 
-		if (ns->path && ns->type != OCI_NS_NETWORK)
+		if (ns->path && !may_have_path(pod.role, ns->type))
 			return refuse(err,
 				      "linux.namespaces[%zu].path: \"%s\": a microVM cannot join a "
 				      "%s namespace of the host",

@@ -244,6 +244,23 @@ int agent_stats(struct agent_client *a, const char *container, struct agent_msg 
 	return error_kind(err, ERR_PEER, "the agent answered without statistics");
 }
 
+int agent_delete(struct agent_client *a, const char *container, struct error *err)
+{
+	return simple_call(a, "delete", container, err);
+}
+
+int agent_release(struct agent_client *a, const char *serial, bool detached, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin(a, &w, "release", NULL, err) < 0)
+		return -1;
+	jsonw_kstr(&w, "serial", serial);
+	if (detached)
+		jsonw_kbool(&w, "detached", true);
+	return call(a, &w, NULL, ANSWER_MS, err);
+}
+
 int agent_watch(struct agent_client *a, const char *container, struct error *err)
 {
 	return simple_call(a, "watch", container, err);

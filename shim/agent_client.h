@@ -51,6 +51,11 @@ int agent_undo_update(struct agent_client *a, const char *container, struct erro
 /* out->stats is there. */
 int agent_stats(struct agent_client *a, const char *container, struct agent_msg *out,
 		struct error *err);
+/* Takes a container away; ERR_NOT_FOUND if there is none. */
+int agent_delete(struct agent_client *a, const char *container, struct error *err);
+/* Gives a disk back that no container uses; `detached`: the VM has taken it out. ERR_NOT_FOUND: the
+ * guest has no such disk. */
+int agent_release(struct agent_client *a, const char *serial, bool detached, struct error *err);
 /* Ends what runs in the guest and brings its disks in order; the VM is to be ended then. */
 int agent_shutdown(struct agent_client *a, struct error *err);
 

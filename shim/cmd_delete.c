@@ -1,14 +1,24 @@
 #include "lib/cleanup.h"
 #include "shim/lifecycle.h"
+#include "shim/pod.h"
 #include "shim/root_disks.h"
 
 #define WAIT_MS 10000 /* for a command that holds the container */
+
+/* Ends the container's VM; of one that shares a pod's, only what is its own. */
+static void end_vm(const struct container_dir *d)
+{
+	if (pod_is_joiner(d->fd))
+		pod_kill(d);
+	else
+		vmm_end(d->fd);
+}
 
 /* A directory without a state (its create was killed before it had one), or with one that cannot be
  * read: a VM that answers and records of changes under its name are all that can be found of it. */
 static int delete_unknown(const struct globals *g, struct container_dir *d, struct error *err)
 {
-	vmm_end(d->fd);
+	end_vm(d);
 	if (root_changes_settle_unknown(d->id, &g->wish, -1, err) < 0)
 		return -1;
 	return dir_remove(d, err);
@@ -25,7 +35,7 @@ static int open_locked(const char *root, const char *id, bool force, struct cont
 		return 0;
 	if (!force || err->kind != ERR_TIMEOUT || dir_open(root, id, false, 0, &busy, err) < 0)
 		return -1;
-	vmm_end(busy.fd);
+	end_vm(&busy);
 	return dir_open(root, id, true, WAIT_MS, d, err);
 }
 

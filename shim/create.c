@@ -19,9 +19,11 @@
 #include "shim/hooks.h"
 #include "shim/network.h"
 #include "shim/plan.h"
+#include "shim/pod.h"
 #include "shim/project_push.h"
 #include "shim/root_disks.h"
 #include "shim/share.h"
+#include "shim/share_join.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -29,7 +31,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define SLOTS_QEMU 6 /* for disks, cards and virtio-fs (docs/control-socket.md, "Slots") */
+#define SLOTS_QEMU 6   /* for disks, cards and virtio-fs (docs/control-socket.md, "Slots") */
+#define MEMBER_DISKS 2 /* of a container that joins a pod, at least */
 #define BOOT_TIMEOUT_S 60
 
 bool uses_own_terminal(const struct create_options *o, const struct oci_spec *spec)
@@ -49,18 +52,22 @@ struct making {
 	struct agent_client agent;
 	struct root_disks root;
 	struct share share;
+	struct sandbox sandbox; /* that it joins */
+	char *join;		/* for the agent: whose namespaces are its own */
 	int streams[STREAMS];
 	uint64_t t_vmm; /* when husk-vmm was started */
 	bool pid_file_written;
 };
 
-/* Of those that the guest may write. */
+/* Of those that the guest may write; nobody knows those of a pod's other containers. */
 static uint64_t largest_disk(const struct making *m)
 {
 	const struct mount_plan *p = &m->plan.mounts;
 	uint64_t most = m->root.writable ? m->plan.scratch_bytes : 0;
 	struct stat st;
 
+	if (m->plan.pod.role == OCI_POD_SANDBOX)
+		return VMM_FILE_BYTES_ANY;
 	for (size_t i = 0; i < p->n; i++)
 		if (p->v[i].from == MOUNT_FROM_DISK && p->v[i].writable &&
 		    fstat(p->v[i].fd, &st) == 0 && (uint64_t)st.st_size > most)
@@ -68,12 +75,30 @@ static uint64_t largest_disk(const struct making *m)
 	return most;
 }
 
-/* Cards cannot be plugged: those of later have a slot from the start. */
-static unsigned free_cards(const struct making *m, const struct vmm_config *cfg)
+static bool is_sandbox(const struct making *m)
 {
-	unsigned used = cfg->readonly_disks + cfg->writable_disks + (cfg->fs_sock >= 0 ? 1 : 0);
+	return m->plan.pod.role == OCI_POD_SANDBOX;
+}
 
-	return network_cards(plan_netns(m->plan.spec), used < SLOTS_QEMU ? SLOTS_QEMU - used : 0);
+static bool joins(const struct making *m)
+{
+	return m->plan.pod.role == OCI_POD_JOINS;
+}
+
+/* What cannot be plugged has a slot from the start: cards that come later, and disks of those that
+ * join a pod, which may be of either kind. */
+static void plan_slots(const struct making *m, struct vmm_config *cfg)
+{
+	unsigned disks = cfg->readonly_disks + cfg->writable_disks;
+	unsigned used = disks + (cfg->fs_sock >= 0 ? 1 : 0);
+	unsigned left = used < SLOTS_QEMU ? SLOTS_QEMU - used : 0;
+	unsigned kept = is_sandbox(m) && left > MEMBER_DISKS ? MEMBER_DISKS : 0;
+
+	cfg->nics = network_cards(plan_netns(m->plan.spec), left - kept);
+	left -= cfg->nics;
+	if (is_sandbox(m) && disks < DISKS_MAX_QEMU)
+		cfg->writable_disks +=
+			left < DISKS_MAX_QEMU - disks ? left : DISKS_MAX_QEMU - disks;
 }
 
 static int start_vmm(struct making *m, struct error *err)
@@ -106,12 +131,13 @@ static int start_vmm(struct making *m, struct error *err)
 		    &m->plan.mounts, m->root.rootfs.n_disks + (m->root.writable ? 1 : 0),
 		    choice_is_kvm(&m->plan.choice) ? DISKS_MAX_KVM : DISKS_MAX_QEMU, err) < 0)
 		return -1;
-	if (m->plan.mounts.shares > 0 &&
+	/* virtio-fs cannot be plugged: who joins a pod may have directories to share. */
+	if ((m->plan.mounts.shares > 0 || is_sandbox(m)) &&
 	    share_start(&m->plan.mounts, rd, cfg.log_fd, &m->share, err) < 0)
 		return -1;
 	cfg.fs_sock = m->share.sock;
 	if (!choice_is_kvm(&m->plan.choice))
-		cfg.nics = free_cards(m, &cfg);
+		plan_slots(m, &cfg);
 	m->s->state.share_pid = m->share.pid;
 	m->s->state.share_start = proc_start_time(m->share.pid);
 	m->t_vmm = now_us();
@@ -124,6 +150,24 @@ static int start_vmm(struct making *m, struct error *err)
 	m->s->state.vmm_start = proc_start_time(m->vmm_pid);
 	/* husk-vmm has it: whoever else kept it would keep virtiofsd. */
 	close_fd(&m->share.sock);
+	return 0;
+}
+
+/* The VM of a joiner is its sandbox's, which has to be there. */
+static int join_vmm(struct making *m, struct error *err)
+{
+	struct container_state *st = &m->s->state;
+
+	st->sandbox = xstrdup(m->sandbox.dir.id);
+	st->tag = pod_tag();
+	m->root.tag = st->tag;
+	mount_plan_tag(&m->plan.mounts, st->tag);
+	/* `delete` has to know what to look for before there is something to find. */
+	if (state_save(&m->s->dir, st, err) < 0 ||
+	    pod_link(&m->s->dir, m->sandbox.dir.id, err) < 0 ||
+	    vmm_connect(m->s->dir.fd, &m->vmm, err) < 0)
+		return -1;
+	m->vmm.intr_fd = m->intr_fd;
 	return 0;
 }
 
@@ -189,6 +233,29 @@ static unsigned boot_timeout_s(void)
 	return n > 0 ? (unsigned)n : BOOT_TIMEOUT_S;
 }
 
+/* Of a pod's VM others have slots, too. */
+static int no_room(const struct making *m, struct error *err)
+{
+	if (!joins(m) || !strstr(err->msg, " free "))
+		return -1;
+	return error_kind(err, ERR_UNSUPPORTED,
+			  "%s: the microVM of the pod \"%s\" has no room for one more disk: with "
+			  "engine %s it has %u at most, and a container takes two to four",
+			  err->msg, m->sandbox.dir.id, m->sandbox.state.engine,
+			  choice_is_kvm(&m->plan.choice) ? DISKS_MAX_KVM : DISKS_MAX_QEMU);
+}
+
+static int join_shares(struct making *m, struct error *err)
+{
+	const struct container_state *st = &m->sandbox.state;
+
+	if (!joins(m) || m->plan.mounts.shares == 0)
+		return 0;
+	if (!process_alive(st->share_pid, st->share_start))
+		return error_kind(err, ERR_NOT_RUNNING, "the pod's virtiofsd has ended");
+	return share_join(st->share_pid, &m->plan.mounts, err);
+}
+
 static int attach_volumes(struct making *m, struct error *err)
 {
 	const struct mount_plan *p = &m->plan.mounts;
@@ -208,13 +275,14 @@ static int attach_disks(struct making *m, struct error *err)
 {
 	uint64_t t;
 
-	if (vmm_wait_started(&m->vmm, now_us() + boot_timeout_s() * 1000000ull, err) < 0)
+	if (!joins(m) &&
+	    vmm_wait_started(&m->vmm, now_us() + boot_timeout_s() * 1000000ull, err) < 0)
 		return share_blame(&m->share, err) < 0 ? choice_blame(&m->plan.choice, err) : -1;
 	log_elapsed("VMM start (since its exec)", m->t_vmm);
 	t = now_us();
-	if (root_disks_attach(&m->root, &m->vmm, err) < 0)
-		return -1;
-	if (attach_volumes(m, err) < 0)
+	if (root_disks_attach(&m->root, &m->vmm, err) < 0 || attach_volumes(m, err) < 0)
+		return no_room(m, err);
+	if (join_shares(m, err) < 0)
 		return -1;
 	log_elapsed("attach disks", t);
 	return 0;
@@ -268,7 +336,7 @@ static int start_in_guest(struct making *m, struct error *err)
 {
 	uint64_t t = now_us();
 
-	if (lifecycle_network(&m->s->dir, m->s->state.pid, m->intr_fd, err) < 0 ||
+	if ((!joins(m) && lifecycle_network(&m->s->dir, m->s->state.pid, m->intr_fd, err) < 0) ||
 	    agent_start(&m->agent, m->s->dir.id, err) < 0)
 		return -1;
 	log_elapsed("start", t);
@@ -306,7 +374,8 @@ static int create_in_guest(struct making *m, struct error *err)
 				 .process = "",
 				 .agent_sock = m->agent.sock,
 				 .scratch = -1,
-				 .init = true};
+				 .init = true,
+				 .role = m->plan.pod.role};
 	memcpy(job.streams, m->streams, sizeof(job.streams));
 	/* Before the first byte comes: what the guest's terminal wrote is written as it is. */
 	if (uses_own_terminal(m->o, m->plan.spec))
@@ -345,9 +414,10 @@ static int make(struct making *m, struct error *err)
 	if (root_disks_open(&m->root, m->plan.rootfs, hooks, err) < 0)
 		return -1;
 	t = now_us();
-	if (mount_plan_save(&m->plan.mounts, m->s->dir.fd, err) < 0 || start_vmm(m, err) < 0)
+	if (mount_plan_save(&m->plan.mounts, m->s->dir.fd, err) < 0 ||
+	    (joins(m) ? join_vmm(m, err) : start_vmm(m, err)) < 0)
 		return -1;
-	t = log_elapsed("fork husk-vmm", t);
+	t = log_elapsed(joins(m) ? "join the pod" : "fork husk-vmm", t);
 	st->status = OCI_STATUS_CREATING;
 	if (make_record(m, err) < 0)
 		return -1;
@@ -377,6 +447,8 @@ static void release(struct making *m)
 {
 	root_disks_free(&m->root);
 	share_free(&m->share);
+	sandbox_close(&m->sandbox);
+	free(m->join);
 	vmm_close(&m->vmm);
 	agent_close(&m->agent);
 	for (unsigned i = 0; i < STREAMS; i++)
@@ -389,8 +461,11 @@ static void release(struct making *m)
 static void undo(struct making *m)
 {
 	struct container_state *st = &m->s->state;
+	struct error why = ERROR_INIT;
 
 	proxy_abort(&m->s->proxy);
+	if (joins(m) && st->sandbox && pod_leave(&m->s->dir, st, &why) < 0)
+		log_warn("%s", why.msg);
 	release(m);
 	if (m->pid_file_written)
 		unlink(m->o->pid_file);
@@ -403,6 +478,17 @@ static void undo(struct making *m)
 	root_changes_settle(st->record, st->id, false, true, &m->g->wish, -1, NULL);
 	network_clean(m->s->dir.fd, plan_netns(m->s->spec), m->s->dir.id);
 	dir_remove(&m->s->dir, NULL);
+}
+
+/* Before anything is made: what is wrong with the pod. */
+static int find_sandbox(struct making *m, struct error *err)
+{
+	if (sandbox_open(m->g->root, &m->plan.pod, &m->sandbox, err) < 0 ||
+	    pod_check_network(&m->sandbox, m->plan.spec, err) < 0)
+		return -1;
+	m->join = pod_join_text(m->g->root, &m->sandbox, m->plan.spec, err);
+	m->plan.choice.engine = strcmp(m->sandbox.state.engine ?: "", "kvm") == 0 ? "kvm" : "qemu";
+	return m->join ? 0 : -1;
 }
 
 int lifecycle_create(const struct globals *g, const struct create_options *o, int intr_fd,
@@ -420,6 +506,7 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 				    .rootfs = {.dirfd = -1, .device = -1},
 				    .record = {.dirfd = -1, .scratch = -1}},
 			   .share = {.sock = -1, .news = -1},
+			   .sandbox = {.dir = {.fd = -1}},
 			   .streams = {-1, -1, -1, -1}};
 	uint64_t t = now_us();
 
@@ -433,6 +520,10 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 	}
 	s->spec = m.plan.spec;
 	log_elapsed("parse", t);
+	if (joins(&m) && find_sandbox(&m, err) < 0) {
+		release(&m);
+		return -1;
+	}
 	if (dir_make(g->root, o->id, &s->dir, err) < 0) {
 		release(&m);
 		return -1;
@@ -442,6 +533,7 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 	s->state.rootfs = xstrdup(m.plan.rootfs);
 	s->state.config = xstrdup(m.plan.config);
 	s->state.engine = xstrdup(m.plan.choice.engine);
+	s->state.is_sandbox = is_sandbox(&m);
 	clock_gettime(CLOCK_REALTIME, &s->state.created);
 	if (make(&m, err) < 0) {
 		undo(&m);

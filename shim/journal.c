@@ -137,7 +137,7 @@ int journal_parse(const char *text, size_t len, struct record *r, struct error *
 		return error_kind(err, ERR_INVALID, "container: missing, or not an id");
 	held = json_str(v, "held");
 	if (held && (strlen(held) >= sizeof(r->held) ||
-		     strspn(held, "abcdefghijklmnopqrstuvwxyz") != strlen(held)))
+		     strspn(held, "abcdefghijklmnopqrstuvwxyz0123456789.") != strlen(held)))
 		return error_kind(err, ERR_INVALID, "held: not the serial of a disk");
 	if (json_get(v, "read") && !parse_number(json_str(v, "read"), &r->read))
 		return error_kind(err, ERR_INVALID, "read: not a number");

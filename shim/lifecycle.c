@@ -6,6 +6,7 @@
 #include "shim/hooks.h"
 #include "shim/network.h"
 #include "shim/plan.h"
+#include "shim/pod.h"
 #include "shim/root_disks.h"
 
 #include <fcntl.h>
@@ -61,8 +62,10 @@ int lifecycle_start(const struct container_dir *d, struct container_state *st,
 	if (st->status != OCI_STATUS_CREATED)
 		return error_set(err, "cannot start a container in the %s state",
 				 oci_status_name(st->status));
-	if (container_agent(d, st, &vmm, &a, err) < 0 ||
-	    lifecycle_network(d, st->pid, intr_fd, err) < 0)
+	if (container_agent(d, st, &vmm, &a, err) < 0)
+		return -1;
+	/* A joiner has the sandbox's, which the sandbox's start made, and its proxy follows. */
+	if (!st->sandbox && lifecycle_network(d, st->pid, intr_fd, err) < 0)
 		return -1;
 	a.intr_fd = intr_fd;
 	/* Before it can write anything. */
@@ -92,39 +95,23 @@ void lifecycle_await_gone(pid_t pid, uint64_t start)
 	}
 }
 
-/* Processor time that a process has used, in clock ticks; 0 if that cannot be told. */
-static uint64_t cpu_ticks(pid_t pid)
-{
-	cleanup_free char *path = xasprintf("/proc/%d/stat", (int)pid);
-	cleanup_free char *text = NULL;
-	unsigned long long user = 0, sys = 0;
-	char *p;
-
-	if (file_read(AT_FDCWD, path, 65536, &text, NULL, NULL) < 0)
-		return 0;
-	/* The command name may hold anything; the last ')' ends it. */
-	p = strrchr(text, ')');
-	if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
-			 &sys) != 2)
-		return 0;
-	return user + sys;
-}
-
 /* Kills what runs in the guest, so that the proxy brings the changes to the rootfs and ends by
  * itself; waits as long as it gets on with that. */
 static void end_in_guest(const struct container_dir *d, const struct container_state *st)
 {
 	cleanup_vmm struct vmm_client vmm = {.sock = -1};
 	cleanup_agent struct agent_client a = {.sock = -1};
+	cleanup_pod_members struct pod_members *members = NULL;
 	uint64_t used = 0, begun = now_us(), since = begun;
 
 	if (vmm_connect(d->fd, &vmm, NULL) < 0 || agent_connect(&vmm, ANSWER_MS, &a, NULL) < 0 ||
 	    agent_kill(&a, d->id, "", SIGKILL, true, NULL) < 0)
 		return;
+	members = pod_members(d->fd, d->id);
 	/* A hostile one could trickle for hours; its disk is read by another guest then. */
 	while (process_alive(st->pid, st->pid_start) && now_us() - since < GONE_MS * 1000ull &&
 	       now_us() - begun < DAWDLE_S * 1000000ull) {
-		uint64_t ticks = cpu_ticks(st->pid);
+		uint64_t ticks = process_ticks(st->pid) + pod_members_ticks(members);
 
 		if (ticks != used)
 			since = now_us();
@@ -157,12 +144,16 @@ int lifecycle_destroy(const struct globals *g, struct container_dir *d, struct c
 	cleanup_free char *netns_fd = NULL;
 	struct error hook_err = ERROR_INIT;
 
-	if (st->record && process_alive(st->pid, st->pid_start))
+	if ((st->record || st->is_sandbox) && process_alive(st->pid, st->pid_start))
 		end_in_guest(d, st);
 	if (process_alive(st->pid, st->pid_start)) {
 		kill(st->pid, SIGKILL);
 		lifecycle_await_gone(st->pid, st->pid_start);
 	}
+	/* A VM that cannot be left keeps the disks: the record tells whether they are needed. */
+	if (st->sandbox && pod_leave(d, st, &hook_err) < 0)
+		log_warn("%s", hook_err.msg);
+	hook_err = (struct error)ERROR_INIT;
 	/* The proxy held the lifeline: the VM ends by itself. */
 	lifecycle_await_gone(st->vmm_pid, st->vmm_start);
 	/* It holds the sources of shares: whoever unmounts them next finds them free. */

@@ -55,10 +55,16 @@ static bool may_project(const struct mount_source *s, bool writable)
 	return !writable && mount_source_is_small_tree(s);
 }
 
-static void plan_bind(struct planned_mount *m, const struct mount_source *s)
+static void plan_bind(struct planned_mount *m, const struct oci_mount *from,
+		      const struct mount_source *s)
 {
 	const char *device = mount_source_device(s);
 
+	if (strcmp(from->destination, "/dev/shm") == 0 && mount_source_is_shm(s, &m->bytes)) {
+		m->from = MOUNT_FROM_POD;
+		m->name = xasprintf("shm-%llx", (unsigned long long)s->st.st_dev);
+		return;
+	}
 	if (device) {
 		m->from = MOUNT_FROM_DEVICE;
 		m->name = xstrdup(device);
@@ -96,8 +102,8 @@ static int plan_mount(struct planned_mount *m, const struct oci_spec *spec,
 		if (plan_volume(m, from, &s, err) < 0)
 			return -1;
 	} else {
-		plan_bind(m, &s);
-		if (m->from != MOUNT_FROM_DEVICE)
+		plan_bind(m, from, &s);
+		if (m->from != MOUNT_FROM_DEVICE && m->from != MOUNT_FROM_POD)
 			m->fd = steal_fd(&s.fd);
 	}
 	if (m->from == MOUNT_FROM_SHARE)
@@ -146,6 +152,25 @@ const char *mount_plan_field(const struct planned_mount *m, char text[MOUNT_FIEL
 	snprintf(text, MOUNT_FIELD_LEN, "%s[%zu]", m->device ? "linux.devices" : "mounts",
 		 m->index);
 	return text;
+}
+
+void mount_plan_tag(struct mount_plan *p, const char *tag)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		struct planned_mount *m = &p->v[i];
+		char *plain = m->from == MOUNT_FROM_DISK ? m->serial : m->name, *tagged;
+
+		if (m->from != MOUNT_FROM_DISK && m->from != MOUNT_FROM_SHARE)
+			continue;
+		tagged = xasprintf("%s.%s", plain, tag);
+		if (m->from == MOUNT_FROM_SHARE) {
+			free(m->name);
+			m->name = tagged;
+			continue;
+		}
+		snprintf(m->serial, sizeof(m->serial), "%s", tagged);
+		free(tagged);
+	}
 }
 
 int mount_plan_check_disks(const struct mount_plan *p, unsigned root_disks, unsigned max,
@@ -201,6 +226,11 @@ static void write_mount(struct jsonw *w, const struct planned_mount *m)
 	case MOUNT_FROM_DEVICE:
 		jsonw_kstr(w, "from", "device");
 		jsonw_kstr(w, "name", m->name);
+		break;
+	case MOUNT_FROM_POD:
+		jsonw_kstr(w, "from", "pod");
+		jsonw_kstr(w, "name", m->name);
+		jsonw_kint(w, "size", (int64_t)m->bytes);
 		break;
 	}
 	jsonw_end_obj(w);

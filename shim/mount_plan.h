@@ -21,7 +21,13 @@
 #define PROJECT_GROWN_BYTES (32u << 20)
 #define PROJECT_GROWN_ENTRIES 16384
 
-enum mount_from { MOUNT_FROM_PROJECT, MOUNT_FROM_SHARE, MOUNT_FROM_DISK, MOUNT_FROM_DEVICE };
+enum mount_from {
+	MOUNT_FROM_PROJECT,
+	MOUNT_FROM_SHARE,
+	MOUNT_FROM_DISK,
+	MOUNT_FROM_DEVICE,
+	MOUNT_FROM_POD, /* a tmpfs of the guest's that all who have this source share */
+};
 
 #define MOUNT_IDENTITY_LEN 44
 
@@ -29,7 +35,7 @@ struct planned_mount {
 	size_t index; /* in config.mounts, or (with `device`) in config.linux.devices */
 	enum mount_from from;
 	bool device;			   /* a disk that the container sees as a device node */
-	char *name;			   /* project, member of the share, device ("null") */
+	char *name;			   /* project, member of the share, device ("null"), pod */
 	char *source;			   /* absolute, links resolved */
 	char identity[MOUNT_IDENTITY_LEN]; /* project: which file or directory `source` was */
 	bool dir, writable;
@@ -38,6 +44,7 @@ struct planned_mount {
 	int fd;			/* disk: open; project, share: O_PATH of the source; -1 */
 	bool recursive;		/* share: with the mounts beneath it (rbind) */
 	struct oci_idmap idmap; /* share: mappings of its ids, if it has any */
+	uint64_t bytes;		/* pod: size of the tmpfs */
 };
 
 struct mount_plan {
@@ -51,6 +58,8 @@ struct mount_plan {
  * are below the bundle. */
 int mount_plan_make(const struct oci_spec *spec, const char *bundle, struct mount_plan *p,
 		    struct error *err);
+/* For a VM that others' mounts are in, too: names of shares and serials of disks end with this. */
+void mount_plan_tag(struct mount_plan *p, const char *tag);
 /* A machine has `max` disks; `root_disks` of them are the root file system's. Engine qemu's are
  * slots that exist from its start, engine kvm's come and go: of its 24 slots some are for other
  * devices. */

@@ -17,6 +17,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "shim/mount_plan.h"
+#include "shim/mountinfo.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -145,6 +146,21 @@ const char *mount_source_device(const struct mount_source *s)
 		if (s->st.st_rdev == makedev(devices[i].major, devices[i].minor))
 			return devices[i].name;
 	return NULL;
+}
+
+/* Docker, containerd, CRI-O and podman all mount a tmpfs called "shm" for this; a user who means
+ * the host's own shared memory names /dev/shm. */
+bool mount_source_is_shm(const struct mount_source *s, uint64_t *bytes)
+{
+	cleanup_mount_entry struct mount_entry m = {0};
+	struct statfs fs;
+
+	if (strcmp(s->path, "/dev/shm") == 0 || mountinfo_of(s->fd, &m, NULL) <= 0 ||
+	    strcmp(m.type, "tmpfs") != 0 || strcmp(m.source, "shm") != 0 ||
+	    strcmp(m.root, "/") != 0 || strcmp(m.point, s->path) != 0 || fstatfs(s->fd, &fs) < 0)
+		return false;
+	*bytes = (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
+	return true;
 }
 
 /* ---- directories that may be projected */

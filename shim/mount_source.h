@@ -5,6 +5,7 @@
 #define HUSK_SHIM_MOUNT_SOURCE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/stat.h>
 
 #include "lib/error.h"
@@ -26,6 +27,10 @@ void mount_source_free(struct mount_source *s);
 bool mount_source_is_small_tree(const struct mount_source *s);
 /* The guest's own device in place of this character device ("null"), or NULL. */
 const char *mount_source_device(const struct mount_source *s);
+
+/* A tmpfs that an engine made for /dev/shm, which nothing on the host looks at; `bytes`: its size.
+ * Not the host's own. */
+bool mount_source_is_shm(const struct mount_source *s, uint64_t *bytes);
 
 /* Opens a block device or image file for a VM, and sees to it that nobody else changes it, or sees
  * it change, while the descriptor is open. */

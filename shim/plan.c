@@ -108,6 +108,7 @@ int plan_load(const struct globals *g, const char *bundle, struct plan *p, struc
 		return -1;
 	if (oci_spec_parse(p->config, len, &p->spec, err) < 0 ||
 	    oci_spec_validate(p->spec, err) < 0 || oci_spec_supported(p->spec, err) < 0 ||
+	    oci_pod_role(p->spec, &p->pod, err) < 0 ||
 	    scratch_size(oci_spec_annotation(p->spec, SCRATCH_ANNOTATION), &p->scratch_bytes, err) <
 		    0 ||
 	    sync_interval(oci_spec_annotation(p->spec, SYNC_ANNOTATION), &interval, err) < 0 ||

@@ -5,12 +5,14 @@
 #ifndef HUSK_SHIM_PLAN_H
 #define HUSK_SHIM_PLAN_H
 
+#include "oci/pod.h"
 #include "shim/mount_plan.h"
 #include "shim/verbs.h"
 
 struct plan {
 	char *bundle, *config, *rootfs, *data;
 	struct oci_spec *spec; /* not freed by plan_free(): it outlives the plan */
+	struct oci_pod pod;
 	struct mount_plan mounts;
 	struct choice choice;
 	uint64_t mem_bytes, scratch_bytes; /* of the machine; of its scratch disk */

@@ -22,6 +22,7 @@
 #include "shim/mirror.h"
 #include "shim/network.h"
 #include "shim/paths.h"
+#include "shim/pod.h"
 #include "shim/relay.h"
 #include "shim/state.h"
 #include "shim/writeback.h"
@@ -280,8 +281,10 @@ static void settle(const struct proxy_job *job, struct mirror *mirror, const str
 		  "'husk sync %s', 'husk delete %s' or its next start bring them there",
 		  job->container, err.msg, job->container, job->container);
 	/* What is in the guest's memory only has to get to the scratch disk. */
-	if (a.sock >= 0)
+	if (a.sock >= 0 && job->role == OCI_POD_SINGLE)
 		agent_shutdown(&a, NULL);
+	else if (a.sock >= 0)
+		agent_delete(&a, job->container, NULL);
 }
 
 /* What a process wrote is handed on before its status is told, unless the host killed it: then a
@@ -293,6 +296,40 @@ static void join_outputs(struct relay out[2], bool killed)
 			relay_join(&out[i]);
 		else if (!relay_join_within(&out[i], KILLED_MS))
 			log_warn("output of a killed process that nobody reads is dropped");
+}
+
+/* NULL: it is not followed; the namespace of a pod is by its sandbox's proxy. */
+static struct network *follow_network(const struct proxy_job *job)
+{
+	struct error err = ERROR_INIT;
+	struct network *n;
+
+	if (job->role == OCI_POD_JOINS)
+		return NULL;
+	n = network_follow(job->container, job->dirfd, &err);
+	if (!n)
+		log_warn("container \"%s\": its network namespace is not followed: %s",
+			 job->container, err.msg);
+	return n;
+}
+
+/* A pod's VM ends with its sandbox, and all that is in it. */
+static void end_vm(const struct proxy_job *job, struct network *network)
+{
+	uint64_t t = now_us();
+
+	if (job->role == OCI_POD_JOINS)
+		return;
+	if (job->role == OCI_POD_SANDBOX) {
+		pod_close(job->dirfd);
+		pod_end_members(job->dirfd, job->container);
+		t = log_elapsed("end of the pod's containers", t);
+	}
+	network_stop(network);
+	vmm_end(job->dirfd);
+	t = log_elapsed("end of the VM", t);
+	network_end(network);
+	log_elapsed("end of the network", t);
 }
 
 int proxy_run(struct proxy_job *job)
@@ -316,12 +353,9 @@ int proxy_run(struct proxy_job *job)
 		if (!mirror)
 			log_warn("container \"%s\": not kept alike with the host: %s",
 				 job->container, err.msg);
-		err = (struct error)ERROR_INIT;
-		network = network_follow(job->container, job->dirfd, &err);
-		if (!network)
-			log_warn("container \"%s\": its network namespace is not followed: %s",
-				 job->container, err.msg);
+		network = follow_network(job);
 	}
+	err = (struct error)ERROR_INIT;
 	if (start_relays(job, in, out, &err) < 0)
 		log_error("%s", err.msg);
 	else
@@ -334,12 +368,7 @@ int proxy_run(struct proxy_job *job)
 	t = log_elapsed("rest of the output", t);
 	if (job->init) {
 		settle(job, mirror, ended ? &end : NULL);
-		network_stop(network);
-		t = now_us();
-		vmm_end(job->dirfd);
-		t = log_elapsed("end of the VM", t);
-		network_end(network);
-		log_elapsed("end of the network", t);
+		end_vm(job, network);
 	}
 	return end.status;
 }

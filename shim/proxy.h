@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "oci/pod.h"
 #include "shim/agent_client.h"
 
 /* What a proxy has to do, once its guest process exists. Fds are taken over by proxy_run(). */
@@ -15,10 +16,11 @@ struct proxy_job {
 	const char *process; /* "" for the init */
 	int agent_sock;	     /* the control connection that owns the process */
 	int streams[STREAMS];
-	bool init;   /* its end is the sandbox's end: the VM is shut down */
-	int dirfd;   /* the container's directory */
-	int scratch; /* of the container's record of changes: holds its lock; -1: none */
-	int tty_fd;  /* terminal whose size is the process's; -1: none. Not taken over */
+	bool init;
+	enum oci_pod_role role; /* of an init: unless it joined a pod, its end is its VM's */
+	int dirfd;		/* the container's directory */
+	int scratch;		/* of the container's record of changes: holds its lock; -1: none */
+	int tty_fd;		/* terminal whose size is the process's; -1: none. Not taken over */
 };
 
 /* Signals that the process is to get wait from now on, until proxy_run() passes them on. */

@@ -143,6 +143,7 @@ int proxy_go(struct proxy *p, const struct proxy_job *job, bool terminal, unsign
 	jsonw_kstr(&w, "container", job->container);
 	jsonw_kstr(&w, "process", job->process);
 	jsonw_kbool(&w, "init", job->init);
+	jsonw_kint(&w, "role", job->role);
 	jsonw_kbool(&w, "terminal", terminal);
 	jsonw_kbool(&w, "debug", log_enabled(LOG_LVL_DEBUG));
 	jsonw_kbool(&w, "log_json", log_is_json());
@@ -231,6 +232,7 @@ static int take_orders(struct orders *o, struct error *err)
 				    .agent_sock = fds[0],
 				    .streams = {-1, -1, -1, -1},
 				    .init = o->init,
+				    .role = (enum oci_pod_role)json_int(v, "role", OCI_POD_SINGLE),
 				    .dirfd = FD_DIR,
 				    .scratch = is_disk(FD_SCRATCH) ? FD_SCRATCH : -1,
 				    .tty_fd = -1};

@@ -11,6 +11,7 @@
 #include <sys/statvfs.h>
 
 #define SCRATCH_SERIAL "scratch"
+#define SERIAL_SIZE 21
 #define LOCK_MS 10000	     /* for the VM that had the scratch to end */
 #define UNKNOWN_LOCK_MS 1000 /* the same; it may be of a namesake that runs */
 
@@ -51,6 +52,24 @@ int root_disks_make_record(struct root_disks *d, const char *name, const char *c
 	return 0;
 }
 
+/* A disk's serial in a VM that others' disks are in, too. */
+static void disk_serial(const char *name, const char *tag, char serial[SERIAL_SIZE])
+{
+	cleanup_free char *text = xasprintf("%s%s%s", name, tag ? "." : "", tag ?: "");
+
+	snprintf(serial, SERIAL_SIZE, "%s", text);
+}
+
+static void tag_disks(struct root_disks *d)
+{
+	for (unsigned i = 0; i < d->rootfs.n_disks; i++) {
+		char name[SERIAL_SIZE];
+
+		memcpy(name, d->rootfs.disks[i].serial, sizeof(name));
+		disk_serial(name, d->tag, d->rootfs.disks[i].serial);
+	}
+}
+
 int root_disks_build(struct root_disks *d, struct error *err)
 {
 	uint64_t t = now_us();
@@ -60,6 +79,7 @@ int root_disks_build(struct root_disks *d, struct error *err)
 	d->record.read = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 	if (rootfs_build(&d->rootfs, d->data, err) < 0)
 		return error_wrap(err, "root.path");
+	tag_disks(d);
 	if (d->writable && record_keep_rootfs(&d->record, &d->rootfs, err) < 0)
 		return -1;
 	log_elapsed("rootfs as disks", t);
@@ -68,6 +88,8 @@ int root_disks_build(struct root_disks *d, struct error *err)
 
 int root_disks_attach(const struct root_disks *d, struct vmm_client *vmm, struct error *err)
 {
+	char scratch[SERIAL_SIZE];
+
 	for (unsigned i = 0; i < d->rootfs.n_disks; i++) {
 		const struct rootfs_disk *disk = &d->rootfs.disks[i];
 		int r = disk->device >= 0
@@ -80,15 +102,18 @@ int root_disks_attach(const struct root_disks *d, struct vmm_client *vmm, struct
 	}
 	if (!d->writable)
 		return 0;
-	return vmm_attach_block(vmm, SCRATCH_SERIAL, d->record.scratch, false, false, err);
+	disk_serial(SCRATCH_SERIAL, d->tag, scratch);
+	return vmm_attach_block(vmm, scratch, d->record.scratch, false, false, err);
 }
 
 char *root_disks_text(const struct root_disks *d, struct error *err)
 {
 	cleanup_jsonw struct jsonw w = {0};
+	char scratch[SERIAL_SIZE];
 	const char *text;
 	size_t len;
 
+	disk_serial(SCRATCH_SERIAL, d->tag, scratch);
 	if (jsonw_init(&w, false, err) < 0)
 		return NULL;
 	jsonw_obj(&w);
@@ -101,7 +126,7 @@ char *root_disks_text(const struct root_disks *d, struct error *err)
 		jsonw_end_obj(&w);
 	}
 	jsonw_end_arr(&w);
-	jsonw_kstr(&w, "upper", d->writable ? SCRATCH_SERIAL : NULL);
+	jsonw_kstr(&w, "upper", d->writable ? scratch : NULL);
 	jsonw_kbool(&w, "index", d->rootfs.index);
 	jsonw_end_obj(&w);
 	text = jsonw_finish(&w, &len, err);

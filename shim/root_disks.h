@@ -14,6 +14,8 @@ struct root_disks {
 	const char *data;		/* the data directory; the caller's */
 	const struct choice_wish *wish; /* for VMs that recover changes */
 	int intr_fd;
+	const char *
+		tag; /* ends the serials of the disks, with a dot before it; NULL: they have none */
 	bool writable; /* wanted; not if the rootfs is mounted read-only */
 	struct rootfs rootfs;
 	struct record record; /* if writable */

@@ -96,7 +96,7 @@ static int make_tmpfs(struct error *err)
 	return fd < 0 ? error_errno(err, "mount a tmpfs") : fd;
 }
 
-static int make_member(int fs, const struct planned_mount *m, struct error *err)
+int share_make_member(int fs, const struct planned_mount *m, struct error *err)
 {
 	int fd;
 
@@ -130,7 +130,7 @@ static int map_ids(const struct planned_mount *m, int fd, struct error *err)
 	return error_errno(err, "map the ids of the mount of %s", m->source);
 }
 
-static int clone_source(const struct planned_mount *m, struct error *err)
+int share_clone_source(const struct planned_mount *m, struct error *err)
 {
 	/* virtiofsd runs nothing, and opens no device: those that a guest finds or makes there are
 	 * its own kernel's. */
@@ -185,7 +185,7 @@ static int stage_make(const struct mount_plan *p, struct stage *s, int *ours, st
 
 		if (m->from != MOUNT_FROM_SHARE)
 			continue;
-		tree = make_member(s->fs, m, err) < 0 ? -1 : clone_source(m, err);
+		tree = share_make_member(s->fs, m, err) < 0 ? -1 : share_clone_source(m, err);
 		if (tree < 0)
 			return error_wrap(err, "mounts[%zu]", m->index);
 		s->names[s->n] = m->name;

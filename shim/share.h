@@ -19,6 +19,12 @@ struct share {
  * end) or its socket closes. `log_fd` (-1: none) gets what it has to say. */
 int share_start(const struct mount_plan *p, int lifeline, int log_fd, struct share *s,
 		struct error *err);
+/* ---- for those that come later (share_join.h)
+ * The name of a share in the directory of shares `fs`, and its source as a mount that is nowhere.
+ */
+int share_make_member(int fs, const struct planned_mount *m, struct error *err);
+int share_clone_source(const struct planned_mount *m, struct error *err);
+
 /* After the machine did not start: if virtiofsd has ended, that is the error. Returns -1. */
 int share_blame(struct share *s, struct error *err);
 /* Closes the caller's descriptors; what runs goes on. */

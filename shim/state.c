@@ -193,6 +193,12 @@ int state_save(const struct container_dir *d, const struct container_state *s, s
 	jsonw_kstr(&w, "engine", s->engine);
 	jsonw_kstr(&w, "record", s->record);
 	jsonw_kbool(&w, "started", s->started);
+	if (s->is_sandbox)
+		jsonw_kbool(&w, "is_sandbox", true);
+	if (s->sandbox) {
+		jsonw_kstr(&w, "sandbox", s->sandbox);
+		jsonw_kstr(&w, "tag", s->tag);
+	}
 	jsonw_kstr(&w, "config", s->config);
 	jsonw_end_obj(&w);
 	text = jsonw_finish(&w, &len, err);
@@ -242,6 +248,9 @@ int state_load(const struct container_dir *d, struct container_state *s, struct 
 	s->engine = copy_str(v, "engine");
 	s->record = copy_str(v, "record");
 	s->started = json_bool(v, "started", true);
+	s->is_sandbox = json_bool(v, "is_sandbox", false);
+	s->sandbox = copy_str(v, "sandbox");
+	s->tag = copy_str(v, "tag");
 	s->config = copy_str(v, "config");
 	s->pid = (pid_t)json_int(v, "pid", 0);
 	s->pid_start = (uint64_t)json_int(v, "pid_start", 0);
@@ -251,7 +260,7 @@ int state_load(const struct container_dir *d, struct container_state *s, struct 
 	s->share_start = (uint64_t)json_int(v, "share_start", 0);
 	status = oci_status_from_name(json_str(v, "status") ?: "");
 	s->status = status < 0 ? OCI_STATUS_STOPPED : (enum oci_status)status;
-	if (!s->id || !s->bundle || !s->rootfs) {
+	if (!s->id || !s->bundle || !s->rootfs || !s->sandbox != !s->tag) {
 		state_free(s);
 		return error_set(err, "%s/state.json: not a state of husk", d->path);
 	}
@@ -266,6 +275,8 @@ void state_free(struct container_state *s)
 	free(s->rootfs);
 	free(s->engine);
 	free(s->record);
+	free(s->sandbox);
+	free(s->tag);
 	free(s->config);
 	*s = (struct container_state){0};
 }

@@ -177,7 +177,8 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 		jsonw_kint(&w, "writable_disks", cfg->writable_disks);
 		jsonw_kint(&w, "nics", cfg->nics);
 	}
-	jsonw_kint(&w, "file_bytes", (int64_t)cfg->file_bytes);
+	if (cfg->file_bytes != VMM_FILE_BYTES_ANY)
+		jsonw_kint(&w, "file_bytes", (int64_t)cfg->file_bytes);
 	jsonw_kstr(&w, "cmdline", cfg->debug ? "husk.debug" : "");
 	/* QEMU's has one in any case. */
 	jsonw_kbool(&w, "console", cfg->debug);
@@ -319,6 +320,43 @@ int vmm_hold(struct vmm_client *c, const char *serial, const char *path, struct 
 	jsonw_kstr(&w, "path", escaped);
 	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
 	return v ? 0 : -1; /* the answer names disk and path */
+}
+
+int vmm_detach(struct vmm_client *c, const char *serial, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+
+	if (begin(c, &w, "detach", err) < 0)
+		return -1;
+	jsonw_kstr(&w, "serial", serial);
+	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
+	return v ? 0 : error_wrap(err, "detach disk %s", serial);
+}
+
+int vmm_disks(struct vmm_client *c, struct vmm_disks *d, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+	yajl_val list;
+
+	*d = (struct vmm_disks){0};
+	if (begin(c, &w, "status", err) < 0)
+		return -1;
+	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
+	if (!v)
+		return -1;
+	list = json_get(v, "slots");
+	for (size_t i = 0; YAJL_IS_ARRAY(list) && i < list->u.array.len; i++) {
+		const char *serial = json_str(list->u.array.values[i], "serial");
+
+		if (!serial)
+			continue;
+		if (d->n == VMM_DISKS_MAX || strlen(serial) >= sizeof(d->serials[0]))
+			return error_kind(err, ERR_PEER, "husk-vmm tells of disks that cannot be");
+		snprintf(d->serials[d->n++], sizeof(d->serials[0]), "%s", serial);
+	}
+	return 0;
 }
 
 static bool parse_mac(const char *text, uint8_t mac[6])

@@ -27,6 +27,7 @@ struct vmm_config {
 	unsigned vcpus;
 	unsigned readonly_disks, writable_disks; /* slots for disks to be attached (qemu) */
 	unsigned nics;				 /* network cards without a TAP (qemu) */
+#define VMM_FILE_BYTES_ANY UINT64_MAX
 	uint64_t file_bytes; /* of the largest writable disk that will be attached */
 	bool debug;
 	int log_fd;	 /* stderr of husk-vmm */
@@ -55,6 +56,15 @@ int vmm_attach_tree(struct vmm_client *c, const char *serial, int tree, int dir,
  * is removed or replaced after this returns; nothing happens if the tree has no file there.
  * ERR_NOT_FOUND: no such disk; ERR_INVALID: the disk is not made of a tree. */
 int vmm_hold(struct vmm_client *c, const char *serial, const char *path, struct error *err);
+/* ERR_NOT_FOUND: there is no such disk. */
+int vmm_detach(struct vmm_client *c, const char *serial, struct error *err);
+/* The disks that are attached. */
+#define VMM_DISKS_MAX 64
+struct vmm_disks {
+	unsigned n;
+	char serials[VMM_DISKS_MAX][21];
+};
+int vmm_disks(struct vmm_client *c, struct vmm_disks *d, struct error *err);
 /* A network card on a TAP. */
 struct vmm_nic {
 	char id[VMM_NIC_ID_MAX + 1];
