@@ -161,6 +161,29 @@ static void state_comes_back(void **state)
 	assert_int_equal(st.st_mode & 077, 0);
 }
 
+static void state_of_a_pod_comes_back(void **state)
+{
+	const struct tmpdir *t = *state;
+	cleanup_container_dir struct container_dir d = {.fd = -1};
+	cleanup_state struct container_state got = {0}, other = {0};
+	struct container_state s = sample(getpid(), OCI_STATUS_RUNNING);
+
+	s.is_sandbox = true;
+	assert_int_equal(dir_make(t->path, "c", &d, NULL), 0);
+	assert_int_equal(state_save(&d, &s, NULL), 0);
+	assert_int_equal(state_load(&d, &got, NULL), 0);
+	assert_true(got.is_sandbox);
+	assert_null(got.sandbox);
+	s.is_sandbox = false;
+	s.sandbox = (char *)"the-sandbox";
+	s.tag = (char *)"0123abcd";
+	assert_int_equal(state_save(&d, &s, NULL), 0);
+	assert_int_equal(state_load(&d, &other, NULL), 0);
+	assert_false(other.is_sandbox);
+	assert_string_equal(other.sandbox, "the-sandbox");
+	assert_string_equal(other.tag, "0123abcd");
+}
+
 /* Whatever the file says: a container whose proxy has gone is stopped. */
 static void gone_proxy_means_stopped(void **state)
 {
@@ -279,6 +302,7 @@ int main(void)
 		DIR_TEST(lock_ends_with_its_holder),
 		DIR_TEST(deleted_while_waiting_for_the_lock),
 		DIR_TEST(state_comes_back),
+		DIR_TEST(state_of_a_pod_comes_back),
 		DIR_TEST(gone_proxy_means_stopped),
 		DIR_TEST(half_made_has_no_state),
 		DIR_TEST(damaged_state),
