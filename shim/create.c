@@ -236,12 +236,14 @@ static unsigned boot_timeout_s(void)
 /* Of a pod's VM others have slots, too. */
 static int no_room(const struct making *m, struct error *err)
 {
-	if (!joins(m) || !strstr(err->msg, " free "))
+	cleanup_free char *disk = xstrdup(err->msg);
+
+	if (!joins(m) || !strstr(disk, " free "))
 		return -1;
 	return error_kind(err, ERR_UNSUPPORTED,
 			  "%s: the microVM of the pod \"%s\" has no room for one more disk: with "
-			  "engine %s it has %u at most, and a container takes two to four",
-			  err->msg, m->sandbox.dir.id, m->sandbox.state.engine,
+			  "engine %s it has %u at most, and a container takes one to four",
+			  disk, m->sandbox.dir.id, m->plan.choice.engine,
 			  choice_is_kvm(&m->plan.choice) ? DISKS_MAX_KVM : DISKS_MAX_QEMU);
 }
 

@@ -112,8 +112,8 @@ int plan_load(const struct globals *g, const char *bundle, struct plan *p, struc
 	    scratch_size(oci_spec_annotation(p->spec, SCRATCH_ANNOTATION), &p->scratch_bytes, err) <
 		    0 ||
 	    sync_interval(oci_spec_annotation(p->spec, SYNC_ANNOTATION), &interval, err) < 0 ||
-	    check_netns(p->spec, err) < 0 || find_rootfs(p, err) < 0 ||
-	    mount_plan_make(p->spec, p->bundle, &p->mounts, err) < 0)
+	    (p->pod.role != OCI_POD_JOINS && check_netns(p->spec, err) < 0) ||
+	    find_rootfs(p, err) < 0 || mount_plan_make(p->spec, p->bundle, &p->mounts, err) < 0)
 		return error_wrap(err, "%s", path);
 	if (choice_make(&g->wish, oci_spec_annotation(p->spec, ENGINE_ANNOTATION), &p->choice,
 			err) < 0)
