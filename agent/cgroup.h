@@ -29,11 +29,6 @@ int cgroup_plan_build(const struct oci_resources *r, struct cgroup_plan *out, st
 void cgroup_plan_free(struct cgroup_plan *p);
 #define cleanup_plan __attribute__((cleanup(cgroup_plan_free)))
 
-/* linux.resources.cpu.shares (2..262144, default 1024) as cpu.weight (1..10000, default 100). */
-unsigned cgroup_cpu_weight(uint64_t shares);
-/* blockIO.weight (10..1000) as io.weight (1..10000). */
-unsigned cgroup_io_weight(unsigned weight);
-
 /* ---- the cgroup */
 
 /* Makes it (c->cgroup, c->cgroup_fd), with limits and device filter. */

@@ -9,6 +9,7 @@
 #include "agent/cgroup.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
+#include "oci/weights.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -32,65 +33,6 @@ static void add(struct cgroup_plan *p, const char *file, bool optional, const ch
 static char *number_or_max(int64_t v)
 {
 	return v < 0 ? xstrdup("max") : xasprintf("%" PRId64, v);
-}
-
-/* ---- cpu.weight: a curve through (2, 1), (1024, 100) and (262144, 10000) */
-
-static double log2_of(uint64_t v)
-{
-	double x = (double)v, r = 0, bit = 1;
-
-	while (x >= 2) {
-		x /= 2;
-		r += 1;
-	}
-	for (int i = 0; i < 40; i++) {
-		x *= x;
-		bit /= 2;
-		if (x >= 2) {
-			x /= 2;
-			r += bit;
-		}
-	}
-	return r;
-}
-
-static double exp10_of(double v)
-{
-	double x = v * 2.302585092994045684 / 1024, term = 1, sum = 1;
-
-	for (int i = 1; i < 8; i++) {
-		term *= x / i;
-		sum += term;
-	}
-	for (int i = 0; i < 10; i++)
-		sum *= sum;
-	return sum;
-}
-
-unsigned cgroup_cpu_weight(uint64_t shares)
-{
-	double l, w;
-	unsigned n;
-
-	if (shares <= 2)
-		return 1;
-	if (shares >= 262144)
-		return 10000;
-	l = log2_of(shares);
-	w = exp10_of((l * l + 125 * l) / 612 - 7.0 / 34);
-	n = (unsigned)w;
-	/* upwards, but for what is only rounding */
-	return w - n > 1e-6 ? n + 1 : n;
-}
-
-unsigned cgroup_io_weight(unsigned weight)
-{
-	if (weight < 10)
-		return 1;
-	if (weight > 1000)
-		return 10000;
-	return 1 + (weight - 10) * 9999 / 990;
 }
 
 /* ---- controllers */
@@ -129,7 +71,7 @@ static void plan_cpu(const struct oci_cpu *c, struct cgroup_plan *p)
 
 	if (c->shares.has && c->shares.v)
 		add(p, "cpu.weight", false, "cpu.shares",
-		    xasprintf("%u", cgroup_cpu_weight(c->shares.v)));
+		    xasprintf("%u", oci_cpu_weight(c->shares.v)));
 	if (c->idle.has)
 		add(p, "cpu.idle", false, "cpu.idle", xasprintf("%" PRId64, c->idle.v));
 	if ((c->quota_us.has && c->quota_us.v > 0))
@@ -192,7 +134,7 @@ int cgroup_plan_build(const struct oci_resources *r, struct cgroup_plan *out, st
 		    number_or_max(r->pids_limit.v > 0 ? r->pids_limit.v : -1));
 	if (r->block_io.weight.has && r->block_io.weight.v)
 		add(out, "io.weight", true, "blockIO.weight",
-		    xasprintf("%u", cgroup_io_weight(r->block_io.weight.v)));
+		    xasprintf("%u", oci_io_weight(r->block_io.weight.v)));
 	if (plan_hugepages(r, out, err) < 0)
 		return -1;
 	return plan_unified(r, out, err);

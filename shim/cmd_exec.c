@@ -186,7 +186,8 @@ static int run_foreground(struct running *r, struct error *err)
 				.tty_fd = r->p->terminal ? STDIN_FILENO : -1};
 	int status;
 
-	if (r->o->pid_file && pid_file_write(r->o->pid_file, getpid(), err) < 0) {
+	if (host_cgroup_enter(&r->st->cgroup, err) < 0 ||
+	    (r->o->pid_file && pid_file_write(r->o->pid_file, getpid(), err) < 0)) {
 		close_fd(&job.agent_sock);
 		return -1;
 	}

@@ -114,6 +114,7 @@ static int start_vmm(struct making *m, struct error *err)
 		.file_bytes = largest_disk(m),
 		.debug = m->g->debug,
 		.listen_sock = listen_sock,
+		.cgroup = &m->s->state.cgroup,
 		.log_fd = m->g->log_fd,
 		.fs_sock = -1};
 	int p[2];
@@ -133,7 +134,7 @@ static int start_vmm(struct making *m, struct error *err)
 		return -1;
 	/* virtio-fs cannot be plugged: who joins a pod may have directories to share. */
 	if ((m->plan.mounts.shares > 0 || is_sandbox(m)) &&
-	    share_start(&m->plan.mounts, rd, cfg.log_fd, &m->share, err) < 0)
+	    share_start(&m->plan.mounts, &m->s->state.cgroup, rd, cfg.log_fd, &m->share, err) < 0)
 		return -1;
 	cfg.fs_sock = m->share.sock;
 	if (!choice_is_kvm(&m->plan.choice))
@@ -402,6 +403,32 @@ static int make_record(struct making *m, struct error *err)
 				      m->plan.scratch_bytes, err);
 }
 
+/* In the state before it is there, so that `delete` finds it. */
+static int make_cgroup(struct making *m, struct error *err)
+{
+	const struct oci_spec *spec = m->plan.spec;
+	struct container_state *st = &m->s->state;
+	const struct host_cgroup_wish wish = {.id = st->id,
+					      .path = spec->lnx.cgroups_path,
+					      .systemd = m->g->systemd_cgroup,
+					      .resources = spec->lnx.resources,
+					      .annotations = spec->annotations,
+					      .n_annotations = spec->n_annotations,
+					      .machine_bytes = joins(m) ? 0 : m->plan.mem_bytes,
+					      .kvm = choice_is_kvm(&m->plan.choice),
+					      .oom_score_adj = spec->process->oom_score_adj};
+	uint64_t t = now_us();
+
+	if (host_cgroup_plan(&wish, &st->cgroup, err) < 0)
+		return -1;
+	if (!st->cgroup.dirs && !st->cgroup.unit)
+		return 0;
+	if (state_save(&m->s->dir, st, err) < 0 || host_cgroup_make(&st->cgroup, &wish, err) < 0)
+		return -1;
+	log_elapsed("cgroup", t);
+	return st->cgroup.unit ? state_save(&m->s->dir, st, err) : 0;
+}
+
 static int make(struct making *m, struct error *err)
 {
 	const struct oci_spec *spec = m->plan.spec;
@@ -416,7 +443,7 @@ static int make(struct making *m, struct error *err)
 	if (root_disks_open(&m->root, m->plan.rootfs, hooks, err) < 0)
 		return -1;
 	t = now_us();
-	if (mount_plan_save(&m->plan.mounts, m->s->dir.fd, err) < 0 ||
+	if (mount_plan_save(&m->plan.mounts, m->s->dir.fd, err) < 0 || make_cgroup(m, err) < 0 ||
 	    (joins(m) ? join_vmm(m, err) : start_vmm(m, err)) < 0)
 		return -1;
 	t = log_elapsed(joins(m) ? "join the pod" : "fork husk-vmm", t);
@@ -435,6 +462,8 @@ static int make(struct making *m, struct error *err)
 		return -1;
 	if (attach_disks(m, err) < 0 || meet_agent(m, err) < 0 || create_in_guest(m, err) < 0)
 		return -1;
+	/* The proxy has answered: it is in there. */
+	host_cgroup_let_go(&st->cgroup);
 	st->status = m->o->start ? OCI_STATUS_RUNNING : OCI_STATUS_CREATED;
 	if (m->o->pid_file && pid_file_write(m->o->pid_file, st->pid, err) < 0)
 		return -1;
@@ -477,6 +506,9 @@ static void undo(struct making *m)
 	}
 	if (m->share.pid > 0)
 		waitpid(m->share.pid, NULL, 0);
+	host_cgroup_let_go(&st->cgroup);
+	if (host_cgroup_remove(&st->cgroup, &why) < 0)
+		log_warn("container \"%s\": %s", st->id, why.msg);
 	root_changes_settle(st->record, st->id, false, true, &m->g->wish, -1, NULL);
 	network_clean(m->s->dir.fd, plan_netns(m->s->spec), m->s->dir.id);
 	dir_remove(&m->s->dir, NULL);

@@ -136,6 +136,22 @@ static int hold_netns(const struct container_dir *d, const struct container_stat
 	return open(plan_netns(spec), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }
 
+/* `force`: what does not go is told, and left. */
+static int remove_cgroup(const struct container_state *st, bool force, struct error *err)
+{
+	struct error why = ERROR_INIT;
+
+	if (host_cgroup_remove(&st->cgroup, &why) == 0)
+		return 0;
+	if (force) {
+		log_warn("container \"%s\": %s", st->id, why.msg);
+		return 0;
+	}
+	if (err)
+		*err = why;
+	return -1;
+}
+
 int lifecycle_destroy(const struct globals *g, struct container_dir *d, struct container_state *st,
 		      bool force, struct error *err)
 {
@@ -164,6 +180,8 @@ int lifecycle_destroy(const struct globals *g, struct container_dir *d, struct c
 	network_clean(d->fd, netns_fd, d->id);
 	st->status = OCI_STATUS_STOPPED;
 	st->pid = 0;
+	if (remove_cgroup(st, force, err) < 0)
+		return -1;
 	if (root_changes_settle(st->record, d->id, st->started, force, &g->wish, -1, err) < 0 ||
 	    dir_remove(d, err) < 0)
 		return -1;

@@ -12,6 +12,8 @@
  *	7	the log
  *	8	the scratch disk of the record of changes (init with a writable root only)
  *
+ * The container's cgroup it finds in the state, and enters first.
+ *
  * Being exec'ed anew keeps it small and free of the maker's memory. It enters its network
  * namespace before the exec, so that a proxy that exists is where callers look for it. Then: maker
  * sends "go" with the agent's connection and the streams; proxy makes the console and answers;
@@ -26,11 +28,14 @@
 #include "lib/log.h"
 #include "netns/netns.h"
 #include "shim/console.h"
+#include "shim/oom.h"
 #include "shim/spawn.h"
+#include "shim/state.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -243,6 +248,21 @@ static int take_orders(struct orders *o, struct error *err)
 	return 0;
 }
 
+/* While the maker goes on: to be moved into a cgroup waits for the kernel. */
+static int enter_cgroup(struct error *err)
+{
+	struct container_dir d = {.fd = FD_DIR, .id = (char *)"", .path = (char *)"."};
+	cleanup_state struct container_state st = {0};
+	const struct rlimit none = {0, 0};
+
+	/* A core of it would hold the container's input and output. */
+	setrlimit(RLIMIT_CORE, &none);
+	if (state_load(&d, &st, err) < 0)
+		return -1;
+	oom_score_proxy(&st.cgroup.oom_score_adj);
+	return host_cgroup_enter(&st.cgroup, err);
+}
+
 static int answer(const char *problem)
 {
 	cleanup_jsonw struct jsonw w = {0};
@@ -308,17 +328,22 @@ static int run_committed(struct proxy_job *job)
 int proxy_main(void)
 {
 	struct orders o = {0};
-	struct error err = ERROR_INIT;
+	struct error err = ERROR_INIT, why = ERROR_INIT;
 	cleanup_free char *noted = NULL;
-	bool console;
+	bool console, entered;
 	int status;
 
 	unsetenv(ENV_PROXY);
 	for (int fd = FD_LINK; fd <= FD_SCRATCH; fd++)
 		set_cloexec(fd, true);
 	console = is_socket(FD_CONSOLE);
+	entered = enter_cgroup(&why) == 0;
 	if (take_orders(&o, &err) < 0)
 		return 1;
+	if (!entered) {
+		answer(why.msg);
+		return 1;
+	}
 	if (o.terminal && setup_terminal(&o, console, &err) < 0) {
 		answer(err.msg);
 		return 1;

@@ -32,6 +32,7 @@
 #include "lib/file.h"
 #include "lib/log.h"
 #include "lib/userns.h"
+#include "shim/oom.h"
 #include "shim/paths.h"
 
 #include <fcntl.h>
@@ -389,8 +390,22 @@ static void keep_only(const int fds[MINDER_FDS])
 struct minding {
 	const char *path;
 	const struct stage *stage;
+	const struct host_cgroup *cgroup;
 	int lifeline, log_fd, news;
 };
+
+static void enter_cgroup(const struct host_cgroup *cgroup)
+{
+	struct error err = ERROR_INIT;
+
+	if (!cgroup)
+		return;
+	oom_score_machine(&cgroup->oom_score_adj);
+	if (host_cgroup_enter(cgroup, &err) == 0)
+		return;
+	log_warn("virtiofsd: %s", err.msg);
+	_exit(127);
+}
 
 static _Noreturn void mind(const struct minding *m)
 {
@@ -400,6 +415,7 @@ static _Noreturn void mind(const struct minding *m)
 
 	setsid();
 	prctl(PR_SET_NAME, "husk-share");
+	enter_cgroup(m->cgroup);
 	if (pipe2(out, O_CLOEXEC) < 0)
 		_exit(127);
 	child = (pid_t)syscall(SYS_clone, CHILD_NAMESPACES | CLONE_PIDFD | SIGCHLD, 0, &pidfd, 0,
@@ -430,13 +446,17 @@ static _Noreturn void mind(const struct minding *m)
 
 /* ---- for husk */
 
-int share_start(const struct mount_plan *p, int lifeline, int log_fd, struct share *s,
-		struct error *err)
+int share_start(const struct mount_plan *p, const struct host_cgroup *cgroup, int lifeline,
+		int log_fd, struct share *s, struct error *err)
 {
 	cleanup_stage struct stage stage = {.fs = -1, .listener = -1};
 	cleanup_free char *path = path_virtiofsd(err);
 	cleanup_close int ours = -1;
-	struct minding m = {.path = path, .stage = &stage, .lifeline = lifeline, .log_fd = log_fd};
+	struct minding m = {.path = path,
+			    .stage = &stage,
+			    .lifeline = lifeline,
+			    .log_fd = log_fd,
+			    .cgroup = cgroup};
 	int news[2];
 
 	*s = (struct share){.sock = -1, .news = -1};

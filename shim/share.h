@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include "shim/host_cgroup.h"
 #include "shim/mount_plan.h"
 
 struct share {
@@ -16,9 +17,10 @@ struct share {
 
 /* Starts virtiofsd on a directory that holds the plan's shares and nothing else, in namespaces of
  * its own; does not wait until it is up. It ends when the sandbox's lifeline ends (`lifeline`: read
- * end) or its socket closes. `log_fd` (-1: none) gets what it has to say. */
-int share_start(const struct mount_plan *p, int lifeline, int log_fd, struct share *s,
-		struct error *err);
+ * end) or its socket closes. `log_fd` (-1: none) gets what it has to say. It is in `cgroup`
+ * (NULL: ours). */
+int share_start(const struct mount_plan *p, const struct host_cgroup *cgroup, int lifeline,
+		int log_fd, struct share *s, struct error *err);
 /* ---- for those that come later (share_join.h)
  * The name of a share in the directory of shares `fs`, and its source as a mount that is nowhere.
  */

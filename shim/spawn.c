@@ -16,6 +16,10 @@
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
 
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ull
+#endif
+
 #define WAIT_US 3600000000u /* of one poll(2), whose milliseconds are an int */
 
 /* Moves the wanted fds to 0..n-1. Sources are first lifted above every target. */
@@ -51,8 +55,10 @@ static void reset_signals(void)
 }
 
 /* Ends in execve, or returns with the error. */
-static void become(const struct spawn *s, struct error *err)
+static void become(const struct spawn *s, bool born_there, struct error *err)
 {
+	if (!born_there && s->cgroup && host_cgroup_enter(s->cgroup, err) < 0)
+		return;
 	if (s->new_session)
 		setsid();
 	if (s->cwd && chdir(s->cwd) < 0) {
@@ -67,7 +73,7 @@ static void become(const struct spawn *s, struct error *err)
 }
 
 /* In the child: never returns. Writes the error to `report` (CLOEXEC) on failure. */
-static void run_child(const struct spawn *s, int report, pid_t parent)
+static void run_child(const struct spawn *s, bool born_there, int report, pid_t parent)
 {
 	struct error err = ERROR_INIT;
 
@@ -78,17 +84,46 @@ static void run_child(const struct spawn *s, int report, pid_t parent)
 	}
 	/* Out of the way of 0..n-1; CLOEXEC closes it at a successful exec. */
 	report = fcntl(report, F_DUPFD_CLOEXEC, 128);
-	become(s, &err);
+	become(s, born_there, &err);
 	/* Less than PIPE_BUF: written and read in one piece. */
 	if (write(report, &err, sizeof(err)) < 0)
 		_exit(127);
 	_exit(127);
 }
 
+/* struct clone_args of <linux/sched.h>, which does not go together with <sched.h>. */
+struct clone3_args {
+	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+		set_tid_size, cgroup;
+};
+
+/* In v2's hierarchy a process can be born in its cgroup, which costs nothing; to move it there
+ * waits for a grace period of RCU. */
+static pid_t clone_process(const struct spawn *s, bool *born_there)
+{
+	cleanup_close int cgroup = s->cgroup ? host_cgroup_clone_fd(s->cgroup) : -1;
+	struct clone3_args a = {.flags = s->new_pid_namespace ? CLONE_NEWPID : 0,
+				.exit_signal = SIGCHLD};
+	pid_t pid;
+
+	if (cgroup >= 0) {
+		a.flags |= CLONE_INTO_CGROUP;
+		a.cgroup = (uint64_t)cgroup;
+		*born_there = true;
+		pid = (pid_t)syscall(SYS_clone3, &a, sizeof(a));
+		if (pid >= 0)
+			return pid;
+	}
+	*born_there = false;
+	return s->new_pid_namespace ? (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0)
+				    : fork();
+}
+
 pid_t spawn_process(const struct spawn *s, struct error *err)
 {
 	cleanup_close int rd = -1;
 	pid_t pid, self = getpid();
+	bool born_there;
 	struct error why;
 	int p[2];
 	ssize_t n;
@@ -96,10 +131,9 @@ pid_t spawn_process(const struct spawn *s, struct error *err)
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return error_errno(err, "pipe");
 	rd = p[0];
-	pid = s->new_pid_namespace ? (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0)
-				   : fork();
+	pid = clone_process(s, &born_there);
 	if (pid == 0)
-		run_child(s, p[1], self);
+		run_child(s, born_there, p[1], self);
 	close(p[1]);
 	if (pid < 0)
 		return error_errno(err, "fork");

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "lib/error.h"
+#include "shim/host_cgroup.h"
 
 struct spawn {
 	const char *path; /* absolute */
@@ -19,8 +20,9 @@ struct spawn {
 	unsigned nfds;
 	const char *cwd; /* NULL: as it is */
 	bool new_session;
-	bool new_pid_namespace; /* it is PID 1 there: what it starts ends with it */
-	bool die_with_parent;	/* SIGKILL when the calling thread ends */
+	bool new_pid_namespace;		  /* it is PID 1 there: what it starts ends with it */
+	const struct host_cgroup *cgroup; /* that it is in from its start; NULL: ours */
+	bool die_with_parent;		  /* SIGKILL when the calling thread ends */
 	/* Runs in the child before the exec; its error is spawn_process()'s. It may do anything:
 	 * husk has one thread when it spawns. */
 	int (*prepare)(void *arg, struct error *err);

@@ -192,6 +192,8 @@ int state_save(const struct container_dir *d, const struct container_state *s, s
 	}
 	jsonw_kstr(&w, "engine", s->engine);
 	jsonw_kstr(&w, "record", s->record);
+	jsonw_key(&w, "cgroup");
+	host_cgroup_write(&w, &s->cgroup);
 	jsonw_kbool(&w, "started", s->started);
 	if (s->is_sandbox)
 		jsonw_kbool(&w, "is_sandbox", true);
@@ -247,6 +249,7 @@ int state_load(const struct container_dir *d, struct container_state *s, struct 
 	s->created.tv_nsec = json_int(v, "created_ns", 0);
 	s->engine = copy_str(v, "engine");
 	s->record = copy_str(v, "record");
+	host_cgroup_read(json_get(v, "cgroup"), &s->cgroup);
 	s->started = json_bool(v, "started", true);
 	s->is_sandbox = json_bool(v, "is_sandbox", false);
 	s->sandbox = copy_str(v, "sandbox");
@@ -278,6 +281,7 @@ void state_free(struct container_state *s)
 	free(s->sandbox);
 	free(s->tag);
 	free(s->config);
+	host_cgroup_free(&s->cgroup);
 	*s = (struct container_state){0};
 }
 

@@ -16,6 +16,7 @@
 #include "lib/error.h"
 #include "oci/spec.h"
 #include "oci/state.h"
+#include "shim/host_cgroup.h"
 
 struct container_state {
 	char *id;
@@ -29,13 +30,14 @@ struct container_state {
 	uint64_t vmm_start;
 	pid_t share_pid; /* of what minds virtiofsd; 0: none */
 	uint64_t share_start;
-	char *engine;	 /* of its VM: "kvm", "qemu" */
-	char *record;	 /* name of its record of changes (record.h); NULL: its root is read-only */
-	bool started;	 /* its process may have run */
-	bool is_sandbox; /* of a pod: others may join its VM */
-	char *sandbox;	 /* the container whose VM this one joined; NULL: it has its own */
-	char *tag;	 /* with `sandbox`: what ends the names of its disks and shares in the VM */
-	char *config;	 /* text of config.json as it was at create: exec and hooks need it */
+	char *engine; /* of its VM: "kvm", "qemu" */
+	char *record; /* name of its record of changes (record.h); NULL: its root is read-only */
+	struct host_cgroup cgroup; /* on the host */
+	bool started;		   /* its process may have run */
+	bool is_sandbox;	   /* of a pod: others may join its VM */
+	char *sandbox; /* the container whose VM this one joined; NULL: it has its own */
+	char *tag;     /* with `sandbox`: what ends the names of its disks and shares in the VM */
+	char *config;  /* text of config.json as it was at create: exec and hooks need it */
 };
 
 /* One container's directory, open and (maybe) locked. */

@@ -4,6 +4,7 @@
 #include "lib/frame.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "shim/oom.h"
 #include "shim/paths.h"
 #include "shim/spawn.h"
 
@@ -189,6 +190,16 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 			    cfg->fs_sock >= 0 ? 4 : 3, err);
 }
 
+static int become_machine(void *arg, struct error *err)
+{
+	const struct vmm_config *cfg = arg;
+
+	(void)err;
+	if (cfg->cgroup)
+		oom_score_machine(&cfg->cgroup->oom_score_adj);
+	return 0;
+}
+
 pid_t vmm_spawn(const struct vmm_config *cfg, int intr_fd, struct vmm_client *c, struct error *err)
 {
 	cleanup_free char *exe = path_vmm(err);
@@ -215,7 +226,10 @@ pid_t vmm_spawn(const struct vmm_config *cfg, int intr_fd, struct vmm_client *c,
 				.fds = (int[]){-1, -1, cfg->log_fd, theirs, cfg->lifeline},
 				.nfds = 5,
 				.new_session = true,
-				.new_pid_namespace = true},
+				.new_pid_namespace = true,
+				.cgroup = cfg->cgroup,
+				.prepare = become_machine,
+				.arg = (void *)cfg},
 		err);
 	if (pid < 0) {
 		c->sock = -1;

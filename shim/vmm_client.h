@@ -30,10 +30,11 @@ struct vmm_config {
 #define VMM_FILE_BYTES_ANY UINT64_MAX
 	uint64_t file_bytes; /* of the largest writable disk that will be attached */
 	bool debug;
-	int log_fd;	 /* stderr of husk-vmm */
-	int lifeline;	 /* read end; the VMM ends when the write end closes */
-	int listen_sock; /* the control socket, bound and listening */
-	int fs_sock;	 /* connected vhost-user socket of a virtiofsd; -1: no virtio-fs */
+	int log_fd;			  /* stderr of husk-vmm */
+	int lifeline;			  /* read end; the VMM ends when the write end closes */
+	int listen_sock;		  /* the control socket, bound and listening */
+	const struct host_cgroup *cgroup; /* that it is to be in; NULL: ours */
+	int fs_sock; /* connected vhost-user socket of a virtiofsd; -1: no virtio-fs */
 };
 
 /* Starts husk-vmm and its machine; does not wait for the guest. The VMM is not a child that needs

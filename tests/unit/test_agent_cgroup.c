@@ -1,6 +1,7 @@
 /* linux.resources as settings of cgroup v2. */
 #include "agent/cgroup.h"
 #include "lib/cleanup.h"
+#include "oci/weights.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -62,16 +63,16 @@ static void test_cpu_weight(void **state UNUSED)
 		 {65536, 3023}, {262143, 10000}, {262144, 10000}, {1u << 30, 10000}};
 
 	for (size_t i = 0; i < ARRAY_LEN(v); i++)
-		assert_int_equal(cgroup_cpu_weight(v[i].shares), v[i].weight);
+		assert_int_equal(oci_cpu_weight(v[i].shares), v[i].weight);
 	for (uint64_t s = 2; s < 262144; s += 7)
-		assert_true(cgroup_cpu_weight(s) <= cgroup_cpu_weight(s + 7));
+		assert_true(oci_cpu_weight(s) <= oci_cpu_weight(s + 7));
 }
 
 static void test_io_weight(void **state UNUSED)
 {
-	assert_int_equal(cgroup_io_weight(10), 1);
-	assert_int_equal(cgroup_io_weight(500), 4950);
-	assert_int_equal(cgroup_io_weight(1000), 10000);
+	assert_int_equal(oci_io_weight(10), 1);
+	assert_int_equal(oci_io_weight(500), 4950);
+	assert_int_equal(oci_io_weight(1000), 10000);
 	expect("{\"blockIO\":{\"weight\":500}}", "io.weight", "4950");
 }
 

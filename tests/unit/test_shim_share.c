@@ -94,7 +94,7 @@ static void start(struct fixture *f)
 
 	if (geteuid() != 0 || access("/usr/lib/qemu/virtiofsd", X_OK) < 0)
 		skip();
-	if (share_start(&f->plan, f->lifeline[0], -1, &f->share, &err) < 0)
+	if (share_start(&f->plan, NULL, f->lifeline[0], -1, &f->share, &err) < 0)
 		fail_msg("%s", err.msg);
 }
 
@@ -251,7 +251,8 @@ static void ends_with_each_of_its_processes(void **state)
 
 	do {
 		if (victim > 0)
-			assert_int_equal(share_start(&f->plan, f->lifeline[0], -1, &f->share, NULL),
+			assert_int_equal(share_start(&f->plan, NULL, f->lifeline[0], -1, &f->share,
+						     NULL),
 					 0);
 		else
 			start(f);
@@ -279,7 +280,7 @@ static void the_reason_is_told(void **state)
 	assert_string_equal(err.msg, "virtiofsd ended: it did not say why");
 	setenv("HUSK_VIRTIOFSD", "/nonexistent", 1);
 	share_free(&f->share);
-	assert_int_equal(share_start(&f->plan, f->lifeline[0], -1, &f->share, &err), -1);
+	assert_int_equal(share_start(&f->plan, NULL, f->lifeline[0], -1, &f->share, &err), -1);
 	unsetenv("HUSK_VIRTIOFSD");
 	assert_non_null(strstr(err.msg, "apt-get install qemu-system-common"));
 }
