@@ -81,10 +81,7 @@ static void plan_cpu(const struct oci_cpu *c, struct cgroup_plan *p)
 		add(p, "cpu.max", false, "cpu.quota", xasprintf("max %" PRIu64, period));
 	if (c->burst_us.has)
 		add(p, "cpu.max.burst", false, "cpu.burst", xasprintf("%" PRIu64, c->burst_us.v));
-	if (c->cpus)
-		add(p, "cpuset.cpus", false, "cpu.cpus", xstrdup(c->cpus));
-	if (c->mems)
-		add(p, "cpuset.mems", false, "cpu.mems", xstrdup(c->mems));
+	/* Not cpus and mems: their numbers are the host's, which pins the machine there. */
 }
 
 static int plan_hugepages(const struct oci_resources *r, struct cgroup_plan *p, struct error *err)
@@ -117,7 +114,8 @@ static int plan_unified(const struct oci_resources *r, struct cgroup_plan *p, st
 		    kv->key[0] == '.')
 			return error_kind(err, ERR_INVALID,
 					  "linux.resources.%s: must be the name of a file", field);
-		if (strncmp(kv->key, "io.", 3) != 0)
+		/* The host's devices, and its processors. */
+		if (strncmp(kv->key, "io.", 3) != 0 && strncmp(kv->key, "cpuset.", 7) != 0)
 			add(p, kv->key, false, field, xstrdup(kv->value));
 	}
 	return 0;

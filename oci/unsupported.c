@@ -169,13 +169,18 @@ static int check_seccomp(const struct oci_seccomp *s, struct error *err)
 /* Files of a cgroup that are limits or weights, not ways to run it. */
 static bool unified_known(const char *key)
 {
-	static const char *const controllers[] = {"cpu.",  "cpuset.", "memory.",
-						  "pids.", "io.",     "hugetlb."};
+	static const char *const controllers[] = {"cpu.", "memory.", "pids.", "io.", "hugetlb."};
+	/* A partition of processors is the host's affair. */
+	static const char *const single[] = {"cpuset.cpus", "cpuset.mems", "cgroup.max.depth",
+					     "cgroup.max.descendants"};
 
 	for (size_t i = 0; i < ARRAY_LEN(controllers); i++)
 		if (strncmp(key, controllers[i], strlen(controllers[i])) == 0)
 			return true;
-	return strcmp(key, "cgroup.max.depth") == 0 || strcmp(key, "cgroup.max.descendants") == 0;
+	for (size_t i = 0; i < ARRAY_LEN(single); i++)
+		if (strcmp(key, single[i]) == 0)
+			return true;
+	return false;
 }
 
 /* What only cgroup v1 had, and the guest's cgroups are v2. Zero asks for nothing. */
@@ -193,17 +198,25 @@ static int check_cgroup_v1_only(const struct oci_resources *r, const char *path,
 		field = "cpu.realtimePeriod";
 	else if (r->block_io.leaf_weight.v != 0)
 		field = "blockIO.leafWeight";
+	for (size_t i = 0; i < r->block_io.n_weight_devices; i++)
+		if (r->block_io.weight_devices[i].leaf_weight.v != 0)
+			field = "blockIO.weightDevice.leafWeight";
 	return field ? refuse(err, "%s.%s: cgroup v2 has no such limit", path, field) : 0;
 }
 
 int oci_resources_supported(const struct oci_resources *r, const char *path, struct error *err)
 {
+	/* The host's kernel marks what the sockets of a cgroup send, not what comes out of a TAP. */
+	static const char no_sockets[] =
+		"a microVM's packets come from no socket of its cgroup, so that it cannot mark "
+		"them: use tc on its network interface";
+
 	if (check_cgroup_v1_only(r, path, err) < 0)
 		return -1;
 	if (r->net_class_id.has && r->net_class_id.v != 0)
-		return refuse(err, "%s.network.classID: is not supported", path);
+		return refuse(err, "%s.network.classID: %s", path, no_sockets);
 	if (r->n_net_priorities > 0)
-		return refuse(err, "%s.network.priorities: are not supported", path);
+		return refuse(err, "%s.network.priorities: %s", path, no_sockets);
 	if (r->n_rdma > 0)
 		return refuse(err, "%s.rdma: a microVM has no RDMA devices", path);
 	for (size_t i = 0; i < r->n_unified; i++)

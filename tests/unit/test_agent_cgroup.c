@@ -84,7 +84,10 @@ static void test_cpu(void **state UNUSED)
 	expect("{\"cpu\":{\"quota\":50000,\"period\":20000}}", "cpu.max", "50000 20000");
 	expect("{\"cpu\":{\"quota\":-1}}", "cpu.max", "max 100000");
 	expect("{\"cpu\":{\"period\":20000}}", "cpu.max", "max 20000");
-	expect("{\"cpu\":{\"cpus\":\"0-1,3\",\"mems\":\"0\"}}", "cpuset.cpus", "0-1,3");
+	/* numbers of the host */
+	expect("{\"cpu\":{\"cpus\":\"0-1,3\",\"mems\":\"0\"}}", "cpuset.cpus", "(none)");
+	expect("{\"cpu\":{\"cpus\":\"0-1,3\",\"mems\":\"0\"}}", "cpuset.mems", "(none)");
+	expect("{\"unified\":{\"cpuset.cpus\":\"3\"}}", "cpuset.cpus", "(none)");
 	expect("{\"cpu\":{\"idle\":1}}", "cpu.idle", "1");
 	expect("{\"cpu\":{\"burst\":700}}", "cpu.max.burst", "700");
 }

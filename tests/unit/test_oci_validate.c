@@ -504,10 +504,10 @@ static void refused_linux(void **state)
 static void refused_resources(void **state)
 {
 	SUPPORTED({"@linux@", RESOURCES("'network':{'classID':1}"),
-		   "linux.resources.network.classID: is not supported"},
+		   "linux.resources.network.classID: a microVM's packets"},
 		  {"@linux@", RESOURCES("'network':{'classID':0}"), NULL},
 		  {"@linux@", RESOURCES("'network':{'priorities':[{'name':'a'}]}"),
-		   "linux.resources.network.priorities: are not supported"},
+		   "linux.resources.network.priorities: a microVM's packets"},
 		  {"@linux@", RESOURCES("'rdma':{'m':{}}"),
 		   "linux.resources.rdma: a microVM has no RDMA devices"},
 		  {"@linux@", RESOURCES("'unified':{'cgroup.procs':'1'}"),
