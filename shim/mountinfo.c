@@ -74,8 +74,9 @@ static bool number(const char **s, size_t *len, char stop, uint64_t *v)
 /* 36 35 98:0 /root /point rw,noatime shared:1 ... - ext3 /dev/root rw,errors=continue */
 static bool parse_line(const char *line, const char *end, uint64_t id, struct mount_entry *m)
 {
-	const char *root, *point, *type, *source, *options, *s;
-	size_t n_root, n_point, n_type, n_source, n_options = 0, len;
+	const char *root, *point, *own, *type, *source, *options, *s;
+	size_t n_root, n_point, n_own, n_type, n_source, n_options = 0, len;
+	cleanup_free char *own_options = NULL;
 	uint64_t major, minor;
 
 	/* The id is known, the parent of no interest. */
@@ -84,7 +85,7 @@ static bool parse_line(const char *line, const char *end, uint64_t id, struct mo
 			return false;
 	if (!field(&line, end, &s, &len) || !number(&s, &len, ':', &major) ||
 	    !number(&s, &len, '\0', &minor) || !field(&line, end, &root, &n_root) ||
-	    !field(&line, end, &point, &n_point) || !field(&line, end, &s, &len))
+	    !field(&line, end, &point, &n_point) || !field(&line, end, &own, &n_own))
 		return false;
 	do
 		if (!field(&line, end, &s, &len))
@@ -94,7 +95,10 @@ static bool parse_line(const char *line, const char *end, uint64_t id, struct mo
 		return false;
 	if (!field(&line, end, &options, &n_options))
 		options = "";
+	own_options = xcalloc(n_own + 1, 1);
+	memcpy(own_options, own, n_own);
 	*m = (struct mount_entry){.id = id,
+				  .idmapped = mount_has_option(own_options, "idmapped", NULL),
 				  .major = (unsigned)major,
 				  .minor = (unsigned)minor,
 				  .root = unescape(root, n_root),

@@ -15,6 +15,7 @@ struct mount_entry {
 	uint64_t id;
 	unsigned major, minor;
 	bool has_children; /* something is mounted beneath it */
+	bool idmapped;	   /* it shows other ids than its file system has */
 	/* octal escapes are resolved in all but `options`, where they tell a comma of a value from
 	 * one between options */
 	char *root, *point, *type, *source;

@@ -30,6 +30,9 @@
 #ifndef STATX_ATTR_MOUNT_ROOT
 #define STATX_ATTR_MOUNT_ROOT 0x00002000
 #endif
+#ifndef STATX_MNT_ID
+#define STATX_MNT_ID 0x00001000U
+#endif
 #ifndef FUSE_SUPER_MAGIC
 #define FUSE_SUPER_MAGIC 0x65735546
 #endif
@@ -38,7 +41,8 @@
 
 static int look(int fd, const char *path, struct statx *sx, struct error *err)
 {
-	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_INO | STATX_BTIME, sx) < 0)
+	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_INO | STATX_BTIME | STATX_MNT_ID,
+		  sx) < 0)
 		return error_errno(err, "stat %s", path);
 	return 0;
 }
@@ -87,6 +91,25 @@ static bool upper_matches(const struct rootfs *r, const struct statx *merged,
 	return merged->stx_ino == upper->stx_ino;
 }
 
+/* Engines give a container with a user namespace the layers of its image by mounts that map ids.
+ * The layers' directories have other ids than the overlay shows then; or nothing any more, when
+ * these mounts were taken away after the overlay was made. */
+static bool lowers_are_plain(const struct rootfs *r, const struct statx *upper)
+{
+	for (size_t i = 0; i < r->layers.n; i++) {
+		cleanup_mount_entry struct mount_entry m = {0};
+		cleanup_close int fd = open(r->layers.lowers[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+		struct statx sx;
+
+		if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &sx) < 0)
+			return false;
+		if (sx.stx_mnt_id != upper->stx_mnt_id &&
+		    (mountinfo_of(fd, &m, NULL) <= 0 || m.idmapped))
+			return false;
+	}
+	return !dir_is_empty(AT_FDCWD, r->layers.lowers[r->layers.n - 1]);
+}
+
 /* True if it can be taken apart. */
 static bool open_overlay(struct rootfs *r, const struct mount_entry *m, const struct statx *merged)
 {
@@ -99,7 +122,7 @@ static bool open_overlay(struct rootfs *r, const struct mount_entry *m, const st
 		return false;
 	upper = open(r->layers.upper, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (upper < 0 || look(upper, r->layers.upper, &sx, NULL) < 0 ||
-	    !upper_matches(r, merged, &sx))
+	    !upper_matches(r, merged, &sx) || !lowers_are_plain(r, &sx))
 		return false;
 	take_identity(&r->id, &sx);
 	r->id.upper = xstrdup(r->layers.upper);
@@ -159,6 +182,10 @@ static int look_at_mount(struct rootfs *r, const struct statx *sx, struct error 
 		return -1;
 	if (found == 0 || strcmp(m.root, "/") != 0)
 		return 0;
+	if (m.idmapped) {
+		log_debug("%s: maps ids: taken as a plain directory", r->id.path);
+		return 0;
+	}
 	if (m.has_children) {
 		log_debug("%s: has mounts beneath it: taken as a plain directory", r->id.path);
 		return 0;

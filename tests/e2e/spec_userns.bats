@@ -59,6 +59,28 @@ userns=".linux.namespaces += [{type: \"user\"}] | .linux.uidMappings = $MAPS
 	is "0:0" "$(stat -c %u:%g "$T/src/by-root")"
 }
 
+@test "a root file system whose layers, or mount, map ids: by engines that map instead of changing owners" {
+	mkdir "$T"/{mapped,upper,work,merged,bound}
+	python3 "$PY/idmap.py" "$ROOTFS" "$T/mapped" "0 100000 65536" "0 200000 65536" || skip "this host's file system maps no ids"
+	mount -t overlay overlay -o "lowerdir=$T/mapped,upperdir=$T/upper,workdir=$T/work" "$T/merged"
+	bundle u "$userns | .root.path = \"$T/merged\"" sh -c 'stat -c "%u:%g" /bin/busybox /etc/passwd; echo x >/root/file'
+	run --separate-stderr husk run -b "$B" u </dev/null
+	first=$output
+	owner=$(stat -c %u:%g "$T/upper/root/file")
+	umount "$T/mapped" # as engines do once the overlay is there
+	run --separate-stderr husk run -b "$B" u </dev/null
+	umount "$T/merged"
+	is "0:0 0:0" "$(xargs <<<"$first")"
+	is "0:0 0:0" "$(xargs <<<"$output")"
+	is "100000:200000" "$owner"
+	python3 "$PY/idmap.py" "$ROOTFS" "$T/bound" "0 100000 65536" "0 200000 65536"
+	edit_spec "$B/config.json" "$B/new.json" ".root.path = \"$T/bound\" | .root.readonly = true" stat -c %u:%g /bin/busybox
+	mv "$B/new.json" "$B/config.json"
+	run --separate-stderr husk run -b "$B" u </dev/null
+	umount "$T/bound"
+	is "0:0" "$output"
+}
+
 @test "Mounts: what cannot be id-mapped is refused by name" {
 	mkdir "$T/src"
 	n=$(jq '.mounts | length' "$SPEC")

@@ -28,6 +28,7 @@
 	"36 24 0:39 /sub /mnt/a\\040b\\134c rw master:7 propagate_from:2 - overlay over\\011lay " \
 	"rw,lowerdir=/x\\054y\n"                                                                  \
 	"37 36 0:40 / /mnt/deep rw - tmpfs  rw\n"                                                 \
+	"39 24 0:42 / /mapped rw,relatime,idmapped - tmpfs none rw\n"                             \
 	"38 24 0:41 / /last rw - tmpfs none rw"
 
 static void a_mount_is_found_by_its_number(void **state)
@@ -46,9 +47,13 @@ static void a_mount_is_found_by_its_number(void **state)
 	assert_int_equal(mountinfo_find(LINES, strlen(LINES), 24, &m, NULL), 1);
 	assert_int_equal(m.major, 254);
 	assert_string_equal(m.source, "/dev/vda");
+	assert_false(m.idmapped);
 	mount_entry_free(&m);
 	assert_int_equal(mountinfo_find(LINES, strlen(LINES), 38, &m, NULL), 1);
 	assert_false(m.has_children);
+	mount_entry_free(&m);
+	assert_int_equal(mountinfo_find(LINES, strlen(LINES), 39, &m, NULL), 1);
+	assert_true(m.idmapped);
 	mount_entry_free(&m);
 	assert_int_equal(mountinfo_find(LINES, strlen(LINES), 99, &m, NULL), 0);
 }
@@ -497,6 +502,7 @@ static void an_overlay_is_known_again_by_its_upper_directory(void **state)
 	if (!may_mount())
 		skip();
 	make_dirs(t, OVERLAY_DIRS);
+	put(t, "l1/a", "1");
 	mount_overlay(t, "");
 	r = open_rootfs(path, false);
 	id = keep_id(&r);
