@@ -13,19 +13,25 @@
 
 static const struct verb verbs[] = {
 	{"check", cmd_check, "", "say what this host offers and what is missing"},
+	{"checkpoint", cmd_checkpoint, "ID", "not supported yet"},
 	{"create", cmd_create, "ID",
 	 "create a container: its VM runs, its process waits for start"},
 	{"delete", cmd_delete, "ID", "delete a stopped or created container"},
+	{"events", cmd_events, "ID", "tell a container's figures and OOM kills, as JSON"},
 	{"exec", cmd_exec, "ID [COMMAND [ARG...]]", "run a further process in a container"},
 	{"features", cmd_features, "", "print what this runtime supports, as JSON"},
 	{"kill", cmd_kill, "ID [SIGNAL]", "send a signal (default SIGTERM) to a container"},
 	{"list", cmd_list, "", "list the containers below --root"},
+	{"pause", cmd_pause, "ID", "stop all processes of a container for a while"},
 	{"ps", cmd_ps, "ID [PS-OPTION...]", "list the processes of a container"},
+	{"restore", cmd_restore, "ID", "not supported yet"},
+	{"resume", cmd_resume, "ID", "let a paused container go on"},
 	{"run", cmd_run, "ID", "create and start a container and wait for it"},
 	{"spec", cmd_spec, "", "write a config.json to start from"},
 	{"start", cmd_start, "ID", "start the process of a created container"},
 	{"state", cmd_state, "ID", "print the state of a container, as JSON"},
 	{"sync", cmd_sync, "ID", "bring what a container has changed to its rootfs directory"},
+	{"update", cmd_update, "ID", "change the limits of a container"},
 };
 
 int verb_options(int argc, char **argv, const struct option_def *defs, const char *verb,

@@ -35,18 +35,24 @@ struct verb {
 };
 
 int cmd_check(const struct globals *g, int argc, char **argv, struct error *err);
+int cmd_checkpoint(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_create(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_delete(const struct globals *g, int argc, char **argv, struct error *err);
+int cmd_events(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_exec(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_features(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_kill(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_list(const struct globals *g, int argc, char **argv, struct error *err);
+int cmd_pause(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_ps(const struct globals *g, int argc, char **argv, struct error *err);
+int cmd_restore(const struct globals *g, int argc, char **argv, struct error *err);
+int cmd_resume(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_run(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_spec(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_start(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_state(const struct globals *g, int argc, char **argv, struct error *err);
 int cmd_sync(const struct globals *g, int argc, char **argv, struct error *err);
+int cmd_update(const struct globals *g, int argc, char **argv, struct error *err);
 
 /* Parses the verb's options and counts its operands: between `min` and `max` (-1: any). Prints the
  * verb's help and exits 0 on --help. Returns the index of the first operand. */
