@@ -9,6 +9,7 @@
 #include "oci/unsupported.h"
 #include "oci/validate.h"
 #include "shim/console.h"
+#include "shim/handover.h"
 #include "shim/lifecycle.h"
 #include "shim/spawn.h"
 
@@ -16,9 +17,10 @@
 #include <string.h>
 
 struct exec_options {
-	const char *process, *cwd, *user, *pid_file, *console_socket;
+	const char *process, *cwd, *user, *pid_file, *console_socket, *pidfd_socket;
+	const char *label, *apparmor, *cgroup, *preserve;
 	struct str_list env, groups, caps;
-	bool tty, detach, no_new_privs;
+	bool tty, detach, no_new_privs, ignore_paused;
 	char **args;
 };
 
@@ -117,7 +119,8 @@ static char *derive_process(const char *config, const struct exec_options *o, st
 						  "args",	  "env",
 						  "cwd",	  "user",
 						  "capabilities", "noNewPrivileges"};
-		bool skip = false;
+		bool skip = (o->label && strcmp(key, "selinuxLabel") == 0) ||
+			    (o->apparmor && strcmp(key, "apparmorProfile") == 0);
 
 		for (size_t k = 0; k < ARRAY_LEN(own); k++)
 			skip = skip || strcmp(key, own[k]) == 0;
@@ -137,6 +140,10 @@ static char *derive_process(const char *config, const struct exec_options *o, st
 	jsonw_kstr(&w, "cwd", o->cwd ? o->cwd : json_str(p, "cwd"));
 	jsonw_kbool(&w, "noNewPrivileges",
 		    o->no_new_privs || json_bool(p, "noNewPrivileges", false));
+	if (o->label)
+		jsonw_kstr(&w, "selinuxLabel", o->label);
+	if (o->apparmor)
+		jsonw_kstr(&w, "apparmorProfile", o->apparmor);
 	if (json_get(p, "capabilities") || o->caps.n)
 		write_caps(&w, json_get(p, "capabilities"), o);
 	if (write_user(&w, json_get(p, "user"), o, err) < 0)
@@ -184,18 +191,23 @@ static int run_foreground(struct running *r, struct error *err)
 				.dirfd = r->d->fd,
 				.scratch = -1,
 				.tty_fd = r->p->terminal ? STDIN_FILENO : -1};
+	cleanup_free char *noted = NULL;
 	int status;
 
 	if (host_cgroup_enter(&r->st->cgroup, err) < 0 ||
-	    (r->o->pid_file && pid_file_write(r->o->pid_file, getpid(), err) < 0)) {
+	    (r->o->pid_file && pid_file_write(r->o->pid_file, getpid(), err) < 0) ||
+	    handover_pidfd(r->o->pidfd_socket, getpid(), err) < 0) {
 		close_fd(&job.agent_sock);
 		return -1;
 	}
+	noted = proxy_note(r->d->fd, r->made.process);
 	memcpy(job.streams, r->streams, sizeof(job.streams));
 	if (r->p->terminal)
 		tty_raw(STDIN_FILENO);
 	status = proxy_run(&job);
 	tty_restore();
+	if (noted)
+		unlinkat(r->d->fd, noted, 0);
 	return status;
 }
 
@@ -228,6 +240,7 @@ static int run_detached(struct running *r, int intr_fd, struct error *err)
 	if (proxy_go(&proxy, &job, r->p->terminal, r->p->console_width, r->p->console_height,
 		     intr_fd, err) < 0 ||
 	    (r->o->pid_file && pid_file_write(r->o->pid_file, proxy.pid, err) < 0) ||
+	    handover_pidfd(r->o->pidfd_socket, proxy.pid, err) < 0 ||
 	    proxy_commit(&proxy, err) < 0) {
 		proxy_abort(&proxy);
 		return -1;
@@ -250,11 +263,33 @@ static int check_terminal(const struct exec_options *o, const struct oci_process
 	return 0;
 }
 
+/* "/a/b/" is a/b below the container's cgroup, "/" that one (*path stays NULL). */
+static int find_cgroup(const char *wish, char **path, struct error *err)
+{
+	size_t n;
+
+	if (!wish)
+		return 0;
+	if (strchr(wish, ':'))
+		return error_kind(err, ERR_UNSUPPORTED,
+				  "--cgroup: \"%s\": the guest has one hierarchy for all "
+				  "controllers: give a path without a controller",
+				  wish);
+	while (*wish == '/')
+		wish++;
+	n = strlen(wish);
+	while (n > 0 && wish[n - 1] == '/')
+		n--;
+	if (n > 0)
+		*path = xasprintf("%.*s", (int)n, wish);
+	return 0;
+}
+
 static int exec_in(const struct globals *g, const struct container_dir *d,
 		   const struct container_state *st, const struct exec_options *o,
 		   struct error *err)
 {
-	cleanup_free char *text = NULL;
+	cleanup_free char *text = NULL, *cgroup = NULL;
 	cleanup_oci_process struct oci_process *p = NULL;
 	cleanup_vmm struct vmm_client vmm = {.sock = -1};
 	struct running r = {.g = g,
@@ -269,7 +304,11 @@ static int exec_in(const struct globals *g, const struct container_dir *d,
 
 	if (st->status == OCI_STATUS_STOPPED)
 		return error_kind(err, ERR_NOT_RUNNING, "cannot exec in a stopped container");
-	if (make_process(st, o, &text, &p, err) < 0 || check_terminal(o, p, err) < 0)
+	if (st->status == OCI_STATUS_PAUSED && !o->ignore_paused)
+		return error_set(err, "cannot exec in a paused container (use --ignore-paused to "
+				      "override)");
+	if (make_process(st, o, &text, &p, err) < 0 || check_terminal(o, p, err) < 0 ||
+	    find_cgroup(o->cgroup, &cgroup, err) < 0)
 		return -1;
 	r.p = p;
 	intr = interrupt_fd(err);
@@ -277,7 +316,7 @@ static int exec_in(const struct globals *g, const struct container_dir *d,
 		return -1;
 	t = log_elapsed("connect", t);
 	r.agent.intr_fd = intr;
-	if (agent_exec(&r.agent, d->id, text, NULL, false, &r.made, err) == 0) {
+	if (agent_exec(&r.agent, d->id, text, cgroup, o->ignore_paused, &r.made, err) == 0) {
 		t = log_elapsed("exec in the guest", t);
 		if (agent_open_streams(&vmm, &r.made, r.streams, err) == 0) {
 			log_elapsed("streams", t);
@@ -309,13 +348,22 @@ int cmd_exec(const struct globals *g, int argc, char **argv, struct error *err)
 		{"pid-file", NULL, OPT_STR, &o.pid_file, "FILE", "write its pid to FILE"},
 		{"console-socket", NULL, OPT_STR, &o.console_socket, "PATH",
 		 "Unix socket that gets the terminal's master"},
+		{"process-label", NULL, OPT_STR, &o.label, "LABEL", "SELinux label"},
+		{"apparmor", NULL, OPT_STR, &o.apparmor, "PROFILE", "AppArmor profile"},
+		{"cgroup", NULL, OPT_STR, &o.cgroup, "PATH", "cgroup below the container's"},
+		{"ignore-paused", NULL, OPT_FLAG, &o.ignore_paused, NULL,
+		 "also in a paused container: it runs once that goes on"},
+		{"pidfd-socket", NULL, OPT_STR, &o.pidfd_socket, "PATH",
+		 "Unix socket that gets a pidfd of the process"},
+		{"preserve-fds", NULL, OPT_STR, &o.preserve, "N",
+		 "descriptors besides stdio: none can be given"},
 		{0}};
 	int first = verb_options(argc, argv, defs, "exec", "ID [COMMAND [ARG...]]", 1, -1, err);
 	cleanup_container_dir struct container_dir d = {.fd = -1};
 	cleanup_state struct container_state st = {0};
 	int r;
 
-	if (first < 0)
+	if (first < 0 || handover_check(o.preserve, err) < 0)
 		return -1;
 	o.args = argv + first + 1;
 	if (!o.process && !o.args[0])

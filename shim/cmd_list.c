@@ -1,26 +1,111 @@
 #include "lib/cleanup.h"
+#include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "shim/lifecycle.h"
 
+#include <pwd.h>
 #include <string.h>
+#include <sys/stat.h>
 
-static void list_table_row(const struct container_state *st)
+#define OWNER_MAX 64
+
+/* ---- the table, with the widths of runc's */
+
+#define COLUMNS 6
+#define COLUMN_MIN 12
+#define PADDING 3
+
+struct table {
+	char *(*rows)[COLUMNS];
+	size_t n;
+};
+
+static void add_cells(struct table *t, const char *const cells[COLUMNS])
 {
-	char created[OCI_TIME_SIZE];
+	char *(*rows)[COLUMNS] = reallocarray(t->rows, t->n + 1, sizeof(*rows));
 
-	printf("%-20s %-10d %-10s %-40s %-32s root\n", st->id, (int)st->pid,
-	       oci_status_name(st->status), st->bundle, oci_time(&st->created, created));
+	if (!rows)
+		abort();
+	t->rows = rows;
+	for (size_t i = 0; i < COLUMNS; i++)
+		rows[t->n][i] = xstrdup(cells[i]);
+	t->n++;
+}
+
+static void add_row(struct table *t, const struct container_state *st, const char *owner)
+{
+	char created[OCI_TIME_SIZE], pid[16];
+
+	snprintf(pid, sizeof(pid), "%d", (int)st->pid);
+	add_cells(t,
+		  (const char *const[COLUMNS]){st->id, pid, oci_status_name(st->status), st->bundle,
+					       oci_time(&st->created, created), owner});
+}
+
+static void print_row(char *const cells[COLUMNS], const size_t widths[COLUMNS])
+{
+	for (size_t i = 0; i + 1 < COLUMNS; i++)
+		printf("%-*s", (int)widths[i], cells[i]);
+	printf("%s\n", cells[COLUMNS - 1]);
+}
+
+static void print_table(const struct table *t)
+{
+	static const char *const head[COLUMNS] = {"ID",	    "PID",     "STATUS",
+						  "BUNDLE", "CREATED", "OWNER"};
+	size_t widths[COLUMNS];
+
+	for (size_t i = 0; i < COLUMNS; i++) {
+		widths[i] = strlen(head[i]) + PADDING;
+		for (size_t k = 0; k < t->n; k++)
+			if (strlen(t->rows[k][i]) + PADDING > widths[i])
+				widths[i] = strlen(t->rows[k][i]) + PADDING;
+		if (widths[i] < COLUMN_MIN)
+			widths[i] = COLUMN_MIN;
+	}
+	print_row((char *const *)head, widths);
+	for (size_t k = 0; k < t->n; k++)
+		print_row(t->rows[k], widths);
+}
+
+static void free_table(struct table *t)
+{
+	for (size_t k = 0; k < t->n; k++)
+		for (size_t i = 0; i < COLUMNS; i++)
+			free(t->rows[k][i]);
+	free(t->rows);
+}
+
+/* ---- containers */
+
+/* The name of whoever owns the container's directory. */
+static void find_owner(const struct container_dir *d, char owner[OWNER_MAX])
+{
+	struct stat st;
+	const struct passwd *pw;
+
+	owner[0] = '\0';
+	if (fstat(d->fd, &st) < 0)
+		return;
+	pw = getpwuid(st.st_uid);
+	if (pw)
+		snprintf(owner, OWNER_MAX, "%s", pw->pw_name);
+	else
+		snprintf(owner, OWNER_MAX, "#%u", st.st_uid);
 }
 
 /* A container that is half made or being deleted is left out, as it has no state to show. */
-static bool load(const struct globals *g, const char *id, struct container_state *st)
+static bool load(const struct globals *g, const char *id, struct container_state *st,
+		 char owner[OWNER_MAX])
 {
 	cleanup_container_dir struct container_dir d = {.fd = -1};
 	struct error err = ERROR_INIT;
 
-	if (container_open(g, id, false, &d, st, &err) == 0)
+	if (container_open(g, id, false, &d, st, &err) == 0) {
+		find_owner(&d, owner);
 		return true;
+	}
 	if (err.kind != ERR_NOT_FOUND)
 		log_warn("%s", err.msg);
 	return false;
@@ -37,12 +122,14 @@ static int list_json(const struct globals *g, char **ids, struct error *err)
 	for (char **id = ids; *id; id++) {
 		cleanup_state struct container_state st = {0};
 		cleanup_oci_spec struct oci_spec *spec = NULL;
+		char owner[OWNER_MAX];
 		struct oci_state view;
 
-		if (!load(g, *id, &st))
+		if (!load(g, *id, &st, owner))
 			continue;
 		container_spec(&st, &spec, NULL);
 		view = state_view(&st, spec);
+		view.owner = owner;
 		oci_state_write(&view, &w);
 	}
 	jsonw_end_arr(&w);
@@ -56,6 +143,7 @@ static int list_json(const struct globals *g, char **ids, struct error *err)
 int cmd_list(const struct globals *g, int argc, char **argv, struct error *err)
 {
 	const char *format = "table";
+	struct table table = {0};
 	bool quiet = false;
 	const struct option_def defs[] = {
 		{"format", "f", OPT_STR, &format, "table|json", "how to print"},
@@ -78,19 +166,20 @@ int cmd_list(const struct globals *g, int argc, char **argv, struct error *err)
 		strv_free(ids);
 		return r;
 	}
-	if (!quiet)
-		printf("%-20s %-10s %-10s %-40s %-32s OWNER\n", "ID", "PID", "STATUS", "BUNDLE",
-		       "CREATED");
 	for (char **id = ids; *id; id++) {
 		cleanup_state struct container_state st = {0};
+		char owner[OWNER_MAX];
 
-		if (!load(g, *id, &st))
+		if (!load(g, *id, &st, owner))
 			continue;
 		if (quiet)
 			printf("%s\n", st.id);
 		else
-			list_table_row(&st);
+			add_row(&table, &st, owner);
 	}
+	if (!quiet)
+		print_table(&table);
+	free_table(&table);
 	strv_free(ids);
 	return r;
 }

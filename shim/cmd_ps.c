@@ -7,6 +7,7 @@
 #include "lib/json.h"
 #include "shim/lifecycle.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #define NOTE_MAX 128 /* bytes of an exec.<name> file */
@@ -52,20 +53,131 @@ static int print_json(const struct container_dir *d, const struct container_stat
 	return 0;
 }
 
-static void print_table(const struct agent_msg *m)
-{
-	printf("%-8s %7s %7s %-8s %-8s %8s %s\n", "UID", "PID", "PPID", "STIME", "TTY", "TIME",
-	       "CMD");
-	for (size_t i = 0; i < m->n_ps; i++) {
-		const struct agent_process *p = &m->ps[i];
-		char *const texts[] = {p->user, p->stime, p->tty, p->time, p->cmd};
+/* ---- the table
 
-		/* The guest chose these bytes. */
-		for (size_t k = 0; k < ARRAY_LEN(texts); k++)
-			replace_controls(texts[k], '?');
-		printf("%-8s %7lld %7lld %-8s %-8s %8s %s\n", p->user, (long long)p->pid,
-		       (long long)p->ppid, p->stime, p->tty, p->time, p->cmd);
+   The processes are the guest's, so ps options are read here: those that say which columns there
+   are, of the columns that the guest tells. Which processes is no question: all of the container's.
+ */
+
+static const struct column {
+	const char *names; /* in -o, between blanks */
+	const char *head;
+	size_t offset;
+	int width; /* negative: to the left */
+	bool number;
+} columns[] = {
+	{" user euser ", "UID", offsetof(struct agent_process, user), -8, false},
+	{" uid euid ", "UID", offsetof(struct agent_process, uid), 7, true},
+	{" pid ", "PID", offsetof(struct agent_process, pid), 7, true},
+	{" ppid ", "PPID", offsetof(struct agent_process, ppid), 7, true},
+	{" stime start ", "STIME", offsetof(struct agent_process, stime), -8, false},
+	{" tty tt tname ", "TTY", offsetof(struct agent_process, tty), -8, false},
+	{" time cputime ", "TIME", offsetof(struct agent_process, time), 8, false},
+	{" cmd args command ", "CMD", offsetof(struct agent_process, cmd), -1, false},
+};
+
+#define SHOWN_MAX 32
+
+struct layout {
+	const struct column *v[SHOWN_MAX];
+	size_t n;
+};
+
+static int refuse_option(const char *option, struct error *err)
+{
+	return error_kind(
+		err, ERR_UNSUPPORTED,
+		"ps option \"%s\": the processes are the guest's, of which -e, -f, -A and "
+		"-o with user, uid, pid, ppid, stime, tty, time and cmd are known",
+		option);
+}
+
+static const struct column *find_column(const char *name)
+{
+	cleanup_free char *word = xasprintf(" %s ", name);
+
+	for (size_t i = 0; i < ARRAY_LEN(columns); i++)
+		if (!strchr(name, ' ') && strstr(columns[i].names, word))
+			return &columns[i];
+	return NULL;
+}
+
+/* "pid,cmd", also with blanks. */
+static int add_columns(struct layout *l, const char *list, struct error *err)
+{
+	cleanup_free char *copy = xstrdup(list);
+	char *rest = copy, *name;
+
+	while ((name = strsep(&rest, ", "))) {
+		const struct column *c = name[0] ? find_column(name) : NULL;
+
+		if (!name[0])
+			continue;
+		if (!c || l->n == SHOWN_MAX)
+			return refuse_option(name, err);
+		l->v[l->n++] = c;
 	}
+	return 0;
+}
+
+/* "-ef", "-o pid,cmd", "-eopid": letters, the last of which may want a value. */
+static int read_option(struct layout *l, char **args, int *i, struct error *err)
+{
+	const char *p = args[*i];
+
+	if (strcmp(p, "--") == 0)
+		return 0;
+	for (p += *p == '-'; *p; p++) {
+		if (strchr("efA", *p))
+			continue;
+		if (*p != 'o')
+			return refuse_option(args[*i], err);
+		if (p[1])
+			return add_columns(l, p + 1, err);
+		if (!args[*i + 1])
+			return error_kind(err, ERR_USAGE, "ps option \"%s\" needs a value",
+					  args[*i]);
+		return add_columns(l, args[++*i], err);
+	}
+	return 0;
+}
+
+static int read_options(struct layout *l, char **args, struct error *err)
+{
+	for (int i = 0; args[i]; i++)
+		if (read_option(l, args, &i, err) < 0)
+			return -1;
+	return l->n ? 0 : add_columns(l, "user pid ppid stime tty time cmd", err);
+}
+
+static void print_cell(const struct column *c, const char *text, bool last)
+{
+	printf("%*s%s", last && c->width < 0 ? 0 : c->width, text, last ? "\n" : " ");
+}
+
+static void print_process(const struct layout *l, const struct agent_process *p)
+{
+	char *const texts[] = {p->user, p->stime, p->tty, p->time, p->cmd};
+
+	/* The guest chose these bytes. */
+	for (size_t k = 0; k < ARRAY_LEN(texts); k++)
+		replace_controls(texts[k], '?');
+	for (size_t i = 0; i < l->n; i++) {
+		const char *at = (const char *)p + l->v[i]->offset;
+		char number[24];
+
+		if (l->v[i]->number)
+			snprintf(number, sizeof(number), "%lld", (long long)*(const int64_t *)at);
+		print_cell(l->v[i], l->v[i]->number ? number : *(char *const *)at, i + 1 == l->n);
+	}
+}
+
+static void print_table(const struct layout *l, const struct agent_msg *m)
+{
+	for (size_t i = 0; i < l->n; i++)
+		print_cell(l->v[i], l->v[i]->head, i + 1 == l->n);
+	for (size_t i = 0; i < m->n_ps; i++)
+		print_process(l, &m->ps[i]);
 }
 
 int cmd_ps(const struct globals *g, int argc, char **argv, struct error *err)
@@ -74,6 +186,7 @@ int cmd_ps(const struct globals *g, int argc, char **argv, struct error *err)
 	const struct option_def defs[] = {
 		{"format", "f", OPT_STR, &format, "table|json", "how to print"}, {0}};
 	int first = verb_options(argc, argv, defs, "ps", "ID [PS-OPTION...]", 1, -1, err);
+	struct layout layout = {0};
 	cleanup_container_dir struct container_dir d = {.fd = -1};
 	cleanup_state struct container_state st = {0};
 	cleanup_vmm struct vmm_client vmm = {.sock = -1};
@@ -85,11 +198,13 @@ int cmd_ps(const struct globals *g, int argc, char **argv, struct error *err)
 	if (strcmp(format, "table") != 0 && strcmp(format, "json") != 0)
 		return error_kind(err, ERR_USAGE,
 				  "husk ps: --format: \"%s\": must be table or json", format);
+	if (read_options(&layout, argv + first + 1, err) < 0)
+		return -1;
 	if (container_open(g, argv[first], false, &d, &st, err) < 0 ||
 	    container_agent(&d, &st, &vmm, &a, err) < 0 || agent_ps(&a, d.id, &m, err) < 0)
 		return -1;
 	if (strcmp(format, "json") == 0)
 		return print_json(&d, &st, &m, err);
-	print_table(&m);
+	print_table(&layout, &m);
 	return 0;
 }

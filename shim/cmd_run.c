@@ -5,6 +5,7 @@
 #include "lib/cleanup.h"
 #include "lib/log.h"
 #include "shim/console.h"
+#include "shim/handover.h"
 #include "shim/lifecycle.h"
 #include "shim/spawn.h"
 
@@ -84,6 +85,7 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 {
 	cleanup_lifecycle struct lifecycle s = {.dir = {.fd = -1}, .proxy = {.link = -1}};
 	struct create_options o = {.foreground = true, .start = true};
+	const char *preserve = NULL;
 	bool detach = false, keep = false, terminal;
 	const struct option_def defs[] = {
 		{"bundle", "b", OPT_STR, &o.bundle, "DIR",
@@ -94,6 +96,10 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 		{"keep", NULL, OPT_FLAG, &keep, NULL, "do not delete the container when it ends"},
 		{"pid-file", NULL, OPT_STR, &o.pid_file, "FILE",
 		 "write the pid of the container to FILE"},
+		{"pidfd-socket", NULL, OPT_STR, &o.pidfd_socket, "PATH",
+		 "Unix socket that gets a pidfd of the container"},
+		{"preserve-fds", NULL, OPT_STR, &preserve, "N",
+		 "descriptors besides stdio: none can be given"},
 		{"no-subreaper", NULL, OPT_IGNORE_FLAG, NULL, NULL,
 		 "accepted as runc's, without effect"},
 		{"no-pivot", NULL, OPT_IGNORE_FLAG, NULL, NULL,
@@ -107,7 +113,7 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 	int status;
 	uint64_t t;
 
-	if (first < 0)
+	if (first < 0 || handover_check(preserve, err) < 0)
 		return -1;
 	o.id = argv[first];
 	o.foreground = !detach;

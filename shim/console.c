@@ -16,22 +16,27 @@ bool is_socket(int fd)
 	return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
-int console_connect(const char *path, struct error *err)
+int socket_connect(const char *path, const char *flag, struct error *err)
 {
 	cleanup_close int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	cleanup_close int at = open(path, O_PATH | O_CLOEXEC);
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 
 	if (s < 0 || at < 0)
-		return error_errno(err, "--console-socket %s", path);
+		return error_errno(err, "%s %s", flag, path);
 	/* Through the open file: paths longer than sun_path work too. */
 	snprintf(a.sun_path, sizeof(a.sun_path), "/proc/self/fd/%d", at);
 	if (connect(s, (struct sockaddr *)&a, sizeof(a)) < 0)
-		return error_errno(err, "--console-socket %s", path);
+		return error_errno(err, "%s %s", flag, path);
 	return steal_fd(&s);
 }
 
-static int send_master(int sock, int master, const char *name, struct error *err)
+int console_connect(const char *path, struct error *err)
+{
+	return socket_connect(path, "--console-socket", err);
+}
+
+int socket_send_fd(int sock, int fd, const char *name, struct error *err)
 {
 	union {
 		char buf[CMSG_SPACE(sizeof(int))];
@@ -47,9 +52,9 @@ static int send_master(int sock, int master, const char *name, struct error *err
 	c->cmsg_level = SOL_SOCKET;
 	c->cmsg_type = SCM_RIGHTS;
 	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &master, sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(int));
 	if (sendmsg(sock, &msg, MSG_NOSIGNAL) < 0)
-		return error_errno(err, "send the terminal over the console socket");
+		return error_errno(err, "send a descriptor");
 	return 0;
 }
 
@@ -73,8 +78,8 @@ int console_make(int sock, unsigned width, unsigned height, struct error *err)
 		cfmakeraw(&t);
 		tcsetattr(slave, TCSANOW, &t);
 	}
-	if (send_master(sock, master, name, err) < 0)
-		return -1;
+	if (socket_send_fd(sock, master, name, err) < 0)
+		return error_wrap(err, "--console-socket");
 	return steal_fd(&slave);
 }
 

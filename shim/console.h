@@ -9,6 +9,11 @@
 
 #include "lib/error.h"
 
+/* Connects to the Unix socket at `path`, which `flag` ("--console-socket") has named. */
+int socket_connect(const char *path, const char *flag, struct error *err);
+/* Sends a descriptor with a name for it, in runc's form. */
+int socket_send_fd(int sock, int fd, const char *name, struct error *err);
+
 /* Connects to the Unix socket that `--console-socket` names. */
 int console_connect(const char *path, struct error *err);
 

@@ -41,14 +41,17 @@ int verb_options(int argc, char **argv, const struct option_def *defs, const cha
 	int first;
 
 	snprintf(what, sizeof(what), "husk %s", verb);
-	for (int i = 0; i < argc && argv[i][0] == '-' && strcmp(argv[i], "--") != 0; i++) {
+	for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (argv[i][0] != '-' && max < 0)
+			break;
 		if (strcmp(argv[i], "--help") != 0 && strcmp(argv[i], "-h") != 0)
 			continue;
 		printf("usage: %s [OPTIONS] %s\n", what, operands);
 		options_help(defs);
 		exit(0);
 	}
-	first = options_parse(argc, argv, defs, what, err);
+	first = max < 0 ? options_parse(argc, argv, defs, what, err)
+			: options_parse_all(argc, argv, defs, what, err);
 	if (first < 0)
 		return -1;
 	if (argc - first < min || (max >= 0 && argc - first > max))
@@ -104,14 +107,14 @@ static int setup_log(struct globals *g, struct error *err)
 }
 
 /* What a verb that failed exits with. A foreground run says what a shell would say of a command
- * that cannot be run; an exec that cannot start is 255, as with runc. */
+ * that cannot be run; an exec that cannot start, whyever, is 255, as with runc. */
 static int failure_status(const char *verb, enum error_kind kind)
 {
 	bool no_command = kind == ERR_CMD_NOT_FOUND, no_exec = kind == ERR_CMD_NOT_EXEC;
 
 	if (strcmp(verb, "run") == 0 && (no_command || no_exec))
 		return no_command ? 127 : 126;
-	return strcmp(verb, "exec") == 0 && (no_command || no_exec) ? 255 : 1;
+	return strcmp(verb, "exec") == 0 && kind != ERR_USAGE ? 255 : 1;
 }
 
 static int run_verb(const struct globals *g, int argc, char **argv, struct error *err)

@@ -82,6 +82,39 @@ int options_parse(int argc, char **argv, const struct option_def *defs, const ch
 	return i;
 }
 
+int options_parse_all(int argc, char **argv, const struct option_def *defs, const char *what,
+		      struct error *err)
+{
+	int at = 0, operands = 0;
+
+	/* Operands that were found are argv[argc - operands .. argc). */
+	for (;;) {
+		int n = options_parse(argc - operands - at, argv + at, defs, what, err);
+		char *operand;
+
+		if (n < 0)
+			return -1;
+		at += n;
+		if (at == argc - operands)
+			return at;
+		operand = argv[at];
+		if (at > 0 && n > 0 && strcmp(argv[at - 1], "--") == 0)
+			break;
+		memmove(argv + at, argv + at + 1, (size_t)(argc - at - 1) * sizeof(*argv));
+		argv[argc - 1] = operand;
+		operands++;
+	}
+	/* "--": the rest comes behind those before it. */
+	while (operands > 0) {
+		char *last = argv[argc - 1];
+
+		memmove(argv + at + 1, argv + at, (size_t)(argc - at - 1) * sizeof(*argv));
+		argv[at] = last;
+		operands--;
+	}
+	return at;
+}
+
 void options_help(const struct option_def *defs)
 {
 	for (const struct option_def *d = defs; d->name; d++) {

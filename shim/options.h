@@ -36,6 +36,10 @@ struct option_def {
  * (ERR_USAGE). Returns the index of the first operand. Strings point into argv. */
 int options_parse(int argc, char **argv, const struct option_def *defs, const char *what,
 		  struct error *err);
+/* The same, with options behind operands, too: these are moved to the end of argv, in their order.
+ */
+int options_parse_all(int argc, char **argv, const struct option_def *defs, const char *what,
+		      struct error *err);
 void options_help(const struct option_def *defs);
 
 #endif

@@ -60,6 +60,10 @@ int proxy_commit(struct proxy *p, struct error *err);
 /* Ends it (and with it the sandbox) and reaps it. */
 void proxy_abort(struct proxy *p);
 
+/* Notes this process as the proxy of an exec'ed one, for `husk ps`; the file's name, malloc'ed, to
+ * be removed from the directory when it ends. NULL for other names. */
+char *proxy_note(int dirfd, const char *process);
+
 /* True in a process that proxy_start() made: main() calls proxy_main() at once. */
 bool proxy_requested(void);
 int proxy_main(void);

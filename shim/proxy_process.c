@@ -304,18 +304,17 @@ static int setup_terminal(struct orders *o, bool have_socket, struct error *err)
 	return 0;
 }
 
-/* Where `husk ps` finds the host pid of an exec'ed process. */
-static char *note_pid(const struct orders *o)
+char *proxy_note(int dirfd, const char *process)
 {
 	char text[64];
 	char *name;
 
-	if (o->init || !o->process[0] || strspn(o->process, "0123456789") != strlen(o->process))
+	if (!process[0] || strspn(process, "0123456789") != strlen(process))
 		return NULL;
-	name = xasprintf("exec.%s", o->process);
+	name = xasprintf("exec.%s", process);
 	snprintf(text, sizeof(text), "%d %llu", (int)getpid(),
 		 (unsigned long long)proc_start_time(getpid()));
-	file_write_atomic(FD_DIR, name, text, strlen(text), 0600, NULL);
+	file_write_atomic(dirfd, name, text, strlen(text), 0600, NULL);
 	return name;
 }
 
@@ -351,7 +350,7 @@ int proxy_main(void)
 	close(FD_CONSOLE);
 	/* Before our pid is known to anybody. */
 	proxy_hold_signals();
-	noted = note_pid(&o);
+	noted = o.init ? NULL : proxy_note(FD_DIR, o.process);
 	status = answer(NULL) < 0 || await_commit() < 0 ? 1 : run_committed(&o.job);
 	if (noted)
 		unlinkat(FD_DIR, noted, 0);

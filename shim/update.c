@@ -133,6 +133,14 @@ static void borrow(struct jsonw *w, yajl_val given, yajl_val from, const char *k
 	jsonw_tree(w, json_get(from, key));
 }
 
+static bool is_empty(yajl_val given)
+{
+	for (size_t i = 0; i < given->u.object.len; i++)
+		if (!is_unset(given->u.object.keys[i], given->u.object.values[i]))
+			return false;
+	return true;
+}
+
 /* An object's members that are set, and what belongs to them. */
 static void put_section(struct jsonw *w, const char *name, yajl_val given, yajl_val old)
 {
@@ -204,7 +212,7 @@ int update_complete(const char *given, const char *config, char **text, struct e
 		const char *key = v->u.object.keys[i];
 		yajl_val m = v->u.object.values[i];
 
-		if (is_unset(key, m))
+		if (is_unset(key, m) || (YAJL_IS_OBJECT(m) && is_empty(m)))
 			continue;
 		if (strcmp(key, "devices") == 0) {
 			if (check_devices(m, old, err) < 0)
