@@ -14,4 +14,8 @@ void oom_score_machine(const struct oci_opt_int *adj);
 /* A proxy gets less: when the machine dies the proxy can still tell. */
 void oom_score_proxy(const struct oci_opt_int *adj);
 
+/* The guest's kernel has killed a process of the container for memory: the host's counts one in the
+ * container's cgroup, too, where engines look. For a cgroup whose machine has gone. */
+int oom_relay(const struct host_cgroup *cg, struct error *err);
+
 #endif

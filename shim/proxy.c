@@ -21,6 +21,7 @@
 #include "lib/log.h"
 #include "shim/mirror.h"
 #include "shim/network.h"
+#include "shim/oom.h"
 #include "shim/paths.h"
 #include "shim/pod.h"
 #include "shim/relay.h"
@@ -109,6 +110,7 @@ struct ending {
 	int status;
 	bool killed; /* by the host */
 	bool clean;  /* nothing in the root was changed */
+	bool oom;    /* the guest's kernel has killed a process of the container for memory */
 };
 
 /* Takes what the agent sent. Returns 0 while the process runs, 1 when it has ended, -1 when nothing
@@ -130,11 +132,14 @@ static int handle_agent(struct frame_buf *in, int sock, int64_t wait_seq, struct
 			break;
 		frame_buf_done(in);
 		if (m.seq == wait_seq && m.has_status) {
-			*end = (struct ending){
-				.status = m.status, .killed = m.killed, .clean = m.clean};
+			*end = (struct ending){.status = m.status,
+					       .killed = m.killed,
+					       .clean = m.clean,
+					       .oom = m.oom || end->oom};
 			agent_msg_free(&m);
 			return 1;
 		}
+		end->oom = end->oom || (m.seq < 0 && strcmp(m.event, "oom") == 0);
 		if (m.seq == wait_seq)
 			error_set(&err, "%s", m.failed ? m.error.msg : "no status of the process");
 		agent_msg_free(&m);
@@ -332,6 +337,21 @@ static void end_vm(const struct proxy_job *job, struct network *network)
 	log_elapsed("end of the network", t);
 }
 
+/* Engines look for it in the cgroup, and are to see it before they see the end. */
+static void tell_oom(const struct proxy_job *job)
+{
+	struct container_dir d = {
+		.fd = job->dirfd, .id = (char *)job->container, .path = (char *)job->container};
+	cleanup_state struct container_state st = {0};
+	struct error err = ERROR_INIT;
+	uint64_t t = now_us();
+
+	if (state_load(&d, &st, &err) < 0 || oom_relay(&st.cgroup, &err) < 0)
+		log_warn("container \"%s\": that it ran out of memory is not in its cgroup: %s",
+			 job->container, err.msg);
+	log_elapsed("out of memory, told", t);
+}
+
 int proxy_run(struct proxy_job *job)
 {
 	cleanup_agent struct agent_client a = {.sock = job->agent_sock, .intr_fd = -1};
@@ -369,6 +389,8 @@ int proxy_run(struct proxy_job *job)
 	if (job->init) {
 		settle(job, mirror, ended ? &end : NULL);
 		end_vm(job, network);
+		if (end.oom)
+			tell_oom(job);
 	}
 	return end.status;
 }

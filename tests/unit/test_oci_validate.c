@@ -501,13 +501,17 @@ static void refused_linux(void **state)
 		   "'hooks':{'prestart':[{'path':'/a'}],'startContainer':[{'path':'/b'}]},", NULL});
 }
 
+#define NO_SOCKETS                                                                                 \
+	"a microVM's packets come from no socket of its cgroup, so that it cannot mark them: use " \
+	"tc on its network interface"
+
 static void refused_resources(void **state)
 {
 	SUPPORTED({"@linux@", RESOURCES("'network':{'classID':1}"),
-		   "linux.resources.network.classID: a microVM's packets"},
+		   "linux.resources.network.classID: " NO_SOCKETS},
 		  {"@linux@", RESOURCES("'network':{'classID':0}"), NULL},
 		  {"@linux@", RESOURCES("'network':{'priorities':[{'name':'a'}]}"),
-		   "linux.resources.network.priorities: a microVM's packets"},
+		   "linux.resources.network.priorities: " NO_SOCKETS},
 		  {"@linux@", RESOURCES("'rdma':{'m':{}}"),
 		   "linux.resources.rdma: a microVM has no RDMA devices"},
 		  {"@linux@", RESOURCES("'unified':{'cgroup.procs':'1'}"),
