@@ -30,14 +30,18 @@
 
 /* ---- the directory */
 
+char *cgroup_name(const char *id)
+{
+	return xasprintf(PREFIX "%s", id);
+}
+
 int cgroup_create(struct container *c, struct error *err)
 {
 	const struct oci_resources *r = c->spec->lnx.resources;
-	cleanup_free char *path = xasprintf(CGROUP_ROOT "/" PREFIX "%s", c->id);
+	cleanup_free char *path = xasprintf(CGROUP_ROOT "/%s", c->cgroup);
 
 	if (mkdir(path, 0755) < 0)
 		return error_errno(err, "mkdir %s", path);
-	c->cgroup = xasprintf(PREFIX "%s", c->id);
 	c->cgroup_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (c->cgroup_fd < 0)
 		return error_errno(err, "open %s", path);
@@ -67,7 +71,7 @@ int cgroup_devices(struct container *c, const struct oci_device_rule *rules, siz
 	return r < 0 ? error_wrap(err, "linux.resources.devices") : 0;
 }
 
-int cgroup_apply(struct container *c, const struct oci_resources *r, struct error *err)
+int cgroup_apply(const struct container *c, const struct oci_resources *r, struct error *err)
 {
 	cleanup_plan struct cgroup_plan plan = {0};
 
@@ -115,21 +119,18 @@ void cgroup_forget_update(struct container *c)
 	c->undo = NULL;
 }
 
-int cgroup_undo_update(struct container *c, struct error *err)
+int cgroup_undo(const struct container *c, struct error *err)
 {
 	int r = 0;
 
-	if (!c->undo)
-		return error_kind(err, ERR_INVALID, "there is no update to undo");
-	for (size_t i = 0; i < c->undo->n; i++)
+	for (size_t i = 0; c->undo && i < c->undo->n; i++)
 		if (file_put(c->cgroup_fd, c->undo->v[i].file, c->undo->v[i].value,
 			     r < 0 ? NULL : err) < 0)
 			r = -1;
-	cgroup_forget_update(c);
 	return r;
 }
 
-int cgroup_update(struct container *c, const struct oci_resources *r, struct error *err)
+int cgroup_remember(struct container *c, const struct oci_resources *r, struct error *err)
 {
 	cleanup_plan struct cgroup_plan plan = {0};
 
@@ -137,10 +138,7 @@ int cgroup_update(struct container *c, const struct oci_resources *r, struct err
 		return -1;
 	cgroup_forget_update(c);
 	c->undo = remember(c, &plan);
-	if (cgroup_apply(c, r, err) == 0)
-		return 0;
-	cgroup_undo_update(c, NULL);
-	return -1;
+	return 0;
 }
 
 /* ---- its processes */
@@ -241,26 +239,25 @@ int container_await_empty(const struct container *c, struct error *err)
 	return c->cgroup_fd < 0 ? 0 : wait_event(c, "populated", 0, EMPTY_WAIT_US, err);
 }
 
-static int freeze(const struct container *c, bool frozen, struct error *err)
-{
-	if (file_put(c->cgroup_fd, "cgroup.freeze", frozen ? "1" : "0", err) < 0)
-		return -1;
-	return wait_event(c, "frozen", frozen, FREEZE_WAIT_US, err);
-}
-
 int container_freeze(struct container *c, enum proto_freezer by, bool frozen, struct error *err)
 {
 	unsigned was = c->frozen_by, bit = 1u << by;
 
 	c->frozen_by = frozen ? was | bit : was & ~bit;
-	if (freeze(c, c->frozen_by != 0, err) == 0)
+	if (file_put(c->cgroup_fd, "cgroup.freeze", c->frozen_by ? "1" : "0", err) == 0)
 		return 0;
-	/* Nobody was told that it has stopped: what did must go on. */
-	if (frozen) {
-		c->frozen_by = was;
-		freeze(c, was != 0, NULL);
-	}
+	c->frozen_by = was;
 	return -1;
+}
+
+bool container_has_frozen(const struct container *c)
+{
+	return read_key(c, "cgroup.events", "frozen", 2) == (c->frozen_by != 0);
+}
+
+int container_await_frozen(const struct container *c, struct error *err)
+{
+	return wait_event(c, "frozen", c->frozen_by != 0, FREEZE_WAIT_US, err);
 }
 
 /* Containers may have made cgroups of their own in theirs. */

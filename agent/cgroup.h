@@ -31,14 +31,15 @@ void cgroup_plan_free(struct cgroup_plan *p);
 
 /* ---- the cgroup */
 
-/* Makes it (c->cgroup, c->cgroup_fd), with limits and device filter. */
+/* Its name below CGROUP_ROOT; malloc'ed. */
+char *cgroup_name(const char *id);
+/* Makes c->cgroup, and c->cgroup_fd, with limits and device filter. */
 int cgroup_create(struct container *c, struct error *err);
-int cgroup_apply(struct container *c, const struct oci_resources *r, struct error *err);
-/* The same, of which nothing stays when something is refused. What was there before is remembered
- * in c->undo until the next one. */
-int cgroup_update(struct container *c, const struct oci_resources *r, struct error *err);
+int cgroup_apply(const struct container *c, const struct oci_resources *r, struct error *err);
+/* Remembers in c->undo what the files hold that `r` is about to change, until the next time. */
+int cgroup_remember(struct container *c, const struct oci_resources *r, struct error *err);
 /* Brings back what was there before the last update; an error when there was none. */
-int cgroup_undo_update(struct container *c, struct error *err);
+int cgroup_undo(const struct container *c, struct error *err);
 void cgroup_forget_update(struct container *c);
 /* The device filter for these rules. */
 int cgroup_devices(struct container *c, const struct oci_device_rule *rules, size_t n,

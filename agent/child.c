@@ -157,7 +157,8 @@ static int init_part(const struct child *ch, struct error *err)
 	const struct oci_spec *s = ch->c->spec;
 	struct late_ro late = {0};
 
-	if (ns_enter(s, err) < 0 || sysctl_apply(s, err) < 0 || build_root(ch, &late, err) < 0 ||
+	if (ns_enter(ch->c, err) < 0 || sysctl_apply(s, err) < 0 ||
+	    build_root(ch, &late, err) < 0 ||
 	    set_rootfs_propagation(s->lnx.rootfs_propagation, err) < 0)
 		return -1;
 	make_cwd(ch->p->cwd);

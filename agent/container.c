@@ -1,5 +1,5 @@
 /*
- * A container, as the agent sees it: what is made once (container_new), its processes, its end.
+ * A container, as the agent sees it: what is made once, its processes, its end.
  *
  * What outlives processes is the agent's: mounts of the root, the cgroup, the compiled seccomp
  * filter. What a process does to itself is in child.c. Between the two: what the agent has to do to
@@ -32,14 +32,20 @@
 
 /* ---- new */
 
-static void release_namespaces(struct container *c)
+void container_close(struct container *c)
 {
+	close_fd(&c->init_pidfd);
 	close_fd(&c->mnt_ns);
 	close_fd(&c->ipc_ns);
+	close_fd(&c->device_prog);
+	for (size_t i = 0; i < OCI_NS_TYPES; i++)
+		if (c->join[i].on)
+			close_fd(&c->join[i].pidfd);
 }
 
-static void container_free(struct container *c)
+void container_free(struct container *c)
 {
+	container_close(c);
 	free(c->id);
 	oci_spec_free(c->spec);
 	free(c->mounts);
@@ -48,9 +54,6 @@ static void container_free(struct container *c)
 	free(c->dir);
 	free(c->cgroup);
 	close_fd(&c->cgroup_fd);
-	close_fd(&c->init_pidfd);
-	release_namespaces(c);
-	close_fd(&c->device_prog);
 	seccomp_prog_free(c->seccomp);
 	cgroup_forget_update(c);
 	free(c);
@@ -64,27 +67,6 @@ static int check(const char *id, const struct oci_spec *spec, struct error *err)
 	if (oci_spec_validate(spec, err) < 0)
 		return -1;
 	return sysctl_check(spec, err);
-}
-
-static int prepare(struct container *c, struct error *err)
-{
-	const struct oci_linux *l = &c->spec->lnx;
-	uint64_t t = now_us();
-
-	if (l->seccomp) {
-		c->seccomp = seccomp_prog_compile(l->seccomp, err);
-		if (!c->seccomp)
-			return -1;
-		t = log_elapsed("seccomp filter", t);
-	}
-	if (root_mount(c, err) < 0 || mounts_prepare(c, err) < 0 || devices_find(c, err) < 0 ||
-	    devices_prepare(c, err) < 0)
-		return -1;
-	t = log_elapsed("root", t);
-	if (cgroup_create(c, err) < 0)
-		return -1;
-	log_elapsed("cgroup", t);
-	return sysctl_apply_net(c->spec, err);
 }
 
 struct container *container_new(const char *id, struct oci_spec *spec,
@@ -102,16 +84,56 @@ struct container *container_new(const char *id, struct oci_spec *spec,
 	c->devices = devices;
 	c->n_devices = n_devices;
 	c->dir = xasprintf("/run/husk/%s", id);
+	c->cgroup = cgroup_name(id);
 	c->cgroup_fd = c->init_pidfd = c->device_prog = c->mnt_ns = c->ipc_ns = -1;
-	if (check(id, spec, err) < 0) {
+	if (check(id, spec, err) < 0 || volumes_of_pod(c, err) < 0) {
 		container_free(c);
 		return NULL;
 	}
-	if (prepare(c, err) < 0) {
-		container_delete(c, NULL);
-		return NULL;
-	}
 	return c;
+}
+
+int container_join(struct container *c, enum oci_ns_type type, const struct container *other,
+		   struct error *err)
+{
+	struct container_join *j = &c->join[type];
+
+	if (other->init <= 0 || other->init_pidfd < 0)
+		return error_kind(err, ERR_NOT_RUNNING, "container %s has no process", other->id);
+	j->pidfd = fcntl(other->init_pidfd, F_DUPFD_CLOEXEC, 0);
+	if (j->pidfd < 0)
+		return error_errno(err, "pidfd");
+	j->on = true;
+	return 0;
+}
+
+int container_prepare(struct container *c, struct error *err)
+{
+	uint64_t t = now_us();
+
+	if (root_mount(c, err) < 0 || mounts_prepare(c, err) < 0 || devices_find(c, err) < 0 ||
+	    devices_prepare(c, err) < 0)
+		return -1;
+	log_elapsed("root", t);
+	return 0;
+}
+
+int container_ready(struct container *c, struct error *err)
+{
+	const struct oci_linux *l = &c->spec->lnx;
+	uint64_t t = now_us();
+
+	if (l->seccomp) {
+		c->seccomp = seccomp_prog_compile(l->seccomp, err);
+		if (!c->seccomp)
+			return -1;
+		t = log_elapsed("seccomp filter", t);
+	}
+	/* The disks of devices were found before, in another process's memory. */
+	if (root_note(c, err) < 0 || devices_find(c, err) < 0 || cgroup_create(c, err) < 0)
+		return -1;
+	log_elapsed("cgroup", t);
+	return sysctl_apply_net(c->spec, err);
 }
 
 const struct proto_mount *container_mount(const struct container *c, size_t index)
@@ -136,7 +158,7 @@ static void discard(pid_t pid)
 static int release(const struct container *c, const struct oci_process *p, pid_t pid, bool is_init,
 		   int sync, struct error *err)
 {
-	if (is_init && ns_write_id_maps(c->spec, pid, err) < 0)
+	if (is_init && ns_write_id_maps(c, pid, err) < 0)
 		return -1;
 	if (security_prepare(pid, p, err) < 0)
 		return -1;
@@ -157,7 +179,7 @@ static int spawn(struct container *c, struct child *ch, int cgroup, pid_t *pid, 
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return error_errno(err, "PR_SET_DUMPABLE");
 	ch->sync = theirs;
-	*pid = ch->is_init ? ns_fork_init(c->spec, cgroup, pidfd, err)
+	*pid = ch->is_init ? ns_fork_init(c, pidfd, err)
 			   : ns_fork_into(c->spec, c->init_pidfd, cgroup, err);
 	if (*pid < 0)
 		return -1;
@@ -250,23 +272,36 @@ int container_exec(struct container *c, const struct oci_process *p, const char 
 
 /* ---- limits, end */
 
-int container_update(struct container *c, const struct oci_resources *r, struct error *err)
+int container_update_begin(struct container *c, const struct oci_resources *r, struct error *err)
 {
-	return r ? cgroup_update(c, r, err) : cgroup_undo_update(c, err);
+	if (r)
+		return cgroup_remember(c, r, err);
+	return c->undo ? 0 : error_kind(err, ERR_INVALID, "there is no update to undo");
 }
 
-int container_delete(struct container *c, struct error *err)
+int container_update(const struct container *c, const struct oci_resources *r, struct error *err)
+{
+	if (!r)
+		return cgroup_undo(c, err);
+	if (cgroup_apply(c, r, err) == 0)
+		return 0;
+	cgroup_undo(c, NULL);
+	return -1;
+}
+
+void container_update_end(struct container *c, bool nothing_to_undo)
+{
+	if (nothing_to_undo)
+		cgroup_forget_update(c);
+}
+
+int container_dismantle(struct container *c, struct error *err)
 {
 	int r = cgroup_remove(c, err);
 
-	close_fd(&c->init_pidfd);
-	release_namespaces(c);
 	if (volumes_release(c, r < 0 ? NULL : err) < 0)
 		r = -1;
 	if (root_unmount(c, r < 0 ? NULL : err) < 0 || devices_release(c, r < 0 ? NULL : err) < 0)
 		r = -1;
-	if (r < 0)
-		error_wrap(err, "delete container %s", c->id);
-	container_free(c);
-	return r;
+	return r < 0 ? error_wrap(err, "delete container %s", c->id) : 0;
 }

@@ -1,7 +1,15 @@
 /*
  * container.h - containers in the guest: what the server (PID 1's loop) asks of the set-up code.
  *
- * Creating a process takes three steps that a single-threaded server must not block on:
+ * What may take its time (disks that have not come yet, mounts, unmounting, limits that have to
+ * push memory out) is not for a single-threaded server with other containers to serve: functions
+ * below that say "in a worker" are called in a process of their own (worker.h), which has the
+ * agent's namespaces, and can leave nothing in memory. All others return at once.
+ *
+ * A container: container_new(), container_prepare() in a worker, container_ready(), then its
+ * processes; at the end container_close(), container_dismantle() in a worker, container_free().
+ *
+ * Creating a process takes three steps:
  *	container_create() / container_exec() fork the child and return at once, with a *sync fd*;
  *	the child reports on it; whenever it is readable the server calls child_report();
  *	after CHILD_READY, container_start() lets the init go on to execve.
@@ -33,10 +41,17 @@ struct seccomp_prog;
 struct disk_number;
 struct cgroup_plan;
 
+/* A namespace that is another container's: that of its init. */
+struct container_join {
+	bool on;
+	int pidfd;
+};
+
 struct container {
 	char *id;
-	struct oci_spec *spec;	    /* owned */
-	struct proto_root root;	    /* its disks */
+	struct oci_spec *spec;			  /* owned */
+	struct container_join join[OCI_NS_TYPES]; /* ipc, uts, pid */
+	struct proto_root root;			  /* its disks */
 	struct proto_mount *mounts; /* mounts of config.json whose data is the host's */
 	size_t n_mounts;
 	struct proto_device *devices; /* block devices of linux.devices, and their disks */
@@ -53,10 +68,9 @@ struct container {
 	struct seccomp_prog *seccomp; /* compiled linux.seccomp, NULL: none */
 	unsigned disk_major;	      /* of virtio-blk: what the device filter keeps away */
 	struct disk_number *numbers;  /* of `devices`, in their order, when they were found */
-	bool root_mounted;
-	unsigned frozen_by;	     /* a bit for each enum proto_freezer */
-	struct cgroup_plan *undo;    /* what the last update changed, as it was; NULL: none */
-	struct timespec upper_ctime; /* of the upper directory when the root was mounted */
+	unsigned frozen_by;	      /* a bit for each enum proto_freezer */
+	struct cgroup_plan *undo;     /* what the last update changed, as it was; NULL: none */
+	struct timespec upper_ctime;  /* of the upper directory when the root was mounted */
 };
 
 /* The child's side of its stdio. With a terminal (process.terminal) only `console_sock` is used:
@@ -72,13 +86,23 @@ enum child_state { CHILD_READY, CHILD_STARTED, CHILD_FAILED };
 /* What a child has said so far: begins as STAGE_SETUP, belongs to the sync fd. */
 enum child_stage { STAGE_SETUP, STAGE_READY, STAGE_EXEC };
 
-/* Prepares what outlives the child: finds the disks by serial (bounded wait), mounts the root below
- * c->dir in the agent's own mount namespace, makes the cgroup with its limits and device filter,
- * compiles linux.seccomp. `spec`, `mounts` and `devices` are taken over, also on failure. */
+/* A container of which nothing is there yet. `spec`, `mounts` and
+ * `devices` are taken over, also on failure. */
 struct container *container_new(const char *id, struct oci_spec *spec,
 				const struct proto_root *root, struct proto_mount *mounts,
 				size_t n_mounts, struct proto_device *devices, size_t n_devices,
 				struct error *err);
+/* Its namespace of that type, which its config.json has, is to be that of `other`'s init.
+ * ERR_NOT_RUNNING: that one has none. */
+int container_join(struct container *c, enum oci_ns_type type, const struct container *other,
+		   struct error *err);
+/* In a worker: finds the disks by serial (bounded wait), mounts the root and volumes below c->dir
+ * in the agent's own mount namespace. What was done when it fails, or is killed, is
+ * container_dismantle()'s to undo. */
+int container_prepare(struct container *c, struct error *err);
+/* The rest that outlives processes: the cgroup with its limits and device filter, linux.seccomp,
+ * sysctls of the network. */
+int container_ready(struct container *c, struct error *err);
 /* Where the data of member `index` of config.mounts comes from; NULL: nothing of the host's. */
 const struct proto_mount *container_mount(const struct container *c, size_t index);
 
@@ -103,17 +127,27 @@ enum child_state child_report(int sync_fd, enum child_stage *stage, struct error
 int container_kill_all(struct container *c, int signal, struct error *err);
 /* Waits (bounded) until no process of the container is left. */
 int container_await_empty(const struct container *c, struct error *err);
-/* Stops every process of the container on behalf of `by`, and returns when they have stopped; or
- * lets them go on, unless somebody else wants them to stand still. */
+/* Has every process of the container stop on behalf of `by`, or lets them go on, unless somebody
+ * else wants them to stand still. */
 int container_freeze(struct container *c, enum proto_freezer by, bool frozen, struct error *err);
+/* True if they have, or do. */
+bool container_has_frozen(const struct container *c);
+/* In a worker that has c->cgroup_fd: waits (bounded) for that. */
+int container_await_frozen(const struct container *c, struct error *err);
 /* Sets the limits of `r` that are given: all of them or, when one is refused, none. `r` NULL: the
- * last update is undone. */
-int container_update(struct container *c, const struct oci_resources *r, struct error *err);
+ * last update is undone. Of the three calls the second is for a worker that has c->cgroup_fd. */
+int container_update_begin(struct container *c, const struct oci_resources *r, struct error *err);
+int container_update(const struct container *c, const struct oci_resources *r, struct error *err);
+void container_update_end(struct container *c, bool nothing_to_undo);
 /* How many processes the kernel has killed for memory so far (memory.events oom_kill). */
 unsigned long container_oom_kills(struct container *c);
-/* Kills what is left, unmounts, removes the cgroup, and waits (bounded) until the disks are not in
- * use any more. Frees `c`, also on failure, when an error tells what is left. The caller has reaped
- * the init, and must not have exec'd processes of the container left to reap. */
-int container_delete(struct container *c, struct error *err);
+/* Closes what keeps namespaces and mounts of the container in being. The caller has reaped the
+ * init, and must not have exec'd processes of the container left to reap. */
+void container_close(struct container *c);
+/* In a worker that has c->cgroup_fd, after container_close(): kills what is left, unmounts, removes
+ * the cgroup, and waits (bounded) until the disks are not in use any more. An error tells what is
+ * left. */
+int container_dismantle(struct container *c, struct error *err);
+void container_free(struct container *c);
 
 #endif

@@ -8,8 +8,8 @@
  * the same here: bind whatever is not bound, then compare serials.
  *
  * Giving one back is the same the other way round: what was written reaches the host, then the
- * slot's driver is unbound. The host detaches the disk afterwards; until it has, whoever looks for
- * another disk has the slot bound again, so that a host does not let the two overlap.
+ * slot's driver is unbound. The host detaches the disk afterwards; whoever looks for another disk
+ * meanwhile leaves that slot alone (slots.c).
  */
 #include "agent/disk.h"
 #include "agent/slots.h"
@@ -135,7 +135,8 @@ int disk_release(const char *serial, struct error *err)
 	if (disk_is_mounted(&d))
 		return error_set(err, "disk \"%s\" is a container's", serial);
 	link = xasprintf("/sys/dev/block/%u:%u", d.major, d.minor);
-	if (settle(&d, err) < 0 || slot_of(link, slot, err) < 0 || slot_unbind(slot, err) < 0)
+	if (settle(&d, err) < 0 || slot_of(link, slot, err) < 0 ||
+	    slot_give_back(slot, serial, err) < 0)
 		return error_wrap(err, "disk \"%s\"", serial);
 	return 0;
 }

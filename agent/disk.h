@@ -15,9 +15,9 @@ struct disk {
 	unsigned major, minor;
 };
 
-/* Finds the disk with that serial and a capacity other than 0. Disks come by hot-attach: looks
- * again, asking empty virtio-mmio slots for a device each time, for at most DISK_WAIT_US
- * (ERR_TIMEOUT). */
+/* In a worker: finds the disk with that serial and a capacity other than 0. Disks come by
+ * hot-attach: looks again, asking empty virtio-mmio slots for a device each time, for at most
+ * DISK_WAIT_US (ERR_TIMEOUT). */
 int disk_find(const char *serial, struct disk *out, struct error *err);
 
 /* The same without waiting or probing: false if there is none. */
@@ -29,8 +29,8 @@ bool disk_is_mounted(const struct disk *d);
 /* Waits at most `wait_us` until nothing has the disk mounted. */
 int disk_wait_unused(const struct disk *d, unsigned long wait_us, struct error *err);
 
-/* Gives a disk that nothing uses back: its device has no driver any more when this returns, so that
- * the host may detach it. ERR_NOT_FOUND: no such disk. */
+/* In a worker: gives a disk that nothing uses back: its device has no driver any more when this
+ * returns, so that the host may detach it. ERR_NOT_FOUND: no such disk. */
 int disk_release(const char *serial, struct error *err);
 
 #endif

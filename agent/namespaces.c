@@ -8,8 +8,13 @@
  *  - time: the offsets have to be set before anybody is in the namespace. The agent
  *    unshares it (that moves only children to come), writes the offsets of "the children's"
  *    namespace, forks, and goes back to its own;
- *  - pid, when joined: that, too, moves only children to come. The agent joins, forks, and goes
- *    back. So the child is the agent's own, without a process in between.
+ *  - those of another container of the pod (struct container's `join`): the agent enters them by
+ *    the other init's pidfd, forks, and goes back. So the child is the agent's own, without a
+ *    process in between, and is in them also if it has a new user namespace, whose rights would
+ *    not suffice to enter them.
+ *
+ * Paths of config.json mean nothing here, they are the host's: a namespace that is not another
+ * container's is a new one.
  *
  * While the agent is "away" nothing else is forked: it has one thread. Not getting back would put
  * the next container's processes into this one's namespaces, and ends the guest.
@@ -28,6 +33,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
@@ -40,20 +46,9 @@ bool ns_own(const struct oci_spec *spec, enum oci_ns_type type)
 	return type != OCI_NS_NETWORK && oci_spec_namespace(spec, type);
 }
 
-static bool ns_new(const struct oci_spec *spec, enum oci_ns_type type)
+bool ns_new(const struct container *c, enum oci_ns_type type)
 {
-	const struct oci_namespace *ns = oci_spec_namespace(spec, type);
-
-	if (type == OCI_NS_MOUNT)
-		return true;
-	return type != OCI_NS_NETWORK && ns && !ns->path;
-}
-
-static const char *ns_path(const struct oci_spec *spec, enum oci_ns_type type)
-{
-	const struct oci_namespace *ns = oci_spec_namespace(spec, type);
-
-	return ns && type != OCI_NS_NETWORK && type != OCI_NS_MOUNT ? ns->path : NULL;
+	return ns_own(c->spec, type) && !c->join[type].on;
 }
 
 int ns_join_flags(const struct oci_spec *spec)
@@ -81,27 +76,53 @@ pid_t ns_fork(uint64_t flags, int cgroup_fd, int *pidfd, struct error *err)
 	return (pid_t)pid;
 }
 
-/* The agent's own namespaces, to return to. */
+/* Where the agent goes for a fork. */
+static const enum oci_ns_type visited[] = {OCI_NS_PID, OCI_NS_IPC, OCI_NS_UTS, OCI_NS_TIME};
+
+/* The agent's own namespaces, to return to; -1: never left. */
 struct home {
-	int pid, time;
+	int fd[ARRAY_LEN(visited)];
 };
+#define HOME_INIT                      \
+	{                              \
+		{                      \
+			-1, -1, -1, -1 \
+		}                      \
+	}
 
 static void go_home(struct home *h)
 {
-	if ((h->pid >= 0 && setns(h->pid, CLONE_NEWPID) < 0) ||
-	    (h->time >= 0 && setns(h->time, CLONE_NEWTIME) < 0)) {
-		log_error("return to the agent's namespaces: %s", strerror(errno));
-		abort();
+	for (size_t i = 0; i < ARRAY_LEN(visited); i++) {
+		if (h->fd[i] >= 0 && setns(h->fd[i], oci_ns_clone_flag(visited[i])) < 0) {
+			log_error("return to the agent's %s namespace: %s", oci_ns_name(visited[i]),
+				  strerror(errno));
+			abort();
+		}
+		close_fd(&h->fd[i]);
 	}
-	close_fd(&h->pid);
-	close_fd(&h->time);
 }
 
-static int open_ns(const char *path, struct error *err)
+/* Remembers the way back from visited[i]. */
+static int leave(struct home *h, size_t i, struct error *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	cleanup_free char *path = xasprintf("/proc/self/ns/%s", oci_ns_name(visited[i]));
 
-	return fd < 0 ? error_errno(err, "open %s", path) : fd;
+	h->fd[i] = open(path, O_RDONLY | O_CLOEXEC);
+	return h->fd[i] < 0 ? error_errno(err, "open %s", path) : 0;
+}
+
+/* Goes where the init behind `pidfd` is. */
+static int visit(struct home *h, size_t i, int pidfd, struct error *err)
+{
+	if (leave(h, i, err) < 0)
+		return -1;
+	if (setns(pidfd, oci_ns_clone_flag(visited[i])) == 0)
+		return 0;
+	error_errno(err, "join the %s namespace", oci_ns_name(visited[i]));
+	/* its process has ended */
+	if (err && errno == ESRCH)
+		err->kind = ERR_NOT_RUNNING;
+	return -1;
 }
 
 static int write_time_offsets(const struct oci_linux *l, struct error *err)
@@ -119,48 +140,51 @@ static int write_time_offsets(const struct oci_linux *l, struct error *err)
 }
 
 /* Points the agent's children-to-come at the namespaces that clone3() cannot make or join. */
-static int leave_home(const struct oci_spec *spec, struct home *h, struct error *err)
+static int leave_home(const struct container *c, struct home *h, struct error *err)
 {
-	const char *pid_path = ns_path(spec, OCI_NS_PID);
+	for (size_t i = 0; i < ARRAY_LEN(visited); i++) {
+		const struct container_join *j = &c->join[visited[i]];
 
-	if (pid_path) {
-		cleanup_close int fd = open_ns(pid_path, err);
-
-		if (fd < 0)
-			return error_wrap(err, "linux.namespaces (pid)");
-		h->pid = open_ns("/proc/self/ns/pid", err);
-		if (h->pid < 0)
-			return -1;
-		if (setns(fd, CLONE_NEWPID) < 0)
-			return error_errno(err, "linux.namespaces (pid): join %s", pid_path);
-	}
-	if (ns_new(spec, OCI_NS_TIME)) {
-		h->time = open_ns("/proc/self/ns/time", err);
-		if (h->time < 0)
+		if (j->on && visit(h, i, j->pidfd, err) < 0)
+			return error_wrap(err, "join.%s", oci_ns_name(visited[i]));
+		if (visited[i] != OCI_NS_TIME || !ns_new(c, OCI_NS_TIME))
+			continue;
+		if (leave(h, i, err) < 0)
 			return error_wrap(err, "linux.namespaces (time)");
 		if (unshare(CLONE_NEWTIME) < 0)
 			return error_errno(err, "linux.namespaces (time): unshare");
-		return write_time_offsets(&spec->lnx, err);
+		if (write_time_offsets(&c->spec->lnx, err) < 0)
+			return -1;
 	}
 	return 0;
 }
 
-pid_t ns_fork_init(const struct oci_spec *spec, int cgroup_fd, int *pidfd, struct error *err)
+/* ENOMEM: the init of the pid namespace is gone, and with it the namespace. */
+static pid_t fork_away(uint64_t flags, int cgroup_fd, int *pidfd, bool in_pid_ns, struct error *err)
+{
+	pid_t pid = ns_fork(flags, cgroup_fd, pidfd, err);
+
+	if (pid < 0 && err && errno == ENOMEM && in_pid_ns)
+		err->kind = ERR_NOT_RUNNING;
+	return pid;
+}
+
+pid_t ns_fork_init(const struct container *c, int *pidfd, struct error *err)
 {
 	static const enum oci_ns_type by_clone[] = {OCI_NS_PID, OCI_NS_MOUNT, OCI_NS_IPC,
 						    OCI_NS_UTS, OCI_NS_USER};
-	struct home h = {-1, -1};
+	struct home h = HOME_INIT;
 	uint64_t flags = 0;
 	pid_t pid;
 
 	for (size_t i = 0; i < ARRAY_LEN(by_clone); i++)
-		if (ns_new(spec, by_clone[i]))
+		if (ns_new(c, by_clone[i]))
 			flags |= (uint64_t)oci_ns_clone_flag(by_clone[i]);
-	if (leave_home(spec, &h, err) < 0) {
+	if (leave_home(c, &h, err) < 0) {
 		go_home(&h);
 		return -1;
 	}
-	pid = ns_fork(flags, cgroup_fd, pidfd, err);
+	pid = fork_away(flags, c->cgroup_fd, pidfd, c->join[OCI_NS_PID].on, err);
 	if (pid != 0)
 		go_home(&h); /* the child has left for good */
 	return pid;
@@ -168,28 +192,17 @@ pid_t ns_fork_init(const struct oci_spec *spec, int cgroup_fd, int *pidfd, struc
 
 pid_t ns_fork_into(const struct oci_spec *spec, int init_pidfd, int cgroup_fd, struct error *err)
 {
-	struct home h = {-1, -1};
+	struct home h = HOME_INIT;
 	int pidfd = -1;
 	pid_t pid;
 
-	if (ns_own(spec, OCI_NS_PID)) {
-		h.pid = open_ns("/proc/self/ns/pid", err);
-		if (h.pid < 0)
-			return -1;
-		if (setns(init_pidfd, CLONE_NEWPID) < 0) {
-			error_errno(err, "join the container's pid namespace");
-			if (err && errno == ESRCH)
-				err->kind = ERR_NOT_RUNNING;
-			go_home(&h);
-			return -1;
-		}
+	if (ns_own(spec, OCI_NS_PID) && visit(&h, 0, init_pidfd, err) < 0) {
+		go_home(&h);
+		return -1;
 	}
-	pid = ns_fork(0, cgroup_fd, &pidfd, err);
+	pid = fork_away(0, cgroup_fd, &pidfd, h.fd[0] >= 0, err);
 	if (pid == 0)
 		return 0;
-	/* ENOMEM: the namespace's init is gone, and with it the namespace */
-	if (pid < 0 && err && errno == ENOMEM && h.pid >= 0)
-		err->kind = ERR_NOT_RUNNING;
 	close_fd(&pidfd);
 	go_home(&h);
 	return pid;
@@ -205,11 +218,11 @@ static int write_map(pid_t pid, const char *file, const struct oci_id_mapping *m
 	return n ? file_put(AT_FDCWD, path, text, err) : 0;
 }
 
-int ns_write_id_maps(const struct oci_spec *spec, pid_t pid, struct error *err)
+int ns_write_id_maps(const struct container *c, pid_t pid, struct error *err)
 {
-	const struct oci_linux *l = &spec->lnx;
+	const struct oci_linux *l = &c->spec->lnx;
 
-	if (!ns_new(spec, OCI_NS_USER))
+	if (!ns_new(c, OCI_NS_USER))
 		return 0;
 	if (write_map(pid, "uid_map", l->uid_mappings, l->n_uid_mappings, err) < 0)
 		return error_wrap(err, "linux.uidMappings");
@@ -228,37 +241,28 @@ int ns_become_root(struct error *err)
 	return 0;
 }
 
-static int join_path(const struct oci_spec *spec, enum oci_ns_type type, struct error *err)
+/* As runc does, also in another container's namespace; there it is mostly the same already, and in
+ * a user namespace of one's own it could not be set. */
+static int set_names(const struct oci_spec *spec, struct error *err)
 {
-	const char *path = ns_path(spec, type);
-	cleanup_close int fd = -1;
+	struct utsname now;
 
-	if (!path)
-		return 0;
-	fd = open_ns(path, err);
-	if (fd < 0)
-		return error_wrap(err, "linux.namespaces (%s)", oci_ns_name(type));
-	if (setns(fd, oci_ns_clone_flag(type)) < 0)
-		return error_errno(err, "linux.namespaces (%s): join %s", oci_ns_name(type), path);
+	if (uname(&now) < 0)
+		return error_errno(err, "uname");
+	if (spec->hostname && strcmp(spec->hostname, now.nodename) != 0 &&
+	    sethostname(spec->hostname, strlen(spec->hostname)) < 0)
+		return error_errno(err, "hostname: set \"%s\"", spec->hostname);
+	if (spec->domainname && strcmp(spec->domainname, now.domainname) != 0 &&
+	    setdomainname(spec->domainname, strlen(spec->domainname)) < 0)
+		return error_errno(err, "domainname: set \"%s\"", spec->domainname);
 	return 0;
 }
 
-int ns_enter(const struct oci_spec *spec, struct error *err)
+int ns_enter(const struct container *c, struct error *err)
 {
-	static const enum oci_ns_type joined[] = {OCI_NS_IPC, OCI_NS_UTS, OCI_NS_TIME,
-						  OCI_NS_CGROUP, OCI_NS_USER};
-
-	/* User last: with it go the rights over the others, which need not belong to it. */
-	for (size_t i = 0; i < ARRAY_LEN(joined); i++)
-		if (join_path(spec, joined[i], err) < 0)
-			return -1;
-	if (ns_own(spec, OCI_NS_USER) && ns_become_root(err) < 0)
+	if (ns_own(c->spec, OCI_NS_USER) && ns_become_root(err) < 0)
 		return -1;
-	if (ns_new(spec, OCI_NS_CGROUP) && unshare(CLONE_NEWCGROUP) < 0)
+	if (ns_new(c, OCI_NS_CGROUP) && unshare(CLONE_NEWCGROUP) < 0)
 		return error_errno(err, "linux.namespaces (cgroup): unshare");
-	if (spec->hostname && sethostname(spec->hostname, strlen(spec->hostname)) < 0)
-		return error_errno(err, "hostname: set \"%s\"", spec->hostname);
-	if (spec->domainname && setdomainname(spec->domainname, strlen(spec->domainname)) < 0)
-		return error_errno(err, "domainname: set \"%s\"", spec->domainname);
-	return 0;
+	return set_names(c->spec, err);
 }

@@ -11,6 +11,8 @@
 /* True if the container has a namespace of that type which is not the agent's, new or joined. The
  * network namespace never is: it is the guest's. */
 bool ns_own(const struct oci_spec *spec, enum oci_ns_type type);
+/* True if it has one that is no other container's. */
+bool ns_new(const struct container *c, enum oci_ns_type type);
 
 /* CLONE_NEW* flags for setns(2) of a process that joins the container. */
 int ns_join_flags(const struct oci_spec *spec);
@@ -20,18 +22,19 @@ int ns_join_flags(const struct oci_spec *spec);
 pid_t ns_fork(uint64_t flags, int cgroup_fd, int *pidfd, struct error *err);
 
 /* Forks the init, as ns_fork(): in new pid, mount, ipc, uts, user and time namespaces as the spec
- * has them, and in the pid namespace that has a path. The rest is ns_enter(). */
-pid_t ns_fork_init(const struct oci_spec *spec, int cgroup_fd, int *pidfd, struct error *err);
+ * has them, and in those of other containers. The rest is ns_enter(). ERR_NOT_RUNNING: one of those
+ * has ended. */
+pid_t ns_fork_init(const struct container *c, int *pidfd, struct error *err);
 
 /* Forks a process into the pid namespace of `init_pidfd`. The rest is setns(2) by the child. */
 pid_t ns_fork_into(const struct oci_spec *spec, int init_pidfd, int cgroup_fd, struct error *err);
 
 /* In the agent: writes uid_map and gid_map of a child in a new user namespace. */
-int ns_write_id_maps(const struct oci_spec *spec, pid_t pid, struct error *err);
+int ns_write_id_maps(const struct container *c, pid_t pid, struct error *err);
 
-/* In the init, once its ids are mapped: becomes root of its user namespace, joins namespaces that
- * have a path, makes a cgroup namespace, sets host and domain name. */
-int ns_enter(const struct oci_spec *spec, struct error *err);
+/* In the init, once its ids are mapped: becomes root of its user namespace, makes a cgroup
+ * namespace, sets host and domain name. */
+int ns_enter(const struct container *c, struct error *err);
 
 /* Becomes root (as far as the user namespace has one). */
 int ns_become_root(struct error *err);

@@ -1,25 +1,30 @@
 /*
  * process.c - the table of containers and processes.
  *
- * A process goes through up to four waits, none of which stops the server:
+ * A process goes through up to five waits, none of which stops the server:
  *
+ *	root	(init) a worker mounts what it is to see (worker.h)
  *	report	its sync fd says READY (init), STARTED or FAILED; answers create, start or exec
  *	end	SIGCHLD; every child is reaped here, also orphans that nobody asked for
- *	output	its streams have passed on what it wrote; then `wait` is answered
+ *	output	its streams have passed on what it wrote, a worker has brought an init's disks in
+ *		order; then `wait` is answered
  *	leave	the record stays for late waiters: init's until the container is deleted, an
  *		exec'd process's until its owner's connection ends
  *
- * Deleting waits for the processes of a container to be reaped. A `create` that fails goes the same
- * way, and is answered at the end of it: its disks are free then.
+ * Deleting waits for the processes of a container to be reaped, and its workers, and has another
+ * worker unmount all. A `create` that fails goes the same way, and is answered at the end of it:
+ *its disks are free then.
  *
  * A process belongs to the client that made it. When that one's connection ends the process is
  * killed, by pid: it cannot have been reused, since only this table reaps.
  */
 #include "agent/process.h"
-#include "agent/root.h"
+#include "agent/namespaces.h"
 #include "agent/projects.h"
+#include "agent/root.h"
 #include "agent/tools.h"
 #include "agent/volumes.h"
+#include "agent/worker.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -135,7 +140,7 @@ static void on_memory_event(void *arg, uint32_t events UNUSED)
 	ctr->oom_seen = n;
 }
 
-static void watch_memory(struct ctr *ctr)
+void ctr_watch_memory(struct ctr *ctr)
 {
 	struct error err = ERROR_INIT;
 	char buf[256];
@@ -160,7 +165,6 @@ struct ctr *ctr_add(struct procs *set, struct container *c)
 	*ctr = (struct ctr){.next = set->ctrs, .set = set, .c = c, .oom_fd = -1};
 	set->ctrs = ctr;
 	set->n_ctrs++;
-	watch_memory(ctr);
 	return ctr;
 }
 
@@ -272,7 +276,7 @@ static void proc_check_leave(struct proc *p)
 
 static bool ctr_all_reaped(const struct ctr *ctr)
 {
-	if (tools_running(ctr->set, ctr))
+	if (tools_running(ctr->set, ctr) || workers_running(ctr->set, ctr))
 		return false;
 	for (const struct proc *p = ctr->procs; p; p = p->next)
 		if (!p->reaped)
@@ -280,72 +284,111 @@ static bool ctr_all_reaped(const struct ctr *ctr)
 	return true;
 }
 
-static void ctr_finish_delete(struct ctr *ctr)
+static void signal_proc(const struct proc *p, int signal)
 {
+	if (p->pid > 0 && !p->reaped)
+		kill(p->pid, signal);
+}
+
+/* The last that is done: it is gone, or an error tells what is left of it. */
+static void on_dismantled(void *arg, const struct error *failure)
+{
+	struct ctr *ctr = arg;
 	struct procs *set = ctr->set;
 	struct ctr **at = &set->ctrs;
-	struct error err = ERROR_INIT;
 	struct proto_reply ok = {.type = REPLY_OK};
-	struct waiter *creator = NULL;
-	cleanup_free char *id = xstrdup(ctr->c->id);
-	bool failed;
 
+	while (*at != ctr)
+		at = &(*at)->next;
+	*at = ctr->next;
+	set->n_ctrs--;
+	projects_release(set->projects, ctr->c->id);
+	if (failure) {
+		log_error("delete: %s", failure->msg);
+		waiters_fail(set, &ctr->deleters, failure);
+	} else {
+		waiters_reply(set, &ctr->deleters, &ok);
+	}
+	if (ctr->creator)
+		waiters_fail(set, &ctr->creator, ctr->failure);
+	while (ctr->watchers)
+		waiters_forget(set, &ctr->watchers, ctr->watchers->client);
+	container_free(ctr->c);
+	free(ctr->failure);
+	free(ctr);
+	procs_check_down(set);
+}
+
+static int dismantle(void *arg, struct error *err)
+{
+	const struct ctr *ctr = arg;
+
+	return container_dismantle(ctr->c, err);
+}
+
+/* All but the table's entry and what is mounted. */
+static void ctr_strip(struct ctr *ctr)
+{
+	ctr->dismantling = true;
 	if (ctr->failure && ctr->init) {
-		creator = ctr->init->asker;
+		ctr->creator = ctr->init->asker;
 		ctr->init->asker = NULL;
 	}
 	while (ctr->procs) {
 		answer_wait(ctr->procs);
 		proc_drop(ctr->procs);
 	}
-	while (*at != ctr)
-		at = &(*at)->next;
-	*at = ctr->next;
-	set->n_ctrs--;
 	loop_remove(ctr->oom_src);
+	ctr->oom_src = NULL;
 	close_fd(&ctr->oom_fd);
-	failed = container_delete(ctr->c, &err) < 0;
-	projects_release(set->projects, id);
-	if (failed) {
-		log_error("delete: %s", err.msg);
-		waiters_fail(set, &ctr->deleters, &err);
-	} else {
-		waiters_reply(set, &ctr->deleters, &ok);
-	}
-	if (creator)
-		waiters_fail(set, &creator, ctr->failure);
-	while (ctr->watchers)
-		waiters_forget(set, &ctr->watchers, ctr->watchers->client);
-	free(ctr->failure);
-	free(ctr);
-	procs_check_down(set);
+	container_close(ctr->c);
+}
+
+static void ctr_dismantle(struct ctr *ctr)
+{
+	const struct worker_job job = {.name = "husk-delete",
+				       .work = dismantle,
+				       .arg = ctr,
+				       .keep = &ctr->c->cgroup_fd,
+				       .done = on_dismantled};
+	struct error err = ERROR_INIT;
+
+	ctr_strip(ctr);
+	if (worker_start(ctr->set, ctr, &job, &err) < 0)
+		on_dismantled(ctr, container_dismantle(ctr->c, &err) < 0 ? &err : NULL);
 }
 
 void ctr_delete(struct ctr *ctr)
 {
 	struct error err = ERROR_INIT;
-	bool idle = ctr_all_reaped(ctr);
 
+	if (ctr->dismantling)
+		return;
 	ctr->deleting = true;
-	if (!idle) {
-		tools_kill(ctr->set, ctr);
-		if (container_kill_all(ctr->c, SIGKILL, &err) < 0)
-			log_error("container %s: %s", ctr->c->id, err.msg);
-		/* Also those that are not in the cgroup yet, or in none. */
-		for (struct proc *p = ctr->procs; p; p = p->next)
-			if (!p->reaped)
-				kill(p->pid, SIGKILL);
+	if (ctr_all_reaped(ctr)) {
+		ctr_dismantle(ctr);
 		return;
 	}
-	ctr_finish_delete(ctr);
+	tools_kill(ctr->set, ctr);
+	workers_kill(ctr->set, ctr);
+	if (ctr->c->cgroup_fd >= 0 && container_kill_all(ctr->c, SIGKILL, &err) < 0)
+		log_error("container %s: %s", ctr->c->id, err.msg);
+	/* Also those that are not in the cgroup yet, or in none. */
+	for (struct proc *p = ctr->procs; p; p = p->next)
+		signal_proc(p, SIGKILL);
 }
 
-/* An init without a pid namespace of its own leaves others behind. */
+/* Something that a delete waits for has ended. */
+static void ctr_check_delete(struct ctr *ctr)
+{
+	if (ctr->deleting && !ctr->dismantling && ctr_all_reaped(ctr))
+		ctr_dismantle(ctr);
+}
+
+/* An init whose pid namespace does not end with it leaves others behind. */
 static bool takes_all_along(const struct proc *p)
 {
-	const struct oci_namespace *ns = oci_spec_namespace(p->ctr->c->spec, OCI_NS_PID);
-
-	return p == p->ctr->init && (!ns || ns->path);
+	return p == p->ctr->init && !ns_new(p->ctr->c, OCI_NS_PID);
 }
 
 void proc_kill(struct proc *p)
@@ -353,8 +396,10 @@ void proc_kill(struct proc *p)
 	p->killed = true;
 	if (p->reaped)
 		return;
-	kill(p->pid, SIGKILL);
-	if (takes_all_along(p))
+	signal_proc(p, SIGKILL);
+	if (p->pid == 0)
+		workers_kill(p->ctr->set, p->ctr);
+	else if (takes_all_along(p))
 		container_kill_all(p->ctr->c, SIGKILL, NULL);
 }
 
@@ -404,20 +449,30 @@ static void reply_process(struct proc *p)
 	waiters_reply(p->ctr->set, &p->asker, &r);
 }
 
+static void remember_failure(struct ctr *ctr, const struct error *err)
+{
+	if (ctr->failure)
+		return;
+	ctr->failure = xcalloc(1, sizeof(*err));
+	*ctr->failure = *err;
+}
+
 /* `create` failed: it is answered when the container has gone again. */
 static void fail_create(struct proc *p, const struct error *err)
 {
-	struct ctr *ctr = p->ctr;
-
 	close_sync(p);
-	if (!ctr->failure) {
-		ctr->failure = xcalloc(1, sizeof(*err));
-		*ctr->failure = *err;
-	}
+	remember_failure(p->ctr, err);
 	/* Not at once: the report may have been taken on behalf of reaping this very process. */
+	p->ctr->deleting = true;
+	signal_proc(p, SIGKILL);
+}
+
+void ctr_fail(struct ctr *ctr, const struct error *err)
+{
+	remember_failure(ctr, err);
 	ctr->deleting = true;
-	if (!p->reaped)
-		kill(p->pid, SIGKILL);
+	ctr->init->reaped = true; /* there is nothing to reap */
+	ctr_check_delete(ctr);
 }
 
 static void on_report(struct proc *p, enum child_state state, struct error *err)
@@ -528,6 +583,39 @@ static void end_streams(struct proc *p)
 	on_output_over(p);
 }
 
+static int settle(void *arg, struct error *err UNUSED)
+{
+	const struct proc *p = arg;
+
+	volumes_settle(p->ctr->c);
+	return 0;
+}
+
+static void on_settled(void *arg, const struct error *failure UNUSED)
+{
+	struct proc *p = arg;
+	struct ctr *ctr = p->ctr;
+
+	on_output_over(p); /* it is the init, and stays */
+	ctr_check_delete(ctr);
+}
+
+/* `wait` is answered when what was written to the init's disks is on them. */
+static void settle_disks(struct proc *p)
+{
+	struct worker_job job = {.name = "husk-sync", .work = settle, .done = on_settled, .arg = p};
+	struct container *c = p->ctr->c;
+	struct error err = ERROR_INIT;
+
+	if (p->ctr->deleting || !volumes_have_disk(c))
+		return;
+	p->outputs++;
+	if (worker_start(p->ctr->set, p->ctr, &job, &err) == 0)
+		return;
+	p->outputs--;
+	volumes_settle(c);
+}
+
 static void proc_reaped(struct proc *p, int wstatus)
 {
 	struct ctr *ctr = p->ctr;
@@ -544,14 +632,12 @@ static void proc_reaped(struct proc *p, int wstatus)
 		container_kill_all(ctr->c, SIGKILL, NULL);
 	if (p == ctr->init) {
 		ctr->c->init = 0;
-		if (!ctr->deleting)
-			volumes_settle(ctr->c);
+		settle_disks(p);
 	}
 	close_sync(p);
 	p->reaped = true;
 	end_streams(p);
-	if (ctr->deleting && ctr_all_reaped(ctr))
-		ctr_finish_delete(ctr);
+	ctr_check_delete(ctr);
 }
 
 static void on_sigchld(void *arg, uint32_t events UNUSED)
@@ -572,9 +658,11 @@ static void on_sigchld(void *arg, uint32_t events UNUSED)
 			proc_reaped(p, wstatus);
 			continue;
 		}
-		ctr = tools_reaped(set, pid);
-		if (ctr && ctr->deleting && ctr_all_reaped(ctr))
-			ctr_finish_delete(ctr);
+		if (!worker_reaped(set, pid)) {
+			ctr = tools_reaped(set, pid);
+			if (ctr)
+				ctr_check_delete(ctr);
+		}
 		procs_check_down(set);
 	}
 }
@@ -625,13 +713,19 @@ void procs_free(struct procs *set)
 	if (!set)
 		return;
 	tools_free(set);
+	workers_free(set);
 	while (set->ctrs) {
-		for (struct proc *p = set->ctrs->procs; p; p = p->next)
+		struct ctr *ctr = set->ctrs;
+
+		for (struct proc *p = ctr->procs; p; p = p->next)
 			if (!p->reaped && p->pid > 0) {
 				kill(p->pid, SIGKILL);
 				waitpid(p->pid, NULL, 0);
 			}
-		ctr_finish_delete(set->ctrs);
+		if (!ctr->dismantling)
+			ctr_strip(ctr);
+		container_dismantle(ctr->c, NULL);
+		on_dismantled(ctr, NULL);
 	}
 	waiters_forget(set, &set->downers, NULL);
 	projects_free(set->projects);
@@ -648,11 +742,14 @@ void procs_client_gone(struct procs *set, void *client)
 
 	waiters_forget(set, &set->downers, client);
 	tools_client_gone(set, client);
+	workers_client_gone(set, client);
+	projects_client_gone(set->projects, client);
 	for (struct ctr *ctr = set->ctrs; ctr; ctr = next_ctr) {
 		struct proc *next;
 
 		next_ctr = ctr->next;
 		waiters_forget(set, &ctr->deleters, client);
+		waiters_forget(set, &ctr->creator, client);
 		waiters_forget(set, &ctr->watchers, client);
 		for (struct proc *p = ctr->procs; p; p = next) {
 			next = p->next;
@@ -672,7 +769,8 @@ void procs_check_down(struct procs *set)
 {
 	struct proto_reply ok = {.type = REPLY_OK};
 
-	if (!set->down || set->ctrs || tools_running(set, NULL) || !set->downers)
+	if (!set->down || set->ctrs || tools_running(set, NULL) || workers_running(set, NULL) ||
+	    !set->downers)
 		return;
 	sync();
 	waiters_reply(set, &set->downers, &ok);

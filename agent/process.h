@@ -37,7 +37,7 @@ struct waiter {
 };
 
 enum proc_state {
-	PROC_CREATING, /* init: until it reports READY */
+	PROC_CREATING, /* init: until it reports READY; at first it has no process */
 	PROC_CREATED,  /* init: until `start` */
 	PROC_STARTING, /* until its sync fd says STARTED or FAILED */
 	PROC_RUNNING,
@@ -50,7 +50,7 @@ struct proc {
 	struct proc *next; /* of the same container */
 	struct ctr *ctr;
 	char name[PROTO_NAME_MAX + 1];
-	pid_t pid;
+	pid_t pid;   /* 0: there is none yet */
 	void *owner; /* client; NULL once it has gone */
 	enum proc_state state;
 	bool reaped;
@@ -64,7 +64,7 @@ struct proc {
 	struct loop_source *sync_src; /* NULL while no report is awaited */
 	int console_sock;	      /* where the pty's master comes from; -1: no terminal */
 	struct stream *in, *out, *err, *console;
-	unsigned outputs;	/* of out, err, console: not over yet */
+	unsigned outputs; /* what `wait` waits for: out, err, console, and the end of its disks */
 	struct waiter *asker;	/* create, start or exec: the one that awaits the report */
 	struct waiter *waiters; /* wait */
 };
@@ -76,8 +76,10 @@ struct ctr {
 	struct proc *procs; /* init too */
 	struct proc *init;
 	unsigned last_name;
-	bool deleting;	       /* as soon as all its processes are reaped */
-	struct error *failure; /* of a `create` that failed */
+	bool deleting;		/* as soon as all its processes are reaped */
+	bool dismantling;	/* a worker does it: nothing but that is left */
+	struct error *failure;	/* of a `create` that failed */
+	struct waiter *creator; /* the one that it is told, at the end */
 	struct waiter *deleters;
 	struct waiter *watchers; /* connections that asked for "changed"; no answer is owed */
 	int oom_fd;		 /* memory.events, or -1 */
@@ -92,6 +94,7 @@ struct procs {
 	struct ctr *ctrs;
 	unsigned n_ctrs, n_procs, n_waiters, n_tools;
 	struct tool *tools;
+	struct worker *workers;
 	struct projects *projects;
 	struct network *network;
 	struct names *names;
@@ -118,6 +121,10 @@ struct proc *proc_find(struct ctr *ctr, const char *name);
 
 /* Adds a container; takes `c` over. */
 struct ctr *ctr_add(struct procs *set, struct container *c);
+/* It has a cgroup now. */
+void ctr_watch_memory(struct ctr *ctr);
+/* `create` failed before there was a process: it is answered when all is gone again. */
+void ctr_fail(struct ctr *ctr, const struct error *err);
 /* Adds a process that has no pid, no streams and no sync fd yet. */
 struct proc *proc_add(struct ctr *ctr, const char *name, void *owner);
 /* Watches for the next report on p->sync_fd. */
@@ -129,7 +136,7 @@ int proc_add_stream(struct proc *p, struct stream **slot, enum stream_kind kind,
 void proc_drop(struct proc *p);
 /* Kills what runs, and deletes the container once everything is reaped: maybe now. */
 void ctr_delete(struct ctr *ctr);
-/* Sends SIGKILL to a process, and to all that depend on it. */
+/* Sends SIGKILL to a process, and to all that depend on it; stops the making of a container. */
 void proc_kill(struct proc *p);
 /* It is gone, and the host wants it over: a reader that does not read cannot delay that for ever.
  */

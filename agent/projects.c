@@ -1,10 +1,11 @@
 /*
  * Projects: what is kept, watched and removed.
  *
- * A project is a member of one tmpfs, pushed by the host before the container that names it. The
- * container binds it, so that the inode that was there at projects_use() is the one that matters
- * for as long as the container lives: the set keeps a descriptor of it, watches that inode, and
- * sends back what is in that inode. A push rewrites files in place for the same reason.
+ * A container's projects are members of a tmpfs of its own, PROJECTS_DIR/<id>, pushed by the host
+ * before the container is made: names mean nothing beyond it, and what a container writes takes no
+ * other's room. The container binds them, so that the inode that was there at projects_use() is the
+ * one that matters for as long as it lives: the set keeps a descriptor of it, watches that inode,
+ * and sends back what is in that inode. A push rewrites files in place for the same reason.
  *
  * Watching is inotify on the inode (by way of /proc/self/fd), which sees writes through every bind
  * mount of it. A writer that closes the file is told of at once, so that a termination log is on
@@ -14,8 +15,7 @@
  * a busy log. Nothing is lost by it: before a report everything queued is read, and the host reads
  * the file after the report. A queue that has overflowed means that everything may have changed.
  *
- * A project of a container that is gone may hold whatever its root has made of it: removal follows
- * no link, and needs neither stack nor descriptors for each level of a tree (see remove_tree()).
+ * The tmpfs goes with the container, or with the connection that pushed, if that never made one.
  */
 #include "agent/projects.h"
 #include "lib/cleanup.h"
@@ -31,31 +31,33 @@
 #define QUIET_US 100000
 #define WATCHED (IN_CLOSE_WRITE | IN_MODIFY | IN_ATTRIB)
 
-struct project {
-	struct project *next;
-	char *name;
-	int fd; /* O_PATH of the inode that containers have bound */
-	int wd; /* inotify's, -1: not watched */
-	bool closed, dirty;
-	uint64_t reported_us;
+/* A container's. */
+struct home {
+	struct home *next;
+	char *container;
+	int dir; /* O_PATH of the tmpfs */
+	const void
+		*pusher; /* the connection that pushed first; NULL: the container is being made */
 };
 
-struct use {
-	struct use *next;
-	char *container;
-	struct project *p;
-	bool writable;
+struct project {
+	struct project *next;
+	struct home *home;
+	char *name;
+	int fd; /* O_PATH of the inode that the container has bound */
+	int wd; /* inotify's, -1: not watched, and not writable */
+	bool closed, dirty;
+	uint64_t reported_us;
 };
 
 struct projects {
 	struct loop *loop;
 	project_changed_fn fn;
 	void *arg;
-	int dir;    /* O_PATH of the tmpfs, -1: not mounted */
 	int notify; /* inotify, -1: nothing was watched yet */
 	struct loop_source *readable, *timer;
+	struct home *homes;
 	struct project *all;
-	struct use *uses;
 	/* answer of projects_writable() */
 	char **names;
 	int *fds;
@@ -65,7 +67,7 @@ struct projects *projects_new(struct loop *loop, project_changed_fn fn, void *ar
 {
 	struct projects *set = xcalloc(1, sizeof(*set));
 
-	*set = (struct projects){.loop = loop, .fn = fn, .arg = arg, .dir = -1, .notify = -1};
+	*set = (struct projects){.loop = loop, .fn = fn, .arg = arg, .notify = -1};
 	return set;
 }
 
@@ -76,10 +78,16 @@ static void project_free(struct project *p)
 	free(p);
 }
 
-static void use_free(struct use *u)
+/* The tmpfs is gone when the last mount namespace that has it is. */
+static void home_free(struct home *h)
 {
-	free(u->container);
-	free(u);
+	cleanup_free char *at = xasprintf("%s/%s", PROJECTS_DIR, h->container);
+
+	close_fd(&h->dir);
+	if (umount2(at, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 || rmdir(at) < 0)
+		log_warn("remove the projects of %s: %s", h->container, strerror(errno));
+	free(h->container);
+	free(h);
 }
 
 void projects_free(struct projects *set)
@@ -88,50 +96,71 @@ void projects_free(struct projects *set)
 		return;
 	loop_remove(set->readable);
 	loop_remove(set->timer);
-	while (set->uses) {
-		struct use *u = set->uses;
-
-		set->uses = u->next;
-		use_free(u);
-	}
 	while (set->all) {
 		struct project *p = set->all;
 
 		set->all = p->next;
 		project_free(p);
 	}
+	while (set->homes) {
+		struct home *h = set->homes;
+
+		set->homes = h->next;
+		home_free(h);
+	}
 	close_fd(&set->notify);
-	close_fd(&set->dir);
 	free(set->names);
 	free(set->fds);
 	free(set);
 }
 
-int projects_dir(struct projects *set, struct error *err)
+static struct home *home_of(const struct projects *set, const char *container)
 {
-	if (set->dir >= 0)
-		return set->dir;
-	if (mkdir_p(PROJECTS_DIR, 0755, err) < 0)
+	struct home *h = set->homes;
+
+	while (h && strcmp(h->container, container) != 0)
+		h = h->next;
+	return h;
+}
+
+static int open_home(const char *at, struct error *err)
+{
+	int fd;
+
+	if (mkdir_p(at, 0755, err) < 0)
 		return -1;
 	/* No flags: in a user namespace a bind mount could not be without them. */
-	if (mount("projects", PROJECTS_DIR, "tmpfs", 0, PROJECTS_SIZE) < 0)
-		return error_errno(err, "mount a tmpfs on %s", PROJECTS_DIR);
-	set->dir = open(PROJECTS_DIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return set->dir < 0 ? error_errno(err, "open %s", PROJECTS_DIR) : set->dir;
+	if (mount("projects", at, "tmpfs", 0, PROJECTS_SIZE) < 0)
+		return error_errno(err, "mount a tmpfs on %s", at);
+	fd = open(at, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? error_errno(err, "open %s", at) : fd;
+}
+
+int projects_dir(struct projects *set, const char *container, const void *pusher, struct error *err)
+{
+	cleanup_free char *at = xasprintf("%s/%s", PROJECTS_DIR, container);
+	struct home *h = home_of(set, container);
+	int dir;
+
+	if (h)
+		return h->dir;
+	dir = open_home(at, err);
+	if (dir < 0)
+		return -1;
+	h = xcalloc(1, sizeof(*h));
+	*h = (struct home){
+		.next = set->homes, .container = xstrdup(container), .dir = dir, .pusher = pusher};
+	set->homes = h;
+	return dir;
 }
 
 /* ---- reports */
 
-/* Calls back for every container that may write the project. */
 static void report(struct projects *set, struct project *p)
 {
 	p->closed = p->dirty = false;
 	p->reported_us = now_us();
-	for (struct use *u = set->uses, *next; u; u = next) {
-		next = u->next;
-		if (u->p == p && u->writable)
-			set->fn(set->arg, u->container, p->name);
-	}
+	set->fn(set->arg, p->home->container, p->name);
 }
 
 static void mark(struct projects *set, const struct inotify_event *e)
@@ -225,21 +254,18 @@ static bool same_inode(int a, int b)
 }
 
 /* The project of that name, which the set knows already or makes known now. */
-static struct project *find(struct projects *set, const char *name, struct error *err)
+static struct project *find(struct projects *set, struct home *h, const char *name,
+			    struct error *err)
 {
-	int dir = projects_dir(set, err);
-	cleanup_close int fd = -1;
+	cleanup_close int fd = openat(h->dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	struct project *p;
 
-	if (dir < 0)
-		return NULL;
-	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0) {
 		error_errno(err, "project \"%s\"", name);
 		return NULL;
 	}
 	for (p = set->all; p; p = p->next) {
-		if (strcmp(p->name, name) != 0)
+		if (p->home != h || strcmp(p->name, name) != 0)
 			continue;
 		if (same_inode(fd, p->fd))
 			return p;
@@ -248,7 +274,7 @@ static struct project *find(struct projects *set, const char *name, struct error
 	}
 	p = xcalloc(1, sizeof(*p));
 	*p = (struct project){
-		.next = set->all, .name = xstrdup(name), .fd = steal_fd(&fd), .wd = -1};
+		.next = set->all, .home = h, .name = xstrdup(name), .fd = steal_fd(&fd), .wd = -1};
 	set->all = p;
 	return p;
 }
@@ -269,14 +295,6 @@ static int check_kind(const struct project *p, bool writable, struct error *err)
 	return 0;
 }
 
-static bool is_used(const struct projects *set, const struct project *p)
-{
-	for (const struct use *u = set->uses; u; u = u->next)
-		if (u->p == p)
-			return true;
-	return false;
-}
-
 static void forget(struct projects *set, struct project *p)
 {
 	struct project **at = &set->all;
@@ -292,148 +310,66 @@ static void forget(struct projects *set, struct project *p)
 int projects_use(struct projects *set, const char *container, const char *name, bool writable,
 		 struct error *err)
 {
-	struct project *p = find(set, name, err);
-	struct use *u;
+	struct home *h = home_of(set, container);
+	struct project *p;
 
+	if (!h)
+		return error_kind(err, ERR_NOT_FOUND, "project \"%s\": none was pushed for %s",
+				  name, container);
+	p = find(set, h, name, err);
 	if (!p)
 		return -1;
-	if (check_kind(p, writable, err) < 0 || (writable && watch(set, p, err) < 0)) {
-		if (!is_used(set, p))
-			forget(set, p);
-		return -1;
-	}
-	u = xcalloc(1, sizeof(*u));
-	*u = (struct use){
-		.next = set->uses, .container = xstrdup(container), .p = p, .writable = writable};
-	set->uses = u;
-	return 0;
+	h->pusher = NULL;
+	return check_kind(p, writable, err) < 0 ? -1 : writable ? watch(set, p, err) : 0;
 }
 
 /* ---- removal */
 
-/* Where the directories of a tree are put before they are emptied: its top, by number. */
-struct removal {
-	int top;
-	unsigned long next;
-};
-
-/* Removes `name` of directory `at`, or moves it, a directory that is not empty, up to the top. */
-static int remove_entry(struct removal *r, int at, const char *name)
-{
-	char moved[32];
-
-	if (unlinkat(at, name, 0) == 0 || errno == ENOENT)
-		return 0;
-	if (errno != EISDIR)
-		return -1;
-	if (unlinkat(at, name, AT_REMOVEDIR) == 0)
-		return 0;
-	if (at == r->top)
-		return -1;
-	do
-		snprintf(moved, sizeof(moved), ".husk-%lu", r->next++);
-	while (renameat2(at, name, r->top, moved, RENAME_NOREPLACE) < 0 && errno == EEXIST);
-	return faccessat(at, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? -1 : 0;
-}
-
-/* Removes what is in directory `name` of the top, or moves it up. */
-static int empty_directory(struct removal *r, const char *name)
-{
-	cleanup_close int fd =
-		openat(r->top, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	cleanup_dir DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-	const struct dirent *e;
-	int failed = 0;
-
-	if (!d)
-		return -1;
-	fd = -1; /* closedir() closes it */
-	while ((e = readdir(d)))
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
-		    remove_entry(r, dirfd(d), e->d_name) < 0)
-			failed = -1;
-	return failed;
-}
-
-/* One round over the top: true if something was removed. */
-static bool remove_round(struct removal *r)
-{
-	cleanup_close int again = openat(r->top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_dir DIR *d = again >= 0 ? fdopendir(again) : NULL;
-	const struct dirent *e;
-	bool progress = false;
-
-	if (!d)
-		return false;
-	again = -1;
-	while ((e = readdir(d))) {
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
-		if (remove_entry(r, r->top, e->d_name) < 0 &&
-		    (empty_directory(r, e->d_name) < 0 ||
-		     unlinkat(r->top, e->d_name, AT_REMOVEDIR) < 0))
-			continue;
-		progress = true;
-	}
-	return progress;
-}
-
-/* However deep a tree is: the directories in a directory are moved up beside it, and then it is
- * empty. What cannot be removed (an immutable file) stays, and is told of. */
-static void remove_tree(int dir, const char *name)
-{
-	struct removal r = {.top = -1};
-
-	if (unlinkat(dir, name, 0) == 0)
-		return;
-	r.top = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	while (r.top >= 0 && remove_round(&r))
-		;
-	close_fd(&r.top);
-	if (unlinkat(dir, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		log_warn("remove project \"%s\": %s", name, strerror(errno));
-}
-
 void projects_release(struct projects *set, const char *container)
 {
-	for (struct use **at = &set->uses; *at;) {
-		struct use *u = *at;
+	struct home *h = home_of(set, container);
+	struct home **at = &set->homes;
 
-		if (strcmp(u->container, container) != 0) {
-			at = &u->next;
-			continue;
-		}
-		*at = u->next;
-		use_free(u);
-	}
+	if (!h)
+		return;
 	for (struct project *p = set->all, *next; p; p = next) {
 		next = p->next;
-		if (is_used(set, p))
-			continue;
-		remove_tree(set->dir, p->name);
-		forget(set, p);
+		if (p->home == h)
+			forget(set, p);
+	}
+	while (*at != h)
+		at = &(*at)->next;
+	*at = h->next;
+	home_free(h);
+}
+
+void projects_client_gone(struct projects *set, const void *client)
+{
+	for (struct home *h = set->homes, *next; h; h = next) {
+		next = h->next;
+		if (h->pusher == client)
+			projects_release(set, h->container);
 	}
 }
 
 size_t projects_writable(struct projects *set, const char *container, char ***names, int **fds)
 {
+	const struct home *h = home_of(set, container);
 	size_t n = 0;
 
-	for (const struct use *u = set->uses; u; u = u->next)
-		n += u->writable;
+	for (const struct project *p = set->all; p; p = p->next)
+		n += p->home == h && p->wd >= 0;
 	free(set->names);
 	free(set->fds);
 	set->names = xcalloc(n + 1, sizeof(*set->names));
 	set->fds = xcalloc(n + 1, sizeof(*set->fds));
 	n = 0;
-	for (const struct project *p = set->all; p; p = p->next)
-		for (const struct use *u = set->uses; u; u = u->next) {
-			if (u->p != p || !u->writable || strcmp(u->container, container) != 0)
-				continue;
-			set->names[n] = p->name;
-			set->fds[n++] = p->fd;
-			break; /* once, however many mounts it has */
-		}
+	for (const struct project *p = set->all; p; p = p->next) {
+		if (p->home != h || p->wd < 0)
+			continue;
+		set->names[n] = p->name;
+		set->fds[n++] = p->fd;
+	}
 	*names = set->names;
 	*fds = set->fds;
 	return n;

@@ -20,10 +20,9 @@ static const char *const op_names[] = {
 };
 
 static const char *const from_names[] = {
-	[PROTO_MOUNT_PROJECT] = "project",
-	[PROTO_MOUNT_SHARE] = "share",
-	[PROTO_MOUNT_DISK] = "disk",
-	[PROTO_MOUNT_DEVICE] = "device",
+	[PROTO_MOUNT_PROJECT] = "project", [PROTO_MOUNT_SHARE] = "share",
+	[PROTO_MOUNT_DISK] = "disk",	   [PROTO_MOUNT_DEVICE] = "device",
+	[PROTO_MOUNT_POD] = "pod",
 };
 
 static const char *const what_names[] = {
@@ -57,20 +56,24 @@ static int want_string(yajl_val v, const char *name, const char **out, struct er
 }
 
 /* An id becomes a directory's and a cgroup's name. */
-static int parse_container(yajl_val tree, char **out, struct error *err)
+static int parse_id(yajl_val v, const char *name, char **out, struct error *err)
 {
 	const char *id = NULL;
 
-	if (want_string(json_get(tree, "container"), "container", &id, err) < 0)
+	if (want_string(v, name, &id, err) < 0)
 		return -1;
 	if (!*id || strlen(id) > PROTO_ID_MAX || !all_of(id, "_+.-") || strcmp(id, ".") == 0 ||
 	    strcmp(id, "..") == 0)
-		return error_kind(
-			err, ERR_INVALID,
-			"container: must be 1 to %d of letters, digits, '_', '+', '-', '.'",
-			PROTO_ID_MAX);
+		return error_kind(err, ERR_INVALID,
+				  "%s: must be 1 to %d of letters, digits, '_', '+', '-', '.'",
+				  name, PROTO_ID_MAX);
 	*out = xstrdup(id);
 	return 0;
+}
+
+static int parse_container(yajl_val tree, char **out, struct error *err)
+{
+	return parse_id(json_get(tree, "container"), "container", out, err);
 }
 
 static int parse_process_name(yajl_val tree, char out[PROTO_NAME_MAX + 1], struct error *err)
@@ -158,6 +161,17 @@ static int parse_root(yajl_val tree, struct proto_root *r, struct error *err)
 	return parse_name(root, "root.", "upper", r->upper, PROTO_SERIAL_MAX, err);
 }
 
+/* Bytes, left out or 0: no limit of its own. */
+static int parse_size(yajl_val v, const char *where, uint64_t *out, struct error *err)
+{
+	int64_t size = 0;
+
+	if (json_get(v, "size") && (!json_get_int(v, "size", &size) || size < 0))
+		return error_kind(err, ERR_INVALID, "%ssize: must be a number of bytes", where);
+	*out = (uint64_t)size;
+	return 0;
+}
+
 static int parse_mount(yajl_val v, const char *where, size_t n_config, struct proto_mount *m,
 		       struct error *err)
 {
@@ -174,6 +188,8 @@ static int parse_mount(yajl_val v, const char *where, size_t n_config, struct pr
 	m->index = (size_t)index;
 	m->from = (enum proto_mount_from)from;
 	m->writable = json_bool(v, "writable", false);
+	if (m->from == PROTO_MOUNT_POD && parse_size(v, where, &m->size, err) < 0)
+		return -1;
 	if (m->from != PROTO_MOUNT_DISK)
 		return parse_name(v, where, "name", m->name, PROTO_MEMBER_MAX, err);
 	if (parse_name(v, where, "serial", m->serial, PROTO_SERIAL_MAX, err) < 0)
@@ -256,6 +272,41 @@ static int parse_range(yajl_val tree, const char *key, int64_t min, int64_t max,
 	return 0;
 }
 
+/* Of namespaces that the container has: which one's it is. */
+static int parse_join(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	const struct {
+		enum oci_ns_type type;
+		char **id;
+	} types[] = {
+		{OCI_NS_IPC, &r->join.ipc}, {OCI_NS_UTS, &r->join.uts}, {OCI_NS_PID, &r->join.pid}};
+	yajl_val join = json_get(tree, "join");
+	size_t n = 0;
+
+	if (!join)
+		return 0;
+	if (!YAJL_IS_OBJECT(join))
+		return error_kind(err, ERR_INVALID, "join: must be an object");
+	for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+		const char *type = oci_ns_name(types[i].type);
+		cleanup_free char *name = xasprintf("join.%s", type);
+		yajl_val v = json_get(join, type);
+
+		if (!v)
+			continue;
+		n++;
+		if (parse_id(v, name, types[i].id, err) < 0)
+			return -1;
+		if (!oci_spec_namespace(r->config, types[i].type))
+			return error_kind(err, ERR_INVALID, "%s: config has no %s namespace", name,
+					  type);
+	}
+	/* Not to be passed over: the container would be by itself, and nobody know. */
+	if (n != join->u.object.len)
+		return error_kind(err, ERR_INVALID, "join: there may be ipc, uts and pid, once");
+	return 0;
+}
+
 static int parse_create(yajl_val tree, struct proto_request *r, struct error *err)
 {
 	if (parse_root(tree, &r->root, err) < 0)
@@ -267,7 +318,7 @@ static int parse_create(yajl_val tree, struct proto_request *r, struct error *er
 	/* container_new() looks into what the values mean. */
 	if (!r->config->process)
 		return error_kind(err, ERR_INVALID, "config: process: is missing");
-	if (parse_mounts(tree, r, err) < 0)
+	if (parse_join(tree, r, err) < 0 || parse_mounts(tree, r, err) < 0)
 		return -1;
 	return parse_devices(tree, r, err);
 }
@@ -357,7 +408,7 @@ static int parse_resize(yajl_val tree, struct proto_request *r, struct error *er
 	return 0;
 }
 
-/* `push` takes no disk; `changes` of one does without a container, `push` of projects may. */
+/* `push` takes no disk; `changes` of one does without a container. */
 static int parse_what(yajl_val tree, struct proto_request *r, struct error *err)
 {
 	size_t n = r->op == OP_PUSH ? PROTO_WHAT_DISK : ARRAY_LEN(what_names);
@@ -368,9 +419,13 @@ static int parse_what(yajl_val tree, struct proto_request *r, struct error *err)
 	r->what = (enum proto_what)what;
 	if (r->what == PROTO_WHAT_DISK)
 		return parse_name(tree, "", "serial", r->serial, PROTO_SERIAL_MAX, err);
-	if (r->op == OP_PUSH && r->what == PROTO_WHAT_PROJECTS && !json_get(tree, "container"))
-		return 0;
 	return parse_container(tree, &r->container, err);
+}
+
+static int parse_release(yajl_val tree, struct proto_request *r, struct error *err)
+{
+	r->detached = json_bool(tree, "detached", false);
+	return parse_name(tree, "", "serial", r->serial, PROTO_SERIAL_MAX, err);
 }
 
 static int parse_op(yajl_val tree, enum proto_op *op, struct error *err)
@@ -403,7 +458,7 @@ static int parse_tree(yajl_val tree, struct proto_request *r, struct error *err)
 	if (r->op == OP_CHANGES || r->op == OP_PUSH)
 		return parse_what(tree, r, err);
 	if (r->op == OP_RELEASE)
-		return parse_name(tree, "", "serial", r->serial, PROTO_SERIAL_MAX, err);
+		return parse_release(tree, r, err);
 	if (parse_container(tree, &r->container, err) < 0 ||
 	    parse_process_name(tree, r->process, err) < 0)
 		return -1;
@@ -441,6 +496,9 @@ void proto_request_free(struct proto_request *r)
 	free(r->mounts);
 	free(r->devices);
 	free(r->cgroup);
+	free(r->join.ipc);
+	free(r->join.uts);
+	free(r->join.pid);
 	oci_spec_free(r->config);
 	oci_process_free(r->spec);
 	oci_resources_free(r->resources);

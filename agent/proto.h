@@ -73,14 +73,16 @@ enum proto_mount_from {
 	PROTO_MOUNT_SHARE,
 	PROTO_MOUNT_DISK,
 	PROTO_MOUNT_DEVICE,
+	PROTO_MOUNT_POD,
 };
 
 struct proto_mount {
 	size_t index; /* in config.mounts */
 	enum proto_mount_from from;
-	char name[PROTO_MEMBER_MAX + 1];   /* project, share, device */
+	char name[PROTO_MEMBER_MAX + 1];   /* project, share, device, pod */
 	char serial[PROTO_SERIAL_MAX + 1]; /* disk */
 	char type[PROTO_TYPE_MAX + 1];	   /* disk */
+	uint64_t size;			   /* pod: bytes of the tmpfs; 0: the kernel's default */
 	bool writable;
 };
 
@@ -88,6 +90,11 @@ struct proto_mount {
 struct proto_device {
 	size_t index; /* in config.linux.devices */
 	char serial[PROTO_SERIAL_MAX + 1];
+};
+
+/* The containers whose namespaces a new one is in; NULL: it is in none's. */
+struct proto_join {
+	char *ipc, *uts, *pid;
 };
 
 /* What `changes` and `push` are about. */
@@ -120,8 +127,7 @@ struct proto_request {
 	bool has_seq; /* set even when parsing failed later: the error can be answered */
 	int64_t seq;
 	enum proto_op op;
-	/* NULL: `hello`, `shutdown`, `release`, `network`, `resolver`, `changes` of a disk, `push`
-	 * of projects */
+	/* NULL: `hello`, `shutdown`, `release`, `network`, `resolver`, `changes` of a disk */
 	char *container;
 	char process[PROTO_NAME_MAX + 1];
 	struct oci_spec *config;    /* create */
@@ -130,6 +136,7 @@ struct proto_request {
 	size_t n_mounts;
 	struct proto_device *devices; /* create; the same for config.linux.devices */
 	size_t n_devices;
+	struct proto_join join;		   /* create; of types that config has */
 	struct oci_process *spec;	   /* exec */
 	char *cgroup;			   /* exec: below the container's; NULL: that one */
 	struct oci_resources *resources;   /* update; NULL: the last one is undone */
@@ -139,6 +146,7 @@ struct proto_request {
 	uint16_t width, height;		   /* resize: character cells */
 	enum proto_what what;		   /* changes, push */
 	char serial[PROTO_SERIAL_MAX + 1]; /* release; changes: of a disk */
+	bool detached;			   /* release: the host has detached it */
 	struct proto_network *network;	   /* network */
 };
 

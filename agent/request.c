@@ -3,9 +3,11 @@
 #include "agent/projects.h"
 #include "agent/ps.h"
 #include "agent/redirect.h"
+#include "agent/slots.h"
 #include "agent/stats.h"
 #include "agent/sysctl.h"
 #include "agent/tools.h"
+#include "agent/worker.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -57,6 +59,18 @@ static struct proc *need_proc(struct procs *set, const struct proto_request *r, 
 static bool init_lives(const struct ctr *ctr)
 {
 	return ctr->init && !ctr->init->reaped && !ctr->deleting;
+}
+
+/* One with a process. */
+static struct ctr *need_running(struct procs *set, const struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_ctr(set, r, err);
+
+	if (ctr && (!init_lives(ctr) || ctr->init->pid == 0)) {
+		error_kind(err, ERR_NOT_RUNNING, "container not running");
+		return NULL;
+	}
+	return ctr;
 }
 
 /* ---- create, exec */
@@ -124,21 +138,47 @@ static int await_report(struct proc *p, void *client, int64_t seq, struct error 
 	return waiter_add(p->ctr->set, &p->asker, client, seq, err);
 }
 
-static int fork_init(struct ctr *ctr, void *client, const struct proto_request *r,
-		     struct error *err)
+/* The root is there: now the process. */
+static int fork_init(struct ctr *ctr, struct error *err)
 {
 	cleanup_stdio struct stdio io = STDIO_INIT;
-	struct proc *p = proc_add(ctr, "", client);
+	struct proc *p = ctr->init;
 
-	ctr->init = p;
-	p->state = PROC_CREATING;
-	if (add_stdio(p, ctr->c->spec->process, &io, err) < 0 ||
-	    (p->sync_fd = container_create(ctr->c, &io.child, err)) < 0) {
-		proc_drop(p);
+	if (container_ready(ctr->c, err) < 0)
 		return -1;
-	}
+	ctr_watch_memory(ctr);
+	if (add_stdio(p, ctr->c->spec->process, &io, err) < 0)
+		return -1;
+	p->sync_fd = container_create(ctr->c, &io.child, err);
+	if (p->sync_fd < 0)
+		return -1;
 	p->pid = ctr->c->init;
-	return await_report(p, client, r->seq, err);
+	if (proc_watch_sync(p, err) == 0)
+		return 0;
+	ctr_delete(ctr);
+	return 0;
+}
+
+static int prepare(void *arg, struct error *err)
+{
+	const struct ctr *ctr = arg;
+
+	return container_prepare(ctr->c, err);
+}
+
+static void on_prepared(void *arg, const struct error *failure)
+{
+	static const struct error killed = {.kind = ERR_NOT_RUNNING,
+					    .msg = "the container was killed while it was made"};
+	struct ctr *ctr = arg;
+	struct error err = ERROR_INIT;
+
+	if (ctr->deleting || ctr->init->killed)
+		ctr_fail(ctr, &killed);
+	else if (failure)
+		ctr_fail(ctr, failure);
+	else if (fork_init(ctr, &err) < 0)
+		ctr_fail(ctr, &err);
 }
 
 /* They were pushed before. */
@@ -147,18 +187,50 @@ static int use_projects(struct procs *set, const struct proto_request *r, struct
 	for (size_t i = 0; i < r->n_mounts; i++) {
 		const struct proto_mount *m = &r->mounts[i];
 
-		if (m->from != PROTO_MOUNT_PROJECT)
-			continue;
-		if (projects_use(set->projects, r->container, m->name, m->writable, err) < 0) {
-			projects_release(set->projects, r->container);
+		if (m->from == PROTO_MOUNT_PROJECT &&
+		    projects_use(set->projects, r->container, m->name, m->writable, err) < 0)
 			return error_wrap(err, "mounts[%zu]", m->index);
-		}
 	}
 	return 0;
 }
 
+static int join(struct procs *set, struct container *c, enum oci_ns_type type, const char *id,
+		struct error *err)
+{
+	const struct ctr *other = id ? ctr_find(set, id) : NULL;
+
+	if (!id)
+		return 0;
+	if (!other)
+		error_kind(err, ERR_NOT_FOUND, "container %s does not exist", id);
+	else if (!init_lives(other))
+		error_kind(err, ERR_NOT_RUNNING, "container %s has ended", id);
+	else if (container_join(c, type, other->c, err) == 0)
+		return 0;
+	return error_wrap(err, "join.%s", oci_ns_name(type));
+}
+
+static struct container *new_container(struct procs *set, struct proto_request *r,
+				       struct error *err)
+{
+	struct container *c;
+
+	if (use_projects(set, r, err) < 0)
+		return NULL;
+	c = container_new(r->container, steal_ptr(&r->config), &r->root, steal_ptr(&r->mounts),
+			  r->n_mounts, steal_ptr(&r->devices), r->n_devices, err);
+	if (c && join(set, c, OCI_NS_IPC, r->join.ipc, err) == 0 &&
+	    join(set, c, OCI_NS_UTS, r->join.uts, err) == 0 &&
+	    join(set, c, OCI_NS_PID, r->join.pid, err) == 0)
+		return c;
+	if (c)
+		container_free(c);
+	return NULL;
+}
+
 static int do_create(struct procs *set, void *client, struct proto_request *r, struct error *err)
 {
+	struct worker_job job = {.name = "husk-create", .work = prepare, .done = on_prepared};
 	struct container *c;
 	struct ctr *ctr;
 
@@ -169,16 +241,19 @@ static int do_create(struct procs *set, void *client, struct proto_request *r, s
 	if (set->n_ctrs >= CTRS_MAX)
 		return error_set(err, "too many containers (%u)", set->n_ctrs);
 	network_begin(set->network);
-	if (use_projects(set, r, err) < 0)
-		return -1;
-	c = container_new(r->container, steal_ptr(&r->config), &r->root, steal_ptr(&r->mounts),
-			  r->n_mounts, steal_ptr(&r->devices), r->n_devices, err);
+	c = new_container(set, r, err);
 	if (!c) {
 		projects_release(set->projects, r->container);
 		return -1;
 	}
 	ctr = ctr_add(set, c);
-	if (fork_init(ctr, client, r, err) < 0) {
+	ctr->init = proc_add(ctr, "", client);
+	ctr->init->state = PROC_CREATING;
+	job.arg = ctr;
+	if (waiter_add(set, &ctr->init->asker, client, r->seq, err) < 0 ||
+	    worker_start(set, ctr, &job, err) < 0) {
+		waiters_forget(set, &ctr->init->asker, client);
+		ctr->init->reaped = true;
 		ctr_delete(ctr);
 		return -1;
 	}
@@ -225,6 +300,8 @@ static int do_start(struct procs *set, void *client, struct proto_request *r, st
 	if (!init_lives(ctr))
 		return error_kind(err, ERR_NOT_RUNNING,
 				  "cannot start a container that has stopped");
+	if (p->state == PROC_CREATING)
+		return error_kind(err, ERR_NOT_RUNNING, "container %s is being made", r->container);
 	if (p->state != PROC_CREATED)
 		return error_kind(err, ERR_INVALID, "cannot start an already running container");
 	if (waiter_add(set, &p->asker, client, r->seq, err) < 0)
@@ -271,7 +348,11 @@ static int do_kill(struct procs *set, void *client, struct proto_request *r, str
 		signal = SIGKILL;
 	if (signal == SIGKILL)
 		p->killed = true;
-	if (r->all) {
+	if (p->pid == 0) { /* its root is being made */
+		if (signal != SIGKILL)
+			return not_running(p, err);
+		proc_kill(p);
+	} else if (r->all) {
 		if (container_kill_all(p->ctr->c, signal, err) < 0)
 			return -1;
 	} else if (signal == SIGKILL) {
@@ -318,32 +399,104 @@ static int do_wait(struct procs *set, void *client, struct proto_request *r, str
 
 /* ---- the whole container */
 
-static int do_freeze(struct procs *set, void *client, struct proto_request *r, struct error *err)
-{
-	struct ctr *ctr = need_ctr(set, r, err);
+/* A request that a worker serves, and what is to be done when it has ended. */
+struct change {
+	struct ctr *ctr;
+	enum proto_freezer by;
+	bool undo;
+	const struct oci_resources *r; /* the request's: not for `done` */
+};
 
-	if (!ctr)
-		return -1;
-	if (!init_lives(ctr))
-		return error_kind(err, ERR_NOT_RUNNING, "container not running");
-	if (container_freeze(ctr->c, r->by, r->op == OP_PAUSE, err) < 0)
-		return -1;
-	reply_ok(set, client, r->seq);
-	return 0;
+static struct change *new_change(struct ctr *ctr)
+{
+	struct change *ch = xcalloc(1, sizeof(*ch));
+
+	ch->ctr = ctr;
+	return ch;
 }
 
-static int do_update(struct procs *set, void *client, struct proto_request *r, struct error *err)
+static int start_change(struct change *ch, struct worker_job job, void *client, int64_t seq,
+			struct error *err)
 {
-	struct ctr *ctr = need_ctr(set, r, err);
+	job.arg = ch;
+	job.keep = &ch->ctr->c->cgroup_fd;
+	if (worker_answer(ch->ctr->set, ch->ctr, client, seq, &job, err) == 0)
+		return 0;
+	job.done(ch, err);
+	return -1;
+}
+
+static int await_frozen(void *arg, struct error *err)
+{
+	const struct change *ch = arg;
+
+	return container_await_frozen(ch->ctr->c, err);
+}
+
+/* Nobody was told that it has stopped: what did must go on. */
+static void on_frozen(void *arg, const struct error *failure)
+{
+	struct change *ch = arg;
+
+	if (failure && ch->undo)
+		container_freeze(ch->ctr->c, ch->by, false, NULL);
+	free(ch);
+}
+
+static int do_freeze(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_running(set, r, err);
+	bool frozen = r->op == OP_PAUSE;
+	struct change *ch;
+	bool was;
 
 	if (!ctr)
 		return -1;
-	if (!init_lives(ctr))
-		return error_kind(err, ERR_NOT_RUNNING, "container not running");
-	if (container_update(ctr->c, r->resources, err) < 0)
+	was = ctr->c->frozen_by & (1u << r->by);
+	if (container_freeze(ctr->c, r->by, frozen, err) < 0)
 		return -1;
-	reply_ok(set, client, r->seq);
-	return 0;
+	if (container_has_frozen(ctr->c)) {
+		reply_ok(set, client, r->seq);
+		return 0;
+	}
+	ch = new_change(ctr);
+	ch->by = r->by;
+	ch->undo = frozen && !was;
+	return start_change(
+		ch,
+		(struct worker_job){.name = "husk-freeze", .work = await_frozen, .done = on_frozen},
+		client, r->seq, err);
+}
+
+static int update(void *arg, struct error *err)
+{
+	const struct change *ch = arg;
+
+	return container_update(ch->ctr->c, ch->r, err);
+}
+
+static void on_updated(void *arg, const struct error *failure)
+{
+	struct change *ch = arg;
+
+	container_update_end(ch->ctr->c, ch->undo || failure);
+	free(ch);
+}
+
+/* Lowering a limit may take the time that the kernel needs to push memory out. */
+static int do_update(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_running(set, r, err);
+	struct change *ch;
+
+	if (!ctr || container_update_begin(ctr->c, r->resources, err) < 0)
+		return -1;
+	ch = new_change(ctr);
+	ch->r = r->resources;
+	ch->undo = !r->resources;
+	return start_change(
+		ch, (struct worker_job){.name = "husk-update", .work = update, .done = on_updated},
+		client, r->seq, err);
 }
 
 static const char *name_of_pid(void *arg, int pid)
@@ -390,14 +543,21 @@ static int do_stats(struct procs *set, void *client, struct proto_request *r, st
 
 /* ---- changes, push, watch */
 
+static int check_deleting(const struct ctr *ctr, struct error *err)
+{
+	return ctr->deleting ? error_kind(err, ERR_NOT_RUNNING, "container %s is being deleted",
+					  ctr->c->id)
+			     : 0;
+}
+
 static struct ctr *need_scratch(struct procs *set, const struct proto_request *r, struct error *err)
 {
 	struct ctr *ctr = need_ctr(set, r, err);
 
-	if (!ctr)
+	if (!ctr || check_deleting(ctr, err) < 0)
 		return NULL;
-	if (ctr->deleting)
-		error_kind(err, ERR_NOT_RUNNING, "container %s is being deleted", r->container);
+	if (!ctr->init || (ctr->init->pid == 0 && !ctr->init->reaped))
+		error_kind(err, ERR_NOT_RUNNING, "container %s is being made", r->container);
 	else if (!ctr->c->root.upper[0])
 		error_kind(err, ERR_INVALID, "container %s has a read-only root", r->container);
 	else
@@ -422,7 +582,7 @@ static int do_changes(struct procs *set, void *client, struct proto_request *r, 
 			container_kill_all(ctr->c, SIGKILL, NULL);
 	} else if (r->what == PROTO_WHAT_PROJECTS) {
 		ctr = need_ctr(set, r, err);
-		if (!ctr)
+		if (!ctr || check_deleting(ctr, err) < 0)
 			return -1;
 		job.n = projects_writable(set->projects, r->container, &names, &fds);
 		job.names = names;
@@ -442,7 +602,7 @@ static int do_push(struct procs *set, void *client, struct proto_request *r, str
 			return -1;
 		job.c = ctr->c;
 	} else {
-		job.projects = projects_dir(set->projects, err);
+		job.projects = projects_dir(set->projects, r->container, client, err);
 		if (job.projects < 0)
 			return -1;
 	}
@@ -462,12 +622,23 @@ static int do_watch(struct procs *set, void *client, struct proto_request *r, st
 	return 0;
 }
 
+static int release_disk(void *arg, struct error *err)
+{
+	return disk_release(arg, err);
+}
+
 static int do_release(struct procs *set, void *client, struct proto_request *r, struct error *err)
 {
-	if (disk_release(r->serial, err) < 0)
-		return -1;
-	reply_ok(set, client, r->seq);
-	return 0;
+	if (r->detached) {
+		slots_detached(r->serial);
+		reply_ok(set, client, r->seq);
+		return 0;
+	}
+	return worker_answer(set, NULL, client, r->seq,
+			     &(struct worker_job){.name = "husk-release",
+						  .work = release_disk,
+						  .arg = r->serial},
+			     err);
 }
 
 /* config.json's sysctls of interfaces come last: they are what the container asked for. */

@@ -41,6 +41,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
 #define SCRATCH_TMPFS "mode=755,size=4m"
@@ -88,7 +89,7 @@ static const char *lower_options(const char *type)
 	return strcmp(type, "xfs") == 0 ? "norecovery,nouuid" : NULL;
 }
 
-static int mount_lower(struct container *c, size_t i, struct error *err)
+static int mount_lower(const struct container *c, size_t i, struct error *err)
 {
 	const struct proto_lower *l = &c->root.lower[i];
 	cleanup_free char *at = sub_n(c, "lower", i);
@@ -96,7 +97,6 @@ static int mount_lower(struct container *c, size_t i, struct error *err)
 
 	if (disk_find(l->serial, &d, err) < 0)
 		return error_wrap(err, "root (lower)");
-	c->disk_major = d.major;
 	if (make_dir(at, 0755, err) < 0)
 		return -1;
 	if (mount(d.node, at, l->type, MS_RDONLY | MS_NODEV | MS_NOSUID, lower_options(l->type)) <
@@ -147,7 +147,7 @@ static int make_upper_dir(const struct container *c, const char *upper, struct e
 	return 0;
 }
 
-static int mount_upper(struct container *c, struct error *err)
+static int mount_upper(const struct container *c, struct error *err)
 {
 	cleanup_free char *at = sub(c, "scratch");
 	cleanup_free char *upper = sub(c, "scratch/upper");
@@ -200,29 +200,30 @@ static int mount_overlay(const struct container *c, struct error *err)
 	return 0;
 }
 
-static int note_upper(struct container *c, struct error *err)
+int root_note(struct container *c, struct error *err)
 {
 	cleanup_free char *upper = sub(c, "scratch/upper");
+	cleanup_free char *lower = sub_n(c, "lower", 0);
 	struct stat st;
 
+	if (stat(lower, &st) < 0)
+		return error_errno(err, "stat %s", lower);
+	c->disk_major = major(st.st_dev);
 	if (stat(upper, &st) < 0)
 		return error_errno(err, "stat %s", upper);
 	c->upper_ctime = st.st_ctim;
 	return 0;
 }
 
-int root_mount(struct container *c, struct error *err)
+int root_mount(const struct container *c, struct error *err)
 {
 	/* 0711: the root of a user namespace goes through here, and is nobody special */
 	if (mkdir_p(c->dir, 0711, err) < 0)
 		return -1;
-	c->root_mounted = true;
 	for (size_t i = 0; i < c->root.n_lower; i++)
 		if (mount_lower(c, i, err) < 0)
 			return -1;
-	if (mount_upper(c, err) < 0 || mount_overlay(c, err) < 0)
-		return -1;
-	return note_upper(c, err);
+	return mount_upper(c, err) < 0 ? -1 : mount_overlay(c, err);
 }
 
 /* Whatever is made beneath the upper directory has something made, or changed, in it: copies of
@@ -232,7 +233,7 @@ bool root_is_clean(const struct container *c)
 	cleanup_free char *upper = sub(c, "scratch/upper");
 	struct stat st;
 
-	if (!c->root.upper[0] || !ns_own(c->spec, OCI_NS_PID) || stat(upper, &st) < 0)
+	if (!c->root.upper[0] || !ns_new(c, OCI_NS_PID) || stat(upper, &st) < 0)
 		return false;
 	return st.st_ctim.tv_sec == c->upper_ctime.tv_sec &&
 	       st.st_ctim.tv_nsec == c->upper_ctime.tv_nsec && dir_is_empty(AT_FDCWD, upper);
@@ -275,14 +276,12 @@ static int wait_unused(const char *serial, struct error *err)
 	return 0;
 }
 
-int root_unmount(struct container *c, struct error *err)
+int root_unmount(const struct container *c, struct error *err)
 {
 	static const char *const names[] = {"root",   "scratch", "lower0", "lower1",
 					    "lower2", "sys",	 "dev"};
 	int r = 0;
 
-	if (!c->root_mounted)
-		return 0;
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		if (unmount(c, names[i], r < 0 ? NULL : err) < 0)
 			r = -1;
@@ -293,7 +292,6 @@ int root_unmount(struct container *c, struct error *err)
 	for (size_t i = 0; i < c->root.n_lower; i++)
 		if (wait_unused(c->root.lower[i].serial, r < 0 ? NULL : err) < 0)
 			r = -1;
-	c->root_mounted = r < 0;
 	return r;
 }
 

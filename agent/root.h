@@ -11,9 +11,11 @@
 int agent_leave_initramfs(struct error *err);
 
 /* Mounts the container's root at <c->dir>/root (agent's mount namespace). */
-int root_mount(struct container *c, struct error *err);
+int root_mount(const struct container *c, struct error *err);
+/* What has to be known of a root that was mounted: in *c. */
+int root_note(struct container *c, struct error *err);
 /* Undoes root_mount(), whatever part of it was done, and waits until the disks are free. */
-int root_unmount(struct container *c, struct error *err);
+int root_unmount(const struct container *c, struct error *err);
 
 /* True if a container whose init has been reaped has left nothing in its upper layer, and nobody is
  * there who still could: the host has nothing to fetch. */

@@ -1,14 +1,30 @@
+/*
+ * Slots, and those that look for disks while others give theirs back.
+ *
+ * Whoever waits for a disk asks all slots without a driver again and again (slots_probe()). One
+ * whose disk was released has no driver either, but its disk is still there until the host has
+ * detached it: asked meanwhile it would be in use again. So a slot that is given back has a mark, a
+ * file of its name in MARKS with the time and the disk's serial, which probes respect. Marks are
+ * files since those who look and those who give back are processes of their own; they exclude each
+ * other by a lock on the directory. A host that never says that it has detached the disk leaves a
+ * mark that counts no more after a second.
+ */
 #include "agent/slots.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define SLOTS "/sys/bus/platform/devices"
 #define DRIVER "/sys/bus/platform/drivers/virtio-mmio/"
+#define MARKS "/run/slots"
+#define MARK_US 1000000 /* how long a mark counts */
 #define POLL_FIRST_US 100
 #define POLL_MAX_US 1000
 
@@ -19,6 +35,37 @@ void slots_pause(unsigned long *us)
 	*us = *us == 0 ? POLL_FIRST_US : *us * 2 > POLL_MAX_US ? POLL_MAX_US : *us * 2;
 	ts = (struct timespec){.tv_nsec = (long)*us * 1000};
 	nanosleep(&ts, NULL);
+}
+
+/* The directory of marks, locked until it is closed. */
+static int lock_marks(int how)
+{
+	cleanup_close int fd = -1;
+
+	if (mkdir(MARKS, 0700) < 0 && errno != EEXIST)
+		return -1;
+	fd = open(MARKS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || flock(fd, how) < 0)
+		return -1;
+	return steal_fd(&fd);
+}
+
+static bool is_marked(int marks, const char *slot)
+{
+	cleanup_free char *text = NULL;
+	uint64_t at;
+
+	return marks >= 0 && file_read(marks, slot, 256, &text, NULL, NULL) == 0 &&
+	       sscanf(text, "%" SCNu64, &at) == 1 && now_us() - at < MARK_US;
+}
+
+/* ENODEV: still empty */
+static void probe(int bind, const char *slot)
+{
+	cleanup_close int marks = lock_marks(LOCK_SH);
+
+	if (!is_marked(marks, slot) && write(bind, slot, strlen(slot)) < 0 && errno != ENODEV)
+		log_debug("probe %s: %s", slot, strerror(errno));
 }
 
 void slots_probe(void)
@@ -35,9 +82,7 @@ void slots_probe(void)
 		driver = xasprintf("%s/driver", e->d_name);
 		if (faccessat(dirfd(d), driver, F_OK, 0) == 0)
 			continue;
-		/* ENODEV: still empty */
-		if (write(bind, e->d_name, strlen(e->d_name)) < 0 && errno != ENODEV)
-			log_debug("probe %s: %s", e->d_name, strerror(errno));
+		probe(bind, e->d_name);
 	}
 }
 
@@ -68,4 +113,32 @@ int slot_of(const char *path, char slot[SLOT_NAME_MAX + 1], struct error *err)
 int slot_unbind(const char *slot, struct error *err)
 {
 	return file_put(AT_FDCWD, DRIVER "unbind", slot, err);
+}
+
+int slot_give_back(const char *slot, const char *serial, struct error *err)
+{
+	cleanup_close int marks = lock_marks(LOCK_EX);
+	cleanup_free char *text = xasprintf("%" PRIu64 " %s", now_us(), serial);
+
+	if (marks < 0 || file_write_atomic(marks, slot, text, strlen(text), 0600, err) < 0)
+		return marks < 0 ? error_errno(err, "lock " MARKS) : -1;
+	return slot_unbind(slot, err);
+}
+
+void slots_detached(const char *serial)
+{
+	cleanup_dir DIR *d = opendir(MARKS);
+	const struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		cleanup_free char *text = NULL;
+		const char *of;
+
+		if (e->d_name[0] == '.' ||
+		    file_read(dirfd(d), e->d_name, 256, &text, NULL, NULL) < 0)
+			continue;
+		of = strchr(text, ' ');
+		if (of && strcmp(of + 1, serial) == 0)
+			unlinkat(dirfd(d), e->d_name, 0);
+	}
 }

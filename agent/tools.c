@@ -26,6 +26,7 @@
 #include "agent/tools.h"
 #include "agent/root.h"
 #include "agent/sync.h"
+#include "agent/worker.h"
 #include "lib/changeset/apply.h"
 #include "lib/changeset/collect.h"
 #include "lib/cleanup.h"
@@ -33,14 +34,11 @@
 #include "lib/log.h"
 
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define RESULT_MAX 1000 /* bytes of an error in a result */
@@ -67,25 +65,6 @@ struct ends {
 	int sync;
 };
 
-/* Moves `n` descriptors to 3 and up, in order, and closes all others but 0, 1 and 2: other pipes of
- * the agent must not be kept open here. */
-static int keep_only(int **fds, size_t n, struct error *err)
-{
-	for (size_t i = 0; i < n; i++) {
-		*fds[i] = fcntl(*fds[i], F_DUPFD_CLOEXEC, 3 + (int)n);
-		if (*fds[i] < 0)
-			return error_errno(err, "descriptors");
-	}
-	for (size_t i = 0; i < n; i++)
-		if (dup3(*fds[i], 3 + (int)i, O_CLOEXEC) < 0)
-			return error_errno(err, "descriptors");
-		else
-			*fds[i] = 3 + (int)i;
-	if (syscall(SYS_close_range, 3 + (unsigned)n, ~0U, 0) < 0)
-		return error_errno(err, "close_range");
-	return 0;
-}
-
 /* A job and the tool's own descriptors for it. */
 struct work {
 	const struct tool_job *job;
@@ -100,7 +79,6 @@ static int become_tool(struct work *w, struct error *err)
 	const struct tool_job *job = w->job;
 	int **keep = xcalloc(job->n + 5, sizeof(*keep));
 	size_t n = 0;
-	sigset_t none;
 	int r;
 
 	w->fds = xcalloc(job->n + 1, sizeof(int));
@@ -119,19 +97,9 @@ static int become_tool(struct work *w, struct error *err)
 		w->fds[i] = job->fds[i];
 		keep[n++] = &w->fds[i];
 	}
-	r = keep_only(keep, n, err);
+	r = worker_become(job->op == OP_PUSH ? "husk-push" : "husk-changes", keep, n, err);
 	free(keep);
-	if (r < 0)
-		return -1;
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_DFL);
-	umask(0);
-	prctl(PR_SET_NAME, job->op == OP_PUSH ? "husk-push" : "husk-changes");
-	/* Those who share the agent's pid namespace see it. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		return error_errno(err, "PR_SET_DUMPABLE");
-	return 0;
+	return r;
 }
 
 /* An upper directory as the host made it (root.c, make_upper_dir): its guest died before anything

@@ -15,7 +15,7 @@ struct tool_job {
 	const struct container *c; /* whose root */
 	bool ended;		   /* its processes were killed: the last may be on its way out */
 	const char *serial;	   /* changes of a disk */
-	int projects;		   /* push: O_PATH of the projects' directory */
+	int projects;		   /* push: O_PATH of the container's projects */
 	char *const *names;	   /* changes of projects, and their descriptors */
 	const int *fds;
 	size_t n;

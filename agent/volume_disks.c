@@ -197,6 +197,14 @@ static void settle_disk(const struct container *c, const struct proto_mount *m)
 		log_warn("container %s: disk \"%s\": sync: %s", c->id, m->serial, strerror(errno));
 }
 
+bool volumes_have_disk(const struct container *c)
+{
+	for (size_t i = 0; i < c->n_mounts; i++)
+		if (c->mounts[i].from == PROTO_MOUNT_DISK)
+			return true;
+	return false;
+}
+
 void volumes_settle(const struct container *c)
 {
 	for (size_t i = 0; i < c->n_mounts; i++)

@@ -1,12 +1,13 @@
 /*
  * Volumes: from the host's data to a path that can be bound.
  *
- *	project	PROJECTS_DIR/<name>	a tmpfs of the guest, filled by `push` (projects.c)
- *	share	SHARE_DIR/<name>	the virtio-fs with tag SHARE_TAG
- *	disk	<c->dir>/disk<i>	mounted by its serial (volume_disks.c)
- *	device	/dev/<name>		the guest's own
+ *	project	PROJECTS_DIR/<id>/<name>	a tmpfs of the container's, filled by `push`
+ *(projects.c) share	SHARE_DIR/<name>		the virtio-fs with tag SHARE_TAG disk
+ *<c->dir>/disk<i>		mounted by its serial (volume_disks.c)
+ *	device	/dev/<name>			the guest's own
+ *	pod	POD_DIR/<name>			a tmpfs that the pod's containers share: /dev/shm
  *
- * All of it is mounted by PID 1, and seen by the container's init in the copy of the mount
+ * All of it is mounted by the agent, and seen by the container's init in the copy of the mount
  * namespace that it starts with. The init could not do it: a container's device filter keeps it
  * from disks, and a user namespace from all but a few file systems.
  *
@@ -33,8 +34,10 @@
 #include "oci/idmap.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/mount.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -59,11 +62,13 @@ static char *original(const struct container *c, const struct proto_mount *m)
 {
 	switch (m->from) {
 	case PROTO_MOUNT_PROJECT:
-		return xasprintf("%s/%s", PROJECTS_DIR, m->name);
+		return xasprintf("%s/%s/%s", PROJECTS_DIR, c->id, m->name);
 	case PROTO_MOUNT_SHARE:
 		return xasprintf("%s/%s", SHARE_DIR, m->name);
 	case PROTO_MOUNT_DEVICE:
 		return xasprintf("/dev/%s", m->name);
+	case PROTO_MOUNT_POD:
+		return xasprintf("%s/%s", POD_DIR, m->name);
 	case PROTO_MOUNT_DISK:
 		break;
 	}
@@ -83,8 +88,13 @@ char *volumes_path(const struct container *c, const struct proto_mount *m)
 
 /* ---- virtio-fs */
 
+/* Two containers that are made at once mount it once. */
 static int mount_share(struct error *err)
 {
+	cleanup_close int lock = open("/run", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (lock < 0 || flock(lock, LOCK_EX) < 0)
+		return error_errno(err, "lock /run");
 	if (volume_is_mounted(SHARE_DIR))
 		return 0;
 	if (mkdir(SHARE_DIR, 0755) < 0 && errno != EEXIST)
@@ -94,6 +104,34 @@ static int mount_share(struct error *err)
 	if (errno == EINVAL)
 		return error_set(err, "the machine has no virtio-fs \"%s\"", SHARE_TAG);
 	return error_errno(err, "mount virtio-fs \"%s\" on %s", SHARE_TAG, SHARE_DIR);
+}
+
+/* ---- tmpfs of the pod */
+
+/* As /dev/shm is on a host. */
+static int mount_of_pod(const struct proto_mount *m, struct error *err)
+{
+	cleanup_free char *at = xasprintf("%s/%s", POD_DIR, m->name);
+	cleanup_free char *data =
+		m->size ? xasprintf("mode=1777,size=%" PRIu64, m->size) : xstrdup("mode=1777");
+
+	if (volume_is_mounted(at))
+		return 0;
+	if (mkdir_p(at, 0755, err) < 0)
+		return -1;
+	/* No flags: in a user namespace a bind mount could not be without them. */
+	if (mount("pod", at, "tmpfs", 0, data) < 0)
+		return error_errno(err, "mount a tmpfs on %s", at);
+	return 0;
+}
+
+int volumes_of_pod(const struct container *c, struct error *err)
+{
+	for (size_t i = 0; i < c->n_mounts; i++)
+		if (c->mounts[i].from == PROTO_MOUNT_POD && mount_of_pod(&c->mounts[i], err) < 0)
+			return error_wrap(err, "mounts[%zu] (%s)", c->mounts[i].index,
+					  c->spec->mounts[c->mounts[i].index].destination);
+	return 0;
 }
 
 /* ---- copies for user namespaces */

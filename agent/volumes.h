@@ -9,13 +9,22 @@
 /* The virtio-fs, mounted when the first container needs it, and kept. */
 #define SHARE_DIR "/run/share"
 #define SHARE_TAG "husk"
+/* One tmpfs for each name that the pod's containers share, kept as long as the guest. */
+#define POD_DIR "/run/pod"
 
-/* In the agent, before the container's init is forked (which sees what was mounted by then): the
+/* In the agent: the tmpfs of the pod that the container's mounts name. Whoever names one first
+ * says how large it is. Errors name mounts[i]. */
+int volumes_of_pod(const struct container *c, struct error *err);
+
+/* In a worker, before the container's init is forked (which sees what was mounted by then): the
  * virtio-fs, and the container's disks below c->dir. Errors name mounts[i]. Does nothing for a
  * container without such mounts. */
 int volumes_prepare(const struct container *c, struct error *err);
 
-/* The container's init has ended: what was written to its disks is on them when this returns. */
+/* True if volumes_settle() has anything to do. */
+bool volumes_have_disk(const struct container *c);
+/* In a worker: the container's init has ended: what was written to its disks is on them when this
+ * returns. */
 void volumes_settle(const struct container *c);
 
 /* Undoes what volumes_prepare() did for this container alone, whatever part of it was done, and

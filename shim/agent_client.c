@@ -103,7 +103,7 @@ int agent_hello(struct agent_client *a, struct agent_msg *out, struct error *err
 
 int agent_create(struct agent_client *a, const char *container, const char *config,
 		 const char *root_text, const char *mounts_text, const char *devices_text,
-		 struct agent_msg *out, struct error *err)
+		 const char *join_text, struct agent_msg *out, struct error *err)
 {
 	cleanup_jsonw struct jsonw w = {0};
 
@@ -118,6 +118,10 @@ int agent_create(struct agent_client *a, const char *container, const char *conf
 	if (devices_text) {
 		jsonw_key(&w, "devices");
 		jsonw_raw(&w, devices_text, strlen(devices_text));
+	}
+	if (join_text) {
+		jsonw_key(&w, "join");
+		jsonw_raw(&w, join_text, strlen(join_text));
 	}
 	jsonw_key(&w, "config");
 	jsonw_raw(&w, config, strlen(config));

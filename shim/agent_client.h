@@ -25,11 +25,12 @@ void agent_close(struct agent_client *a);
 
 /* Each sends a request and waits for its answer, at most `timeout_ms` (0: no limit). */
 int agent_hello(struct agent_client *a, struct agent_msg *out, struct error *err);
-/* `config`: the text of config.json; `root_text`, `mounts_text`, `devices_text`: of the members
- * `root`, `mounts` and `devices` (NULL: none) of the request. */
+/* `config`: the text of config.json; `root_text`, `mounts_text`, `devices_text`, `join_text`: of
+ * the members `root`, `mounts`, `devices` and `join` of the request (NULL: none of the last three).
+ */
 int agent_create(struct agent_client *a, const char *container, const char *config,
 		 const char *root_text, const char *mounts_text, const char *devices_text,
-		 struct agent_msg *out, struct error *err);
+		 const char *join_text, struct agent_msg *out, struct error *err);
 int agent_start(struct agent_client *a, const char *container, struct error *err);
 /* `process`: the text of a runtime-spec process object; `cgroup`: below the container's, or NULL;
  * `patient`: without a time limit, since the container may be paused. */
@@ -63,8 +64,8 @@ int agent_shutdown(struct agent_client *a, struct error *err);
  * It comes on the stream with the token, and ends when this connection does. */
 int agent_changes(struct agent_client *a, const char *container, const char *what,
 		  const char *serial, char token[AGENT_TOKEN_LEN + 1], struct error *err);
-/* The other direction: a changeset is to be written to `stream` ("root", or "projects" with or
- * without a container); then `result` gives "ok\n" or "error: ...\n". */
+/* The other direction: a changeset is to be written to `stream` ("root", or "projects", also of a
+ * container that is yet to be made); then `result` gives "ok\n" or "error: ...\n". */
 int agent_push(struct agent_client *a, const char *container, const char *what,
 	       char stream[AGENT_TOKEN_LEN + 1], char result[AGENT_TOKEN_LEN + 1],
 	       struct error *err);

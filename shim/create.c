@@ -359,12 +359,12 @@ static int create_in_guest(struct making *m, struct error *err)
 	int r;
 
 	if (!root || !mounts || !devices ||
-	    mount_plan_push(&m->plan.mounts, &m->vmm, &m->agent, err) < 0)
+	    mount_plan_push(&m->plan.mounts, m->s->dir.id, &m->vmm, &m->agent, err) < 0)
 		return -1;
 	if (m->plan.mounts.projects > 0)
 		t = log_elapsed("push files", t);
-	if (agent_create(&m->agent, m->s->dir.id, m->plan.config, root, mounts, devices, &made,
-			 err) < 0)
+	if (agent_create(&m->agent, m->s->dir.id, m->plan.config, root, mounts, devices, m->join,
+			 &made, err) < 0)
 		return -1;
 	log_elapsed("create in the guest", t);
 	r = m->o->start ? start_in_guest(m, err) : 0;

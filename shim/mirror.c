@@ -187,7 +187,7 @@ static void push_projects(struct mirror *m, struct link *l, bool all)
 	if (l->agent.sock < 0)
 		result = link_open(m, l, &err);
 	if (result == 0)
-		result = projects_push(&l->vmm, &l->agent, names, fds, n, &err);
+		result = projects_push(&l->vmm, &l->agent, m->container, names, fds, n, &err);
 	pm_pushed(m->projects, result == 0);
 	report(m, result, &err);
 }

@@ -119,20 +119,20 @@ static int send_members(void *arg, int out, struct error *err)
 	return cs_collect_members(m->names, m->fds, m->n, out, &counts, err);
 }
 
-int projects_push(struct vmm_client *vmm, struct agent_client *a, char *const *names,
-		  const int *fds, size_t n, struct error *err)
+int projects_push(struct vmm_client *vmm, struct agent_client *a, const char *container,
+		  char *const *names, const int *fds, size_t n, struct error *err)
 {
 	struct members m = {.names = names, .fds = fds, .n = n};
 
 	if (n == 0)
 		return 0;
-	if (push_changeset(vmm, a, NULL, "projects", send_members, &m, err) < 0)
+	if (push_changeset(vmm, a, container, "projects", send_members, &m, err) < 0)
 		return error_wrap(err, "push files to the guest");
 	return 0;
 }
 
-int mount_plan_push(const struct mount_plan *p, struct vmm_client *vmm, struct agent_client *a,
-		    struct error *err)
+int mount_plan_push(const struct mount_plan *p, const char *container, struct vmm_client *vmm,
+		    struct agent_client *a, struct error *err)
 {
 	cleanup_free char **names = xcalloc(p->n + 1, sizeof(*names));
 	cleanup_free int *fds = xcalloc(p->n + 1, sizeof(*fds));
@@ -144,5 +144,5 @@ int mount_plan_push(const struct mount_plan *p, struct vmm_client *vmm, struct a
 		names[n] = p->v[i].name;
 		fds[n++] = p->v[i].fd;
 	}
-	return projects_push(vmm, a, names, fds, n, err);
+	return projects_push(vmm, a, container, names, fds, n, err);
 }

@@ -393,6 +393,7 @@ def a_disk_is_released():
             a.call("release", serial="scratch")
             refused(lambda: a.call("release", serial="scratch"), "not_found", "there is none")
             g.boot.call("detach", serial="scratch")
+            a.call("release", serial="scratch", detached=True)
         refused(lambda: a.call("release", serial="none"), "not_found", "there is none")
 
 
@@ -402,7 +403,8 @@ def projects():
         g.disk("root", image("erofs", top), readonly=True)
         g.disk("scratch", scratch())
         a = g.agent()
-        assert push(g, a, {"p1": b"one\n", "p2": b"two\n"}, what="projects") == "ok\n"
+        assert push(g, a, {"p1": b"one\n", "p2": b"two\n"}, what="projects",
+                    container="c") == "ok\n"
         c = Container(g, "cat /etc/hosts /log; read a; cat /etc/hosts; echo done >/log; read a",
                       mounts=[{"destination": "/etc/hosts", "type": "bind", "source": "/x",
                                "options": ["bind", "ro"]},
@@ -413,7 +415,7 @@ def projects():
                       agent=a)
         assert [c.line(), c.line()] == ["one", "two"]
         c.call("watch")
-        assert push(g, a, {"p1": b"changed\n"}, what="projects") == "ok\n"
+        assert push(g, a, {"p1": b"changed\n"}, what="projects", container="c") == "ok\n"
         c.tell("")
         assert c.line() == "changed"
         e = a.event("changed")

@@ -51,7 +51,17 @@ static void expect_create(const struct proto_request *r)
 			expect_name(m->serial, PROTO_SERIAL_MAX);
 		else
 			expect_name(m->name, PROTO_MEMBER_MAX);
+		expect(m->size <= INT64_MAX);
 	}
+	if (r->join.ipc)
+		expect_name(r->join.ipc, PROTO_ID_MAX);
+	if (r->join.uts)
+		expect_name(r->join.uts, PROTO_ID_MAX);
+	if (r->join.pid)
+		expect_name(r->join.pid, PROTO_ID_MAX);
+	expect(!r->join.ipc || oci_spec_namespace(r->config, OCI_NS_IPC));
+	expect(!r->join.uts || oci_spec_namespace(r->config, OCI_NS_UTS));
+	expect(!r->join.pid || oci_spec_namespace(r->config, OCI_NS_PID));
 }
 
 /* Names of sysctls stay in their directories, cards are those of links. */
@@ -84,8 +94,7 @@ static void try_request(const char *text, size_t len)
 		expect(r.has_seq);
 		expect(r.container || r.op == OP_HELLO || r.op == OP_SHUTDOWN ||
 		       r.op == OP_RELEASE || r.op == OP_NETWORK || r.op == OP_RESOLVER ||
-		       (r.op == OP_CHANGES && r.what == PROTO_WHAT_DISK && r.serial[0]) ||
-		       (r.op == OP_PUSH && r.what == PROTO_WHAT_PROJECTS));
+		       (r.op == OP_CHANGES && r.what == PROTO_WHAT_DISK && r.serial[0]));
 		expect(r.op != OP_PUSH || r.what != PROTO_WHAT_DISK);
 		expect((r.op == OP_CREATE) == (r.config && r.config->process && r.root.n_lower));
 		if (r.op == OP_CREATE)

@@ -34,8 +34,30 @@ struct container *container_new(const char *id, struct oci_spec *spec,
 	c->n_mounts = n_mounts;
 	free(devices);
 	c->dir = stub_dir ? xstrdup(stub_dir) : NULL;
-	c->cgroup_fd = -1;
+	c->cgroup_fd = c->init_pidfd = -1;
 	return c;
+}
+
+int container_join(struct container *c UNUSED, enum oci_ns_type type UNUSED,
+		   const struct container *other UNUSED, struct error *err UNUSED)
+{
+	return 0;
+}
+
+/* One of these ids, and what is named after it, takes its time or fails. */
+int container_prepare(struct container *c, struct error *err)
+{
+	if (strncmp(c->id, "hangs", 5) == 0)
+		for (;;)
+			pause();
+	if (strncmp(c->id, "no-disk", 7) == 0)
+		return error_kind(err, ERR_TIMEOUT, "disk \"l\" did not appear");
+	return 0;
+}
+
+int container_ready(struct container *c UNUSED, struct error *err UNUSED)
+{
+	return 0;
 }
 
 static int send_master(int sock, int fd)
@@ -150,10 +172,30 @@ int container_freeze(struct container *c, enum proto_freezer by UNUSED, bool fro
 	return kill(c->init, frozen ? SIGSTOP : SIGCONT);
 }
 
-int container_update(struct container *c UNUSED, const struct oci_resources *r UNUSED,
+bool container_has_frozen(const struct container *c UNUSED)
+{
+	return false;
+}
+
+int container_await_frozen(const struct container *c UNUSED, struct error *err UNUSED)
+{
+	return 0;
+}
+
+int container_update_begin(struct container *c UNUSED, const struct oci_resources *r UNUSED,
+			   struct error *err UNUSED)
+{
+	return 0;
+}
+
+int container_update(const struct container *c UNUSED, const struct oci_resources *r UNUSED,
 		     struct error *err UNUSED)
 {
 	return 0;
+}
+
+void container_update_end(struct container *c UNUSED, bool nothing_to_undo UNUSED)
+{
 }
 
 unsigned long container_oom_kills(struct container *c UNUSED)
@@ -161,14 +203,22 @@ unsigned long container_oom_kills(struct container *c UNUSED)
 	return 0;
 }
 
-int container_delete(struct container *c, struct error *err UNUSED)
+void container_close(struct container *c UNUSED)
+{
+}
+
+int container_dismantle(struct container *c, struct error *err)
+{
+	return strcmp(c->id, "stays-mounted") == 0 ? error_set(err, "umount: busy") : 0;
+}
+
+void container_free(struct container *c)
 {
 	oci_spec_free(c->spec);
 	free(c->id);
 	free(c->mounts);
 	free(c->dir);
 	free(c);
-	return 0;
 }
 
 #endif

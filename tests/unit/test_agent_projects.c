@@ -1,4 +1,4 @@
-/* Projects: the tmpfs, what is told of when, and what is removed. */
+/* Projects: a tmpfs for each container, what is told of when, and what is removed. */
 #include "agent/projects.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
@@ -13,6 +13,8 @@
 #include <sys/vfs.h>
 
 #include <cmocka.h>
+
+#define HOME PROJECTS_DIR "/a" /* of the container that most tests have */
 
 struct fixture {
 	struct loop *loop;
@@ -60,7 +62,7 @@ static int setup(void **state)
 	f->loop = loop_new(NULL);
 	f->set = projects_new(f->loop, changed, f);
 	*state = f;
-	return projects_dir(f->set, NULL) < 0 ? -1 : 0;
+	return projects_dir(f->set, "a", NULL, NULL) < 0 ? -1 : 0;
 }
 
 static int teardown(void **state)
@@ -70,12 +72,12 @@ static int teardown(void **state)
 	projects_free(f->set);
 	loop_free(f->loop);
 	free(f);
-	return umount2(PROJECTS_DIR, MNT_DETACH) < 0 || umount2("/run", MNT_DETACH) < 0;
+	return umount2("/run", MNT_DETACH);
 }
 
 static int open_project(const char *name, int flags)
 {
-	cleanup_free char *path = xasprintf("%s/%s", PROJECTS_DIR, name);
+	cleanup_free char *path = xasprintf("%s/%s", HOME, name);
 	int fd = open(path, flags | O_CLOEXEC, 0644);
 
 	assert_true(fd >= 0);
@@ -92,7 +94,7 @@ static void write_project(const char *name, const char *text)
 
 static bool exists(const char *name)
 {
-	cleanup_free char *path = xasprintf("%s/%s", PROJECTS_DIR, name);
+	cleanup_free char *path = xasprintf("%s/%s", HOME, name);
 
 	return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
@@ -107,19 +109,24 @@ static void use(struct fixture *f, const char *container, const char *name, bool
 
 /* ---- the tmpfs */
 
-static void one_tmpfs(void **state)
+static void each_container_has_a_tmpfs_of_its_own(void **state)
 {
 	struct fixture *f = *state;
+	struct stat a, b;
 	struct statfs s;
-	int fd = projects_dir(f->set, NULL);
+	int fd = projects_dir(f->set, "a", NULL, NULL);
 
-	assert_int_equal(projects_dir(f->set, NULL), fd);
-	assert_int_equal(statfs(PROJECTS_DIR, &s), 0);
+	assert_int_equal(projects_dir(f->set, "a", NULL, NULL), fd);
+	assert_int_not_equal(projects_dir(f->set, "b", NULL, NULL), fd);
+	assert_int_equal(statfs(HOME, &s), 0);
 	assert_int_equal(s.f_files, 65536);
-	assert_int_equal(umount2(PROJECTS_DIR, MNT_DETACH), 0);
-	assert_int_equal(statfs(PROJECTS_DIR, &s), 0);
+	assert_int_equal(stat(HOME, &a), 0);
+	assert_int_equal(stat(PROJECTS_DIR "/b", &b), 0);
+	assert_int_not_equal(a.st_dev, b.st_dev);
+	assert_int_equal(umount2(HOME, MNT_DETACH), 0);
+	assert_int_equal(statfs(HOME, &s), 0);
 	assert_int_not_equal(s.f_files, 65536); /* there was one only */
-	assert_int_equal(mount("none", PROJECTS_DIR, "tmpfs", 0, NULL), 0);
+	assert_int_equal(mount("none", HOME, "tmpfs", 0, NULL), 0);
 }
 
 /* ---- use */
@@ -128,7 +135,7 @@ static void expect_refused(struct fixture *f, const char *name, bool writable, c
 {
 	struct error err = ERROR_INIT;
 
-	assert_int_equal(projects_use(f->set, "c", name, writable, &err), -1);
+	assert_int_equal(projects_use(f->set, "a", name, writable, &err), -1);
 	assert_non_null(strstr(err.msg, name));
 	if (!strstr(err.msg, why))
 		fail_msg("%s", err.msg);
@@ -139,14 +146,14 @@ static void what_cannot_be_used_is_named(void **state)
 	struct fixture *f = *state;
 
 	expect_refused(f, "absent", false, "No such file");
-	assert_int_equal(mkdir(PROJECTS_DIR "/d", 0755), 0);
+	assert_int_equal(mkdir(HOME "/d", 0755), 0);
 	expect_refused(f, "d", true, "only files");
-	assert_int_equal(symlink("/etc", PROJECTS_DIR "/l"), 0);
+	assert_int_equal(symlink("/etc", HOME "/l"), 0);
 	expect_refused(f, "l", false, "neither a file nor a directory");
 	write_project("f", "1");
 	use(f, "a", "f", true);
 	write_project("g", "2");
-	assert_int_equal(rename(PROJECTS_DIR "/g", PROJECTS_DIR "/f"), 0);
+	assert_int_equal(rename(HOME "/g", HOME "/f"), 0);
 	expect_refused(f, "f", false, "was replaced");
 }
 
@@ -160,34 +167,44 @@ static void writable_ones_are_listed_once(void **state)
 	assert_int_equal(projects_writable(f->set, "a", &names, &fds), 0);
 	write_project("one", "1");
 	write_project("two", "2");
-	write_project("three", "3");
 	use(f, "a", "one", false);
 	use(f, "a", "two", true);
 	use(f, "a", "two", true);
-	use(f, "b", "three", true);
 	assert_int_equal(projects_writable(f->set, "a", &names, &fds), 1);
 	assert_string_equal(names[0], "two");
 	assert_int_equal(fstat(fds[0], &a), 0);
-	assert_int_equal(stat(PROJECTS_DIR "/two", &b), 0);
+	assert_int_equal(stat(HOME "/two", &b), 0);
 	assert_int_equal(a.st_ino, b.st_ino);
 	assert_int_equal(projects_writable(f->set, "none", &names, &fds), 0);
 }
 
 /* ---- what is told */
 
-static void a_closed_file_is_told_to_its_writers(void **state)
+static void write_at(const char *path, const char *text)
+{
+	int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+static void a_closed_file_is_told_to_its_container(void **state)
 {
 	struct fixture *f = *state;
 
+	assert_true(projects_dir(f->set, "b", NULL, NULL) >= 0);
 	write_project("log", "");
+	write_at(PROJECTS_DIR "/b/log", "");
 	use(f, "a", "log", true);
-	use(f, "b", "log", false);
-	use(f, "c", "log", true);
+	use(f, "b", "log", true);
 	write_project("log", "done\n");
-	assert_string_equal(await(f, 2), "c/log a/log ");
+	assert_string_equal(await(f, 1), "a/log ");
+	write_at(PROJECTS_DIR "/b/log", "done\n");
+	assert_string_equal(await(f, 1), "b/log ");
 	projects_release(f->set, "a");
-	write_project("log", "again\n");
-	assert_string_equal(await(f, 1), "c/log ");
+	write_at(PROJECTS_DIR "/b/log", "again\n");
+	assert_string_equal(await(f, 1), "b/log ");
 }
 
 static void readers_are_not_watched(void **state)
@@ -245,7 +262,7 @@ static void a_bind_mount_and_a_mode_are_seen(void **state)
 	use(f, "a", "file", true);
 	fd = open("/run/at", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	close(fd);
-	assert_int_equal(mount(PROJECTS_DIR "/file", "/run/at", NULL, MS_BIND, NULL), 0);
+	assert_int_equal(mount(HOME "/file", "/run/at", NULL, MS_BIND, NULL), 0);
 	fd = open("/run/at", O_WRONLY | O_CLOEXEC);
 	assert_int_equal(write(fd, "x", 1), 1);
 	close(fd);
@@ -264,9 +281,9 @@ static void an_overflown_queue_loses_nothing(void **state)
 	write_project("first", "");
 	write_project("second", "");
 	write_project("third", "");
-	use(f, "c", "first", true);
-	use(f, "c", "second", true);
-	use(f, "c", "third", true);
+	use(f, "a", "first", true);
+	use(f, "a", "second", true);
+	use(f, "a", "third", true);
 	a = open_project("first", O_WRONLY);
 	b = open_project("second", O_WRONLY);
 	/* more than fs.inotify.max_queued_events, and no two alike in a row */
@@ -276,80 +293,67 @@ static void an_overflown_queue_loses_nothing(void **state)
 	}
 	write_project("third", "x");
 	told = await(f, 3);
-	assert_non_null(strstr(told, "c/first "));
-	assert_non_null(strstr(told, "c/second "));
-	assert_non_null(strstr(told, "c/third "));
+	assert_non_null(strstr(told, "a/first "));
+	assert_non_null(strstr(told, "a/second "));
+	assert_non_null(strstr(told, "a/third "));
 	close(a);
 	close(b);
 }
 
 /* ---- removal */
 
-static void the_last_container_takes_it_along(void **state)
+static void a_container_takes_its_own_along(void **state)
 {
 	struct fixture *f = *state;
 
-	write_project("shared", "");
+	assert_true(projects_dir(f->set, "b", NULL, NULL) >= 0);
 	write_project("own", "");
-	use(f, "a", "shared", true);
-	use(f, "b", "shared", false);
-	use(f, "a", "own", false);
+	write_at(PROJECTS_DIR "/b/own", "b's");
+	use(f, "a", "own", true);
+	use(f, "b", "own", false);
 	write_project("own", "pending event");
 	projects_release(f->set, "nobody");
 	projects_release(f->set, "a");
-	assert_true(exists("shared"));
 	assert_false(exists("own"));
-	projects_release(f->set, "b");
-	assert_false(exists("shared"));
+	assert_int_equal(access(HOME, F_OK), -1);
+	assert_int_equal(access(PROJECTS_DIR "/b/own", F_OK), 0);
+	assert_true(projects_dir(f->set, "a", NULL, NULL) >= 0);
 	write_project("own", "new");
 	use(f, "a", "own", true);
 	write_project("own", "newer");
 	assert_string_equal(await(f, 1), "a/own ");
+	projects_release(f->set, "b");
+	assert_int_equal(access(PROJECTS_DIR "/b", F_OK), -1);
 }
 
-static void links_are_not_followed_in_removal(void **state)
+/* What the container has mounted is its own affair: its mount namespace goes with it. */
+static void a_bound_project_does_not_stop_removal(void **state)
 {
 	struct fixture *f = *state;
-	int fd = open("/run/precious", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 
-	close(fd);
-	assert_int_equal(mkdir("/run/dir", 0755), 0);
-	assert_int_equal(rename("/run/precious", "/run/dir/precious"), 0);
-	assert_int_equal(mkdir(PROJECTS_DIR "/d", 0755), 0);
-	assert_int_equal(mkdir(PROJECTS_DIR "/d/sub", 0), 0);
-	assert_int_equal(symlink("/run/dir", PROJECTS_DIR "/d/l"), 0);
-	assert_int_equal(symlink("/run/dir/precious", PROJECTS_DIR "/d/sub/l"), 0);
-	assert_int_equal(symlink("sub", PROJECTS_DIR "/d/..data"), 0);
-	use(f, "a", "d", false);
+	write_project("file", "");
+	use(f, "a", "file", true);
+	write_at("/run/at", "");
+	assert_int_equal(mount(HOME "/file", "/run/at", NULL, MS_BIND, NULL), 0);
 	projects_release(f->set, "a");
-	assert_false(exists("d"));
-	assert_int_equal(access("/run/dir/precious", F_OK), 0);
+	assert_int_equal(access(HOME, F_OK), -1);
+	assert_int_equal(umount2("/run/at", MNT_DETACH), 0);
 }
 
-/* Deeper than descriptors and stack would reach, and with a directory beside each. */
-static void a_deep_tree_is_removed(void **state)
+static void what_no_container_uses_goes_with_its_pusher(void **state)
 {
 	struct fixture *f = *state;
-	int at = projects_dir(f->set, NULL);
-	int fd;
+	int one = 0, two = 0;
 
-	assert_int_equal(mkdirat(at, "deep", 0755), 0);
-	fd = openat(at, "deep", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	for (int i = 0; i < 5000; i++) {
-		int next;
-
-		assert_int_equal(mkdirat(fd, "d", 0755), 0);
-		assert_int_equal(mkdirat(fd, ".husk-0", 0755), 0);
-		assert_int_equal(symlinkat("d", fd, "l"), 0);
-		next = openat(fd, "d", O_PATH | O_DIRECTORY | O_CLOEXEC);
-		assert_true(next >= 0);
-		close(fd);
-		fd = next;
-	}
-	close(fd);
-	use(f, "a", "deep", false);
-	projects_release(f->set, "a");
-	assert_false(exists("deep"));
+	assert_true(projects_dir(f->set, "b", &one, NULL) >= 0);
+	assert_true(projects_dir(f->set, "c", &two, NULL) >= 0);
+	assert_true(projects_dir(f->set, "d", &two, NULL) >= 0);
+	write_at(PROJECTS_DIR "/d/file", "");
+	use(f, "d", "file", false);
+	projects_client_gone(f->set, &two);
+	assert_int_equal(access(PROJECTS_DIR "/b", F_OK), 0);
+	assert_int_equal(access(PROJECTS_DIR "/c", F_OK), -1);
+	assert_int_equal(access(PROJECTS_DIR "/d/file", F_OK), 0);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -357,18 +361,18 @@ static void a_deep_tree_is_removed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(one_tmpfs),
+		T(each_container_has_a_tmpfs_of_its_own),
 		T(what_cannot_be_used_is_named),
 		T(writable_ones_are_listed_once),
-		T(a_closed_file_is_told_to_its_writers),
+		T(a_closed_file_is_told_to_its_container),
 		T(readers_are_not_watched),
 		T(many_writes_to_an_open_file_are_one_report),
 		T(closing_again_and_again_is_bounded),
 		T(a_bind_mount_and_a_mode_are_seen),
 		T(an_overflown_queue_loses_nothing),
-		T(the_last_container_takes_it_along),
-		T(links_are_not_followed_in_removal),
-		T(a_deep_tree_is_removed),
+		T(a_container_takes_its_own_along),
+		T(a_bound_project_does_not_stop_removal),
+		T(what_no_container_uses_goes_with_its_pusher),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -129,6 +129,10 @@ static void test_bad_mounts(void **state UNUSED)
 		{"[{\"mount\":1,\"from\":\"project\"}]", "mounts[0].name: "},
 		{"[{\"mount\":1,\"from\":\"project\",\"name\":\"..\"}]", "mounts[0].name: "},
 		{"[{\"mount\":1,\"from\":\"share\",\"name\":\"a/b\"}]", "mounts[0].name: "},
+		{"[{\"mount\":1,\"from\":\"pod\",\"name\":\"n\",\"size\":-1}]", "mounts[0].size: "},
+		{"[{\"mount\":1,\"from\":\"pod\",\"name\":\"n\",\"size\":\"1m\"}]",
+		 "mounts[0].size: "},
+		{"[{\"mount\":1,\"from\":\"pod\"}]", "mounts[0].name: "},
 		{"[{\"mount\":1,\"from\":\"disk\",\"name\":\"n\"}]", "mounts[0].serial: "},
 		{"[{\"mount\":1,\"from\":\"disk\",\"serial\":\"n\"}]", "mounts[0].type: "},
 		{"[{\"mount\":1,\"from\":\"share\",\"name\":\"n\"},{\"mount\":1,\"from\":"
@@ -187,6 +191,52 @@ static void test_devices(void **state UNUSED)
 	}
 }
 
+static void test_a_tmpfs_of_the_pod(void **state UNUSED)
+{
+	struct proto_request r;
+
+	parse_ok("{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[" LOWER
+		 "]},"
+		 "\"mounts\":[{\"mount\":0,\"from\":\"pod\",\"name\":\"shm\",\"size\":67108864},"
+		 "{\"mount\":1,\"from\":\"pod\",\"name\":\"other\"}]," CONFIG_MOUNTS "}",
+		 &r);
+	assert_int_equal(r.mounts[0].from, PROTO_MOUNT_POD);
+	assert_string_equal(r.mounts[0].name, "shm");
+	assert_int_equal(r.mounts[0].size, 64 << 20);
+	assert_int_equal(r.mounts[1].size, 0);
+	proto_request_free(&r);
+}
+
+/* ---- join */
+
+#define CREATE_JOINING(join)                                                                    \
+	"{\"seq\":1,\"op\":\"create\",\"container\":\"c\",\"root\":{\"lower\":[" LOWER "]},"    \
+	"\"join\":" join ",\"config\":{\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"r\"},"     \
+	"\"process\":{\"cwd\":\"/\",\"args\":[\"true\"]},\"linux\":{\"namespaces\":[{\"type\":" \
+	"\"mount\"},{\"type\":\"pid\"},{\"type\":\"ipc\",\"path\":\"/proc/7/ns/ipc\"}]}}}"
+
+static void test_join(void **state UNUSED)
+{
+	struct proto_request r;
+
+	parse_ok(CREATE_JOINING("{\"ipc\":\"sandbox\",\"pid\":\"other_1\"}"), &r);
+	assert_string_equal(r.join.ipc, "sandbox");
+	assert_string_equal(r.join.pid, "other_1");
+	assert_null(r.join.uts);
+	proto_request_free(&r);
+	parse_ok(CREATE_JOINING("{}"), &r);
+	assert_null(r.join.ipc);
+	proto_request_free(&r);
+	expect_invalid(CREATE_JOINING("[]"), "join: must be an object", true);
+	expect_invalid(CREATE_JOINING("{\"ipc\":7}"), "join.ipc: must be a string", true);
+	expect_invalid(CREATE_JOINING("{\"ipc\":\"a/b\"}"), "join.ipc: must be 1 to", true);
+	expect_invalid(CREATE_JOINING("{\"ipc\":\"..\"}"), "join.ipc: must be 1 to", true);
+	expect_invalid(CREATE_JOINING("{\"uts\":\"s\"}"), "join.uts: config has no uts namespace",
+		       true);
+	expect_invalid(CREATE_JOINING("{\"user\":\"s\"}"), "join: there may be", true);
+	expect_invalid(CREATE_JOINING("{\"ipc\":\"a\",\"ipc\":\"b\"}"), "join: there may be", true);
+}
+
 static void test_changes_and_push(void **state UNUSED)
 {
 	struct proto_request r;
@@ -201,10 +251,10 @@ static void test_changes_and_push(void **state UNUSED)
 	assert_string_equal(r.serial, "s");
 	assert_null(r.container);
 	proto_request_free(&r);
-	parse_ok("{\"seq\":1,\"op\":\"push\",\"what\":\"projects\"}", &r);
+	parse_ok("{\"seq\":1,\"op\":\"push\",\"what\":\"projects\",\"container\":\"c\"}", &r);
 	assert_int_equal(r.op, OP_PUSH);
 	assert_int_equal(r.what, PROTO_WHAT_PROJECTS);
-	assert_null(r.container);
+	assert_string_equal(r.container, "c");
 	proto_request_free(&r);
 	parse_ok("{\"seq\":1,\"op\":\"watch\",\"container\":\"c\"}", &r);
 	assert_int_equal(r.op, OP_WATCH);
@@ -213,7 +263,12 @@ static void test_changes_and_push(void **state UNUSED)
 	assert_int_equal(r.op, OP_RELEASE);
 	assert_string_equal(r.serial, "s");
 	assert_null(r.container);
+	assert_false(r.detached);
 	proto_request_free(&r);
+	parse_ok("{\"seq\":1,\"op\":\"release\",\"serial\":\"s\",\"detached\":true}", &r);
+	assert_true(r.detached);
+	proto_request_free(&r);
+	expect_invalid("{\"seq\":1,\"op\":\"push\",\"what\":\"projects\"}", "container: ", true);
 	expect_invalid("{\"seq\":1,\"op\":\"release\"}", "serial: ", true);
 	expect_invalid("{\"seq\":1,\"op\":\"release\",\"serial\":\"a/b\"}", "serial: ", true);
 	expect_invalid("{\"seq\":1,\"op\":\"changes\",\"container\":\"c\"}", "what: ", true);
@@ -488,6 +543,8 @@ int main(void)
 		cmocka_unit_test(test_bad_mounts),
 		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_changes_and_push),
+		cmocka_unit_test(test_a_tmpfs_of_the_pod),
+		cmocka_unit_test(test_join),
 		cmocka_unit_test(test_network),
 		cmocka_unit_test(test_bad_networks),
 		cmocka_unit_test(test_refusals),

@@ -363,6 +363,163 @@ static void test_shutdown_ends_everything(void **state)
 	close(fd);
 }
 
+/* ---- workers */
+
+/* The next answer says that there is no such container. */
+static bool hear_not_found(int fd)
+{
+	cleanup_json yajl_val v = hear(fd);
+	const char *kind = json_str(json_get(v, "error"), "kind");
+
+	return kind && strcmp(kind, "not_found") == 0;
+}
+
+static void test_a_create_that_hangs_delays_nobody(void **state)
+{
+	int fd = dial_control(*state), other = dial_control(*state);
+	struct io io;
+
+	ask(fd, CREATE(1, "hangs", PROCESS("", "true")));
+	io = run(*state, other, CREATE(1, "c", PROCESS("", "echo x")), "c");
+	expect_output(io.out, "x\n");
+	ask(other, OP(3, "wait", "c"));
+	hear_status(other, 3, 0, 0);
+	ask(other, OP(4, "start", "hangs"));
+	hear_error(other, 4, "not_running", "is being made");
+	ask(other, EXEC(5, "hangs", PROCESS("", "true")));
+	hear_error(other, 5, "not_running", NULL);
+	ask(other, OP(6, "pause", "hangs"));
+	hear_error(other, 6, "not_running", NULL);
+	ask(other, WHAT(7, "changes", "hangs", "root"));
+	hear_error(other, 7, "not_running", "is being made");
+	ask(other, OP(8, "kill\",\"signal\":10,\"x\":\"", "hangs"));
+	hear_error(other, 8, "not_running", NULL);
+	ask(other, OP(9, "delete", "c"));
+	hear_ok(other, 9);
+	ask(other, OP(10, "kill\",\"signal\":15,\"x\":\"", "hangs"));
+	hear_ok(other, 10);
+	hear_error(fd, 1, "not_running", "killed while it was made");
+	ask(other, OP(11, "delete", "hangs"));
+	hear_error(other, 11, "not_found", NULL);
+	io_close(&io);
+	close(fd);
+	close(other);
+}
+
+static void test_a_create_that_hangs_is_deleted(void **state)
+{
+	int fd = dial_control(*state), other = dial_control(*state);
+
+	ask(fd, CREATE(1, "hangs", PROCESS("", "true")));
+	ask(other, CREATE(1, "hangs-2", PROCESS("", "true")));
+	ask(fd, OP(2, "delete", "hangs"));
+	hear_ok(fd, 2);
+	hear_error(fd, 1, "not_running", NULL);
+	ask(fd, OP(3, "delete", "hangs"));
+	hear_error(fd, 3, "not_found", NULL);
+	close(other); /* and with its connection */
+	do
+		ask(fd, OP(4, "delete", "hangs-2"));
+	while (!hear_not_found(fd));
+	close(fd);
+}
+
+static void test_a_failed_root_is_the_error_of_create(void **state)
+{
+	int fd = dial_control(*state);
+
+	for (int i = 0; i < 3; i++) {
+		ask(fd, CREATE(1, "no-disk", PROCESS("", "true")));
+		hear_error(fd, 1, "timeout", "did not appear");
+	}
+	close(fd);
+}
+
+static void test_what_cannot_be_unmounted_is_told(void **state)
+{
+	int fd = dial_control(*state);
+	struct io io =
+		run(*state, fd, CREATE(1, "stays-mounted", PROCESS("", "true")), "stays-mounted");
+
+	ask(fd, OP(3, "delete", "stays-mounted"));
+	hear_error(fd, 3, "other", "umount: busy");
+	io_close(&io);
+	close(fd);
+}
+
+static void test_many_containers_come_and_go_at_once(void **state)
+{
+	enum { N = 20 };
+	int fds[N];
+	struct io io[N];
+
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < N; i++) {
+			fds[i] = dial_control(*state);
+			ask(fds[i],
+			    "{\"seq\":1,\"op\":\"create\",\"container\":\"c%d\",\"root\":{"
+			    "\"lower\":[{"
+			    "\"serial\":\"l\",\"type\":\"erofs\"}]},\"config\":{\"ociVersion\":\"1."
+			    "2.0\","
+			    "\"root\":{\"path\":\"r\"},\"process\":%s}}",
+			    i, PROCESS("", "exec cat"));
+		}
+		for (int i = 0; i < N; i++) {
+			io[i] = hear_process(*state, fds[i], 1);
+			ask(fds[i], "{\"seq\":2,\"op\":\"start\",\"container\":\"c%d\"}", i);
+		}
+		for (int i = 0; i < N; i++) {
+			hear_ok(fds[i], 2);
+			ask(fds[i], "{\"seq\":3,\"op\":\"delete\",\"container\":\"c%d\"}", i);
+		}
+		for (int i = 0; i < N; i++) {
+			hear_ok(fds[i], 3);
+			io_close(&io[i]);
+			close(fds[i]);
+		}
+	}
+}
+
+static void test_shutdown_ends_what_is_being_made(void **state)
+{
+	int fd = dial_control(*state), other = dial_control(*state);
+
+	ask(other, CREATE(1, "hangs", PROCESS("", "true")));
+	do
+		ask(fd, OP(2, "pause", "hangs"));
+	while (hear_not_found(fd));
+	ask(fd, "{\"seq\":3,\"op\":\"shutdown\"}");
+	hear_ok(fd, 3);
+	hear_error(other, 1, "not_running", NULL);
+	close(fd);
+	close(other);
+}
+
+static void test_join_names_a_container_that_runs(void **state)
+{
+#define JOINING(seq, id, other)                                                                \
+	"{\"seq\":" #seq ",\"op\":\"create\",\"container\":\"" id "\",\"root\":{\"lower\":[{"  \
+	"\"serial\":\"l\",\"type\":\"erofs\"}]},\"join\":{\"ipc\":\"" other "\"},\"config\":{" \
+	"\"ociVersion\":\"1.2.0\",\"root\":{\"path\":\"r\"},\"linux\":{\"namespaces\":[{"      \
+	"\"type\":\"ipc\"},{\"type\":\"mount\"}]},\"process\":" PROCESS("", "true") "}}"
+	int fd = dial_control(*state);
+	struct io a, b;
+
+	ask(fd, JOINING(1, "b", "a"));
+	hear_error(fd, 1, "not_found", "join.ipc: container a does not exist");
+	a = run(*state, fd, CREATE(1, "a", PROCESS("", "exec cat")), "a");
+	ask(fd, JOINING(1, "b", "a"));
+	b = hear_process(*state, fd, 1);
+	close_fd(&a.in);
+	ask(fd, OP(3, "wait", "a"));
+	hear_status(fd, 3, 0, 0);
+	ask(fd, JOINING(4, "d", "a"));
+	hear_error(fd, 4, "not_running", "join.ipc: container a has ended");
+	io_close(&a);
+	io_close(&b);
+	close(fd);
+}
+
 static void test_delete_kills(void **state)
 {
 	int fd = dial_control(*state);
@@ -504,6 +661,13 @@ int main(void)
 		TEST(test_a_closed_console_hangs_up),
 		TEST(test_shutdown_ends_everything),
 		TEST(test_delete_kills),
+		TEST(test_a_create_that_hangs_delays_nobody),
+		TEST(test_a_create_that_hangs_is_deleted),
+		TEST(test_a_failed_root_is_the_error_of_create),
+		TEST(test_what_cannot_be_unmounted_is_told),
+		TEST(test_many_containers_come_and_go_at_once),
+		TEST(test_shutdown_ends_what_is_being_made),
+		TEST(test_join_names_a_container_that_runs),
 		TEST(test_pause_and_resume),
 		TEST(test_sigkill_ends_a_process_whose_output_nobody_reads),
 		TEST(test_a_death_in_a_start_hook_is_a_failed_start),

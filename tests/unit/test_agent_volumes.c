@@ -50,12 +50,12 @@ static int setup(void **state UNUSED)
 {
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 	    mount("run", "/run", "tmpfs", 0, NULL) < 0 || mkdir(PROJECTS_DIR, 0755) < 0 ||
-	    mkdir(SHARE_DIR, 0755) < 0 || mkdir(SHARE_DIR "/d", 0755) < 0 ||
-	    mkdir(SHARE_DIR "/d/sub", 0755) < 0 ||
+	    mkdir(PROJECTS_DIR "/c", 0755) < 0 || mkdir(SHARE_DIR, 0755) < 0 ||
+	    mkdir(SHARE_DIR "/d", 0755) < 0 || mkdir(SHARE_DIR "/d/sub", 0755) < 0 ||
 	    mount("sub", SHARE_DIR "/d/sub", "tmpfs", 0, NULL) < 0 || mkdir(ROOT, 0755) < 0 ||
 	    mount("root", ROOT, "tmpfs", 0, NULL) < 0 || mkdir(SHARE_DIR "/e", 0700) < 0)
 		return -1;
-	put(PROJECTS_DIR "/f", "file");
+	put(PROJECTS_DIR "/c/f", "file");
 	put(SHARE_DIR "/d/x", "x");
 	put(SHARE_DIR "/d/sub/y", "y");
 	return 0;
@@ -92,8 +92,11 @@ static void init_one(struct one *o, enum proto_mount_from from, const char *name
 	o->mount.options = o->options;
 	o->spec.mounts = &o->mount;
 	o->spec.n_mounts = 1;
-	o->c = (struct container){
-		.spec = &o->spec, .mounts = &o->plan, .n_mounts = 1, .dir = (char *)"/run/c"};
+	o->c = (struct container){.id = (char *)"c",
+				  .spec = &o->spec,
+				  .mounts = &o->plan,
+				  .n_mounts = 1,
+				  .dir = (char *)"/run/c"};
 }
 
 static void free_one(struct one *o)
@@ -156,7 +159,7 @@ static void a_file_gets_a_mount_point(void **state UNUSED)
 	bind_it(PROTO_MOUNT_PROJECT, "f", "/etc/deep/resolv.conf", "rbind,rprivate");
 	expect_text(ROOT "/etc/deep/resolv.conf", "file");
 	put(ROOT "/etc/deep/resolv.conf", "changed");
-	expect_text(PROJECTS_DIR "/f", "changed");
+	expect_text(PROJECTS_DIR "/c/f", "changed");
 }
 
 static void a_directory_gets_a_mount_point(void **state UNUSED)
@@ -177,7 +180,7 @@ static void links_in_the_root_lead_nowhere_else(void **state UNUSED)
 	assert_int_equal(symlink("/run/projects", ROOT "/etc"), 0);
 	bind_it(PROTO_MOUNT_PROJECT, "f", "/etc/hosts", "bind");
 	expect_text(ROOT "/run/projects/hosts", "file");
-	assert_int_equal(access(PROJECTS_DIR "/hosts", F_OK), -1);
+	assert_int_equal(access(PROJECTS_DIR "/c/hosts", F_OK), -1);
 }
 
 static void a_device_is_the_guests_own(void **state UNUSED)
@@ -426,7 +429,7 @@ static void access_times_are_updated_as_asked_for_in_a_user_namespace(void **sta
 {
 	assert_int_equal(mkdir(ROOT "/made", 0777), 0);
 	assert_int_equal(mkdir("/run/c", 0711), 0);
-	assert_int_equal(mkdir(PROJECTS_DIR "/d", 0755), 0);
+	assert_int_equal(mkdir(PROJECTS_DIR "/c/d", 0755), 0);
 	assert_int_equal(chown(ROOT "/made", 100000, 100000), 0);
 	bind_in_user_namespace(PROTO_MOUNT_PROJECT, "f", "bind,noatime,nodev",
 			       ST_NOATIME | ST_NODEV);
