@@ -1,65 +1,17 @@
 #!/usr/bin/env bats
-# Docker with husk as a runtime: what users and engines do with containers' files. dockerd runs in
-# directories of its own, without bridge and firewall rules; the image is made here.
+# Docker with husk as a runtime: what users and engines do with containers' files.
 
 load ../e2e/helpers
+load docker
 
 setup_file() {
 	make_base
-	command -v dockerd docker >/dev/null || return 0
-	export DOCKER=$BASE/docker DOCKER_CONFIG=$BASE/config
-	export DOCKER_HOST=unix://$DOCKER/sock
-	mkdir -p "$DOCKER" "$DOCKER_CONFIG"
-	echo '{}' >"$DOCKER/daemon.json"
-	# The runtime takes its environment from dockerd.
-	dockerd --config-file "$DOCKER/daemon.json" --data-root "$DOCKER/data" \
-		--exec-root "$DOCKER/exec" -p "$DOCKER/pid" -H "$DOCKER_HOST" --bridge none \
-		--iptables=false --ip6tables=false --add-runtime "husk=$HUSK" \
-		>"$DOCKER/log" 2>&1 3>&- &
-	wait_until docker_up || { tail -n 20 "$DOCKER/log" && return 1; }
-	tar -C "$ROOTFS" -c . | docker import -c 'ENV PATH=/bin' -c 'CMD sh' - box >/dev/null
-	BEFORE=$(ours | cut -d' ' -f1)
+	make_docker
 }
 
-teardown_file() {
-	local pid
-	[[ ${DOCKER:-} && -e $DOCKER/pid ]] || return 0
-	pid=$(cat "$DOCKER/pid")
-	kill "$pid"
-	wait_until gone "$pid"
-	cut -d' ' -f5 /proc/self/mountinfo | grep "^$DOCKER/" | sort -r | xargs -r -n 1 umount
-	export BEFORE=
-	none_left
-}
-
-docker_up() { docker version >/dev/null 2>&1; }
-
-setup() {
-	setup_test
-	[[ ${DOCKER:-} ]] || skip "dockerd or docker is missing"
-	D=$T/data
-	mkdir -p "$D"
-}
-
-teardown() {
-	docker ps -aq | xargs -r docker rm -f >/dev/null
-	docker volume ls -q | xargs -r docker volume rm >/dev/null
-	rm -rf "$HUSK_DATA/trees" # a cache: what is in it is of images
-	ROOT=$(husk_root) check_nothing_left
-}
-
-# What dockerd gives every runtime as --root.
-husk_root() { echo "$DOCKER/exec/runtime-runc/moby"; }
-
-# run ARG...: `docker run` with what every container here has.
-drun() { timeout 120 docker run --runtime husk --network none "$@" </dev/null; }
-
-# forever NAME [ARG...]: a container that runs until it is stopped.
-forever() {
-	local name=$1
-	shift
-	drun -d --name "$name" "$@" box sh -c 'trap "exit 0" TERM; sleep 100000 & wait' >/dev/null
-}
+teardown_file() { end_docker; }
+setup() { setup_docker; }
+teardown() { clean_docker; }
 
 reads() { [[ $(docker exec "$1" cat "$2" 2>/dev/null </dev/null) == "$3" ]]; }
 

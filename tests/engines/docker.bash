@@ -1,0 +1,81 @@
+# docker.bash - a dockerd of the test's own, in directories of its own, without bridge and firewall rules, that knows
+# husk by contrib/docker/daemon.json, the very file; and an image, `box`, that is made here.
+# shellcheck shell=bash
+
+# make_docker [DOCKERD-OPTION...]: for setup_file, after make_base. Without docker it does nothing.
+make_docker() {
+	command -v dockerd docker >/dev/null || return 0
+	export DOCKER=$BASE/docker DOCKER_CONFIG=$BASE/config
+	export DOCKER_HOST=unix://$DOCKER/sock
+	mkdir -p "$DOCKER/bin" "$DOCKER_CONFIG"
+	# Where `make install` puts it, in this view of the mounts (tests/run).
+	ln -s "$HUSK" "$DOCKER/bin/husk"
+	mount -t overlay overlay -o "lowerdir=$DOCKER/bin:/usr/local/bin" /usr/local/bin
+	start_docker "$@"
+	tar -C "$ROOTFS" -c . | docker import -c 'ENV PATH=/bin' -c 'CMD sh' - box >/dev/null
+	BEFORE=$(ours | cut -d' ' -f1)
+}
+
+# start_docker [DOCKERD-OPTION...]: the runtime takes its environment from dockerd.
+start_docker() {
+	dockerd --config-file "$TREE/contrib/docker/daemon.json" --data-root "$DOCKER/data" --exec-root "$DOCKER/exec" \
+		-p "$DOCKER/pid" -H "$DOCKER_HOST" --bridge none --iptables=false --ip6tables=false "$@" \
+		>>"$DOCKER/log" 2>&1 3>&- &
+	wait_until docker_up || { tail -n 20 "$DOCKER/log" && return 1; }
+}
+
+docker_up() { docker version >/dev/null 2>&1; }
+
+# stop_docker [SIGNAL]: until it is gone.
+stop_docker() {
+	local pid
+	pid=$(cat "$DOCKER/pid")
+	kill -s "${1:-TERM}" "$pid"
+	wait_until gone "$pid"
+	rm -f "$DOCKER/pid"
+}
+
+# For teardown_file.
+end_docker() {
+	[[ ${DOCKER:-} && -e $DOCKER/pid ]] || return 0
+	stop_docker
+	cut -d' ' -f5 /proc/self/mountinfo | grep "^$DOCKER/" | sort -r | xargs -r -n 1 umount
+	umount /usr/local/bin
+	export BEFORE=
+	none_left
+}
+
+# For setup, and teardown.
+setup_docker() {
+	setup_test
+	[[ ${DOCKER:-} ]] || skip "dockerd or docker is missing"
+	D=$T/data
+	mkdir -p "$D"
+}
+
+clean_docker() {
+	docker ps -aq | xargs -r docker rm -f >/dev/null
+	docker volume ls -q | xargs -r docker volume rm >/dev/null
+	rm -rf "$HUSK_DATA/trees" # a cache: what is in it is of images
+	ROOT=$(husk_root) check_nothing_left
+}
+
+# What dockerd gives every runtime as --root.
+husk_root() { echo "$DOCKER/exec/runtime-runc/moby"; }
+
+# drun ARG...: `docker run` with what every container here has.
+drun() { timeout 120 docker run --runtime husk --network none "$@" </dev/null; }
+
+# forever NAME [ARG...]: a container that runs until it is stopped.
+forever() {
+	local name=$1
+	shift
+	drun -d --name "$name" "$@" box sh -c 'trap "exit 0" TERM; sleep 100000 & wait' >/dev/null
+}
+
+# in_ct ARG...: `docker exec` without input.
+in_ct() { timeout "$WAIT_S" docker exec "$@" </dev/null; }
+
+# about NAME TEMPLATE: of `docker inspect`.
+about() { docker inspect -f "{{$2}}" "$1"; }
+about_is() { [[ $(about "$1" "$2") == "$3" ]]; }
