@@ -1,0 +1,133 @@
+#!/usr/bin/env bats
+# What is done with containers that run: exec, logs, attach, signals, ends, top, inspect, pause, update, stats, events.
+
+load ../e2e/helpers
+load docker
+
+setup_file() {
+	make_base
+	make_docker
+}
+
+teardown_file() { end_docker; }
+setup() { setup_docker; }
+teardown() { clean_docker; }
+
+logs_have() { docker logs "$1" 2>&1 | grep -q "$2"; }
+
+# Counts in its log, four times a second; says bye on TERM.
+counter() {
+	local name=$1
+	shift
+	drun -d --name "$name" "$@" box sh -c 'trap "echo bye; exit 3" TERM; trap "echo usr1" USR1; echo up
+		i=0; while :; do sleep 0.25; echo $((i += 1)); done' >/dev/null
+	wait_until logs_have "$name" up
+}
+
+# What both runtimes say when an exec fails: runc names its own steps before it.
+same_exec_as_runc() {
+	local theirs
+	run in_ct "${@/NAME/theirs}"
+	theirs="$status ${output/exec failed: unable to start container process: /}"
+	run in_ct "${@/NAME/ct}"
+	is "$theirs" "$status $output"
+}
+
+@test "exec: -e -w -u -i -d -t --privileged, exit status, and runc's words for what cannot run" {
+	forever ct
+	# shellcheck disable=SC2016
+	is "here /etc 1000:1000" "$(in_ct -e SET=here -w /etc -u user ct sh -c 'echo $SET $PWD $(id -u):$(id -g)')"
+	run in_ct ct sh -c 'exit 77'
+	status_is 77
+	run in_ct ct sh -c 'kill -9 $$'
+	status_is 137
+	is "typed" "$(echo typed | docker exec -i ct cat)"
+	in_ct -d ct sh -c 'echo from-behind >/root/f'
+	wait_until reads ct /root/f from-behind
+	has 0000003fffffffff "$(in_ct --privileged ct grep CapEff /proc/self/status)"
+	on_pty --size 77x33 docker exec -it ct sh <<-'S'
+		expect # 
+		send stty size; tty\n
+		expect 33 77
+		expect /dev/pts/
+		expect # 
+		send exit 5\n
+		exit 5
+	S
+	docker run -d --name theirs --runtime runc --network none box sleep 1000 >/dev/null
+	same_exec_as_runc NAME no-such-command
+	same_exec_as_runc NAME /no/such/path
+	same_exec_as_runc NAME /etc
+	same_exec_as_runc -w /no/such/dir NAME true
+	same_exec_as_runc -u nouser NAME true
+	docker rm -f theirs >/dev/null
+	docker stop -t 20 ct >/dev/null
+	run in_ct ct true
+	has "is not running" "$output"
+}
+
+reads() { [[ $(in_ct "$1" cat "$2" 2>/dev/null) == "$3" ]]; }
+
+@test "logs -f follows to the end; attach sees the rest; kill -s; stop; wait; events tell of all" {
+	local from
+	from=$(date +%s)
+	counter ct
+	docker logs -f ct >"$T/logs" 3>&- &
+	local logs=$!
+	timeout 60 docker attach --sig-proxy=false ct >"$T/attached" </dev/null 3>&- &
+	local attached=$!
+	docker kill -s USR1 ct >/dev/null
+	wait_until grep -q usr1 "$T/logs"
+	wait_until grep -q usr1 "$T/attached"
+	docker wait ct >"$T/waited" 3>&- &
+	local waiting=$!
+	docker stop -t 20 ct >/dev/null
+	ended $logs 0
+	ended $attached 3
+	ended $waiting 0
+	is 3 "$(cat "$T/waited")"
+	is "up bye" "$(sed -n '1p; $p' "$T/logs" | xargs)"
+	is bye "$(tail -n 1 "$T/attached")"
+	is "exited 3" "$(about ct .State.Status) $(about ct .State.ExitCode)"
+	docker start ct >/dev/null
+	in_ct ct true
+	docker rename ct other
+	docker rm -f other >/dev/null
+	docker events --since "$from" --until $(($(date +%s) + 1)) --filter type=container --format '{{.Action}}' >"$T/events"
+	is "create start kill kill die stop start exec_create exec_start exec_die rename kill die destroy" \
+		"$(sed 's/:.*//' "$T/events" | grep -v attach | xargs)"
+}
+
+@test "stop: --stop-signal, --time; a process that minds no signal is killed; restart" {
+	drun -d --name deaf --stop-signal USR2 box sh -c 'trap "" TERM; trap "echo usr2" USR2; echo up; while :; do sleep 0.1; done' >/dev/null
+	wait_until logs_have deaf up
+	docker stop -t 1 deaf >/dev/null
+	is "usr2 137" "$(docker logs deaf | tail -n 1) $(about deaf .State.ExitCode)"
+	counter ct
+	in_ct ct sh -c 'echo kept >/root/f'
+	local first
+	first=$(about ct .State.Pid)
+	docker restart -t 20 ct >/dev/null
+	[[ $(about ct .State.Pid) != "$first" ]]
+	is "kept" "$(in_ct ct cat /root/f)"
+	wait_until logs_have ct bye
+	docker kill ct >/dev/null
+	is 137 "$(docker wait ct)"
+}
+
+@test "top, inspect, port and a pid on the host that stands for the container" {
+	local pid
+	forever ct
+	in_ct -d ct sleep 4321
+	pid=$(about ct .State.Pid)
+	has "trap" "$(tr '\0' ' ' <"/proc/$pid/cmdline")"
+	wait_until top_shows ct "sleep 4321"
+	docker top ct -o pid,args >"$T/top"
+	grep -q "^$pid  *sh -c trap" "$T/top"
+	is "running false false false 0" "$(about ct .State.Status) $(about ct .State.Paused) $(about ct .State.OOMKilled) $(about ct .State.Dead) $(about ct .State.ExitCode)"
+	in_ct -d ct sh -c 'exit 0' # nothing to see of it later
+	kill -9 "$pid"
+	is 137 "$(docker wait ct)"
+}
+
+top_shows() { docker top "$1" | grep -q "$2"; }
