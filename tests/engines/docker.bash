@@ -24,6 +24,7 @@ start_docker() {
 	wait_until docker_up || { tail -n 20 "$DOCKER/log" && return 1; }
 }
 
+containerd_pid() { cat "$DOCKER/exec/containerd/containerd.pid"; }
 docker_up() { docker version >/dev/null 2>&1; }
 
 # stop_docker [SIGNAL]: until it is gone.
@@ -57,14 +58,16 @@ clean_docker() {
 	docker ps -aq | xargs -r docker rm -f >/dev/null
 	docker volume ls -q | xargs -r docker volume rm >/dev/null
 	rm -rf "$HUSK_DATA/trees" # a cache: what is in it is of images
+	# A daemon that a test started is the next one's.
+	BEFORE+=$'\n'$(cat "$DOCKER/pid")$'\n'$(containerd_pid)
 	ROOT=$(husk_root) check_nothing_left
 }
 
 # What dockerd gives every runtime as --root.
 husk_root() { echo "$DOCKER/exec/runtime-runc/moby"; }
 
-# drun ARG...: `docker run` with what every container here has.
-drun() { timeout 120 docker run --runtime husk --network none "$@" </dev/null; }
+# drun ARG...: `docker run` with what every container here has. HUSK_TEST_RUNTIME=runc: to see what that does.
+drun() { timeout 120 docker run --runtime "${HUSK_TEST_RUNTIME:-husk}" --network none "$@" </dev/null; }
 
 # forever NAME [ARG...]: a container that runs until it is stopped.
 forever() {
