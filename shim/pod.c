@@ -83,6 +83,9 @@ static int open_sibling(int dirfd, const char *id, struct sandbox *s, struct err
 {
 	cleanup_free char *path = xasprintf("../%s", id);
 
+	*s = (struct sandbox){.dir = {.fd = -1}};
+	if (id_check(id, err) < 0)
+		return -1;
 	*s = (struct sandbox){.dir = {.fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
 				      .id = xstrdup(id),
 				      .path = xstrdup(id)}};
