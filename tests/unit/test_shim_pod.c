@@ -1,5 +1,6 @@
 /* Who may join whom, and what of the pod a joiner names. This process stands for the proxies. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
