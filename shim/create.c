@@ -390,16 +390,18 @@ static int create_in_guest(struct making *m, struct error *err)
 	return r;
 }
 
-/* The record's name is in the state before the record is there, so that `delete` finds it. */
+/* The record's name is in the state before the record is there, so that `delete` finds it. The state
+ * is there in any case before the proxy, which reads it. */
 static int make_record(struct making *m, struct error *err)
 {
 	struct container_state *st = &m->s->state;
 
-	if (!m->root.writable)
-		return 0;
-	st->record = record_name(st->id);
+	if (m->root.writable)
+		st->record = record_name(st->id);
 	if (state_save(&m->s->dir, st, err) < 0)
 		return -1;
+	if (!m->root.writable)
+		return 0;
 	return root_disks_make_record(&m->root, st->record, st->id, m->plan.spec,
 				      m->plan.scratch_bytes, err);
 }
