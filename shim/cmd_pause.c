@@ -5,9 +5,15 @@
  * The state says "paused" from before the first process stops until after the last one goes on: a
  * husk that is killed in between leaves a container that `resume` mends. A paused container whose
  * proxy has gone has stopped, as any other (state.h).
+ *
+ * Who pauses a container may look at its files then: `docker commit` takes them from the rootfs. So
+ * `pause` answers when what the container has changed is there.
  */
 #include "lib/cleanup.h"
+#include "lib/log.h"
 #include "shim/lifecycle.h"
+#include "shim/mirror.h"
+#include "shim/spawn.h"
 
 /* The agent is told, and the state is kept, under the lock. */
 static int open_here(const struct globals *g, int argc, char **argv, const char *verb,
@@ -26,6 +32,23 @@ static int set_status(const struct container_dir *d, struct container_state *st,
 	return state_save(d, st, err);
 }
 
+/* The container is paused all the same. */
+static void bring_changes(const struct container_dir *d, const struct container_state *st)
+{
+	struct error why = ERROR_INIT;
+	struct cs_counts n = {0};
+	cleanup_close int intr = -1;
+
+	if (!st->record || !st->started)
+		return;
+	intr = interrupt_fd(&why);
+	if (intr >= 0 && mirror_ask_sync(d->fd, intr, &n, &why) == 0)
+		return;
+	if (why.kind != ERR_NOT_RUNNING)
+		log_warn("container \"%s\": what it has changed is not in its rootfs: %s", d->id,
+			 why.msg);
+}
+
 int cmd_pause(const struct globals *g, int argc, char **argv, struct error *err)
 {
 	cleanup_container_dir struct container_dir d = {.fd = -1};
@@ -42,10 +65,12 @@ int cmd_pause(const struct globals *g, int argc, char **argv, struct error *err)
 	if (container_agent(&d, &st, &vmm, &a, err) < 0 ||
 	    set_status(&d, &st, OCI_STATUS_PAUSED, err) < 0)
 		return -1;
-	if (agent_pause(&a, d.id, "user", err) == 0)
-		return 0;
-	set_status(&d, &st, was, NULL);
-	return -1;
+	if (agent_pause(&a, d.id, "user", err) < 0) {
+		set_status(&d, &st, was, NULL);
+		return -1;
+	}
+	bring_changes(&d, &st);
+	return 0;
 }
 
 int cmd_resume(const struct globals *g, int argc, char **argv, struct error *err)

@@ -131,3 +131,77 @@ reads() { [[ $(in_ct "$1" cat "$2" 2>/dev/null) == "$3" ]]; }
 }
 
 top_shows() { docker top "$1" | grep -q "$2"; }
+
+stands_still() {
+	local last
+	last=$(docker logs --tail 1 "$1")
+	timeout 1 docker logs -f --tail 0 "$1" || :
+	is "$last" "$(docker logs --tail 1 "$1")"
+}
+
+went_on() { [[ $(docker logs --tail 1 "$1") != "$2" ]]; }
+
+@test "pause, unpause; exec and stop of a paused container; commit of one that runs has what it wrote" {
+	local last
+	counter ct
+	in_ct ct sh -c 'echo written >/root/f; rm /etc/group'
+	docker pause ct >/dev/null
+	is "paused true" "$(about ct .State.Status) $(about ct .State.Paused)"
+	has "(Paused)" "$(docker ps --format '{{.Status}}')"
+	stands_still ct
+	run in_ct ct true
+	has "is paused, unpause the container before exec" "$output"
+	run docker pause ct
+	has "is already paused" "$output"
+	last=$(docker logs --tail 1 ct)
+	docker unpause ct >/dev/null
+	wait_until went_on ct "$last"
+	in_ct ct sh -c 'echo more >>/root/f'
+	docker commit ct box2 >/dev/null
+	last=$(docker logs --tail 1 ct)
+	wait_until went_on ct "$last"
+	run drun --rm box2 sh -c 'cat /root/f; ls /etc/group 2>&1'
+	is "written
+more
+ls: /etc/group: No such file or directory" "$output"
+	docker rmi box2 >/dev/null
+	docker pause ct >/dev/null
+	docker stop -t 20 ct >/dev/null
+	is exited "$(about ct .State.Status)"
+}
+
+@test "update: memory, CPUs, processes, of a container that runs; its --restart" {
+	# shellcheck disable=SC2016
+	local own='cd /sys/fs/cgroup; cd ./$(cut -d: -f3 /proc/self/cgroup);'
+	forever ct --memory 200m --memory-swap 400m
+	docker update --memory 100m --memory-swap 100m --cpus 0.5 --cpu-shares 512 --pids-limit 50 --restart on-failure:3 ct >/dev/null
+	is "104857600 50000 100000 50" "$(in_ct ct sh -c "$own cat memory.max cpu.max pids.max" | xargs)"
+	is "104857600 on-failure" "$(about ct .HostConfig.Memory) $(about ct .HostConfig.RestartPolicy.Name)"
+	docker update --memory 150m --memory-swap -1 ct >/dev/null
+	is 157286400 "$(in_ct ct sh -c "$own cat memory.max")"
+}
+
+@test "stats: CPU, memory and its limit, processes, block I/O are of the whole microVM; the limit is the container's" {
+	drun -d --name ct --memory 128m box sh -c 'while :; do :; done' >/dev/null
+	curl_stats ct >"$T/stats"
+	jq -e '.cpu_stats.cpu_usage.total_usage > .precpu_stats.cpu_usage.total_usage' "$T/stats"
+	jq -e '.memory_stats.usage > 20000000 and .memory_stats.limit >= 134217728 and .memory_stats.limit < 600000000' "$T/stats"
+	jq -e '.pids_stats.current > 0' "$T/stats"
+	docker stats --no-stream --format '{{.Name}} {{.CPUPerc}} {{.MemUsage}} {{.PIDs}}' ct | tee "$T/table"
+	grep -qE '^ct [1-9][0-9.]*% [0-9.]+MiB / ' "$T/table"
+}
+
+curl_stats() { python3 "$BATS_TEST_DIRNAME/docker_get.py" "${DOCKER_HOST#unix://}" "/containers/$1/stats?stream=false"; }
+
+@test "a memory OOM in the guest: OOMKilled, status 137, and an event" {
+	local from
+	from=$(date +%s)
+	drun -d --name ct --memory 30m --memory-swap 30m box tail /dev/zero >/dev/null
+	is 137 "$(docker wait ct)"
+	is true "$(about ct .State.OOMKilled)"
+	drun -d --name child --memory 30m --memory-swap 30m box sh -c 'tail /dev/zero; echo $? >/root/f; exec sleep 1000' >/dev/null
+	wait_until reads child /root/f 137
+	docker rm -f child >/dev/null
+	docker events --since "$from" --until $(($(date +%s) + 1)) --filter event=oom --format '{{.Actor.Attributes.name}}' >"$T/events"
+	is "child ct" "$(sort -u "$T/events" | xargs)"
+}
