@@ -32,7 +32,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define SLOTS_QEMU 6   /* for disks, cards and virtio-fs (docs/control-socket.md, "Slots") */
+#define SLOTS_QEMU 21  /* for disks, cards and virtio-fs (docs/control-socket.md, "Slots") */
 #define MEMBER_DISKS 2 /* of a container that joins a pod, at least */
 #define BOOT_TIMEOUT_S 60
 

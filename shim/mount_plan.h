@@ -63,7 +63,7 @@ void mount_plan_tag(struct mount_plan *p, const char *tag);
 /* A machine has `max` disks; `root_disks` of them are the root file system's. Engine qemu's are
  * slots that exist from its start, engine kvm's come and go: of its 24 slots some are for other
  * devices. */
-#define DISKS_MAX_QEMU 4
+#define DISKS_MAX_QEMU 16
 #define DISKS_MAX_KVM 16
 int mount_plan_check_disks(const struct mount_plan *p, unsigned root_disks, unsigned max,
 			   struct error *err);

@@ -42,7 +42,8 @@
 
 #define FILE_NAME "network"
 #define CONNECT_MS 10000
-#define CARDS_QEMU_MAX 4
+#define CARDS_QEMU_MAX 8
+#define CARDS_UNKNOWN 4 /* of a namespace that nobody has filled yet */
 #define CARDS_SPARE 2 /* for links that come later */
 #define LOCK_RETRY_MS 5
 #define TAP_GONE_MS 2000 /* how long a VM that has ended may have its TAPs */
@@ -595,10 +596,11 @@ unsigned network_cards(const char *path, unsigned free_slots)
 	cleanup_net_config struct net_config c = {0};
 	cleanup_netns int home = -1;
 	unsigned most = free_slots < CARDS_QEMU_MAX ? free_slots : CARDS_QEMU_MAX, n = 0;
+	unsigned unknown = most < CARDS_UNKNOWN ? most : CARDS_UNKNOWN;
 
 	/* What is wrong with it is said by whoever needs it. */
 	if (!path || netns_enter(path, &home, NULL) < 0 || netns_dump(&c, NULL) < 0)
-		return most;
+		return unknown;
 	for (size_t i = 0; i < c.n_links; i++)
 		n += network_fit(&c, &c.links[i], NULL) == NETWORK_FIT_CARD;
 	n += CARDS_SPARE;

@@ -24,7 +24,7 @@ struct engine_config {
 	const char *cmdline; /* what the sandbox adds to the engine's own kernel parameters */
 	uint64_t mem_bytes;  /* a multiple of 1 MiB */
 	unsigned vcpus;
-	bool console;	  /* a serial console from the first line on (engine kvm; QEMU has one) */
+	bool console;	  /* a console for all that the guest says, from the first line on */
 	const char *qemu; /* path of qemu-system-x86_64 (engine qemu) */
 	int fs_fd; /* connected vhost-user socket of a virtiofsd, or -1; kept by the caller */
 	struct virtio_device **devices;

@@ -3,16 +3,16 @@
  *
  * Theory of operation.
  *
- * QEMU gets everything as inherited descriptors and plain numbers: kernel and initramfs as
- * /proc/self/fd/N, which it reads before it changes its root; one end of a socket pair for its
- * monitor, for the guest's serial console and for every device; a pipe for its messages. Guest
- * memory is a memfd of QEMU's making, which reaches our devices by vhost-user. So all that a
- * guest can talk to in QEMU is the CPU, the memory, the timers, the serial port and the registers
- * of virtio-mmio.
+ * QEMU gets everything as inherited descriptors and plain numbers: guest memory, a memfd
+ * (qemu_machine.c), firmware, kernel and initramfs as /proc/self/fd/N, which it opens
+ * before it changes its root; one end of a socket pair for its monitor, for the guest's serial
+ * console and for every device; a pipe for its messages. Guest memory reaches our devices by
+ * vhost-user. So all that a guest can talk to in QEMU is the CPU, the memory, the timers, the
+ * serial port, the registers of virtio-mmio, QEMU's virtio console if one was asked for, and ACPI's
+ * two (power button, memory: none to act on).
  *
- * Slots. With acpi=off microvm has 8 virtio-mmio slots and tells the guest of them on its command
- * line. With ACPI there would be 24, but the guest kernel would need ACPI, and boot time pays
- * for that. Device i goes to slot i, said by bus= and not left to the order of options.
+ * Slots. Device i goes to slot QEMU_SLOT_FIRST + i, said by bus= and not left to the order of
+ * options.
  *
  * QEMU's sandbox, from outside in:
  *   - the minder (vmm/minder.c): namespaces of its own, an empty mount namespace once the machine
@@ -44,6 +44,7 @@
 #include "vmm/engine.h"
 #include "vmm/jail.h"
 #include "vmm/minder.h"
+#include "vmm/qemu_machine.h"
 #include "vmm/qmp.h"
 #include "vmm/socket_file.h"
 #include "vmm/tsc.h"
@@ -58,7 +59,7 @@
 
 /* syscalls qemu: read close */
 
-#define SLOTS 8 /* virtio-mmio transports of microvm with acpi=off */
+#define SLOTS QEMU_SLOTS
 #define CONSOLE_BYTES 8192
 #define MESSAGES_BYTES 2048
 #define GRACE_US 1000000
@@ -71,20 +72,6 @@
 /* MiB of translated code that QEMU keeps. Its default is an eighth of the host's memory or
  * 1 GiB; a kernel's boot fills 10 to 20 MiB. */
 #define TB_MIB 64
-
-/* The engine's part of the kernel's parameters (contrib/kernel/README.md has the figures).
- *   console, quiet, loglevel: the last words of a guest that cannot boot, and no others.
- *   panic=-1 reboot=t: a guest that panics resets at once, by the way QEMU does soonest.
- *   noreplace-smp: leaves kernel text as it is, which would have to be translated again.
- *   dummy.numdummies=0: no network interface but those that the container is given.
- * Not mitigations=off, though it would be right here: they guard against what a processor does
- * speculatively, which an emulated one does not do on the guest's behalf. Our kernel has none of
- * them. With a TSC of known frequency the guest needs neither a PIT nor a watchdog over its clock.
- */
-#define CMDLINE                                                                                    \
-	"console=ttyS0 quiet loglevel=1 panic=-1 reboot=t noreplace-smp rcupdate.rcu_expedited=1 " \
-	"dummy.numdummies=0"
-#define CMDLINE_TSC " tsc=reliable tsc_early_khz=%llu"
 
 /* A device that QEMU connects to, where it inherits the connection of every other one. */
 struct card {
@@ -177,45 +164,36 @@ static const char *qemu_device(const struct virtio_device *d)
 	}
 }
 
-static char *kernel_parameters(const struct engine_config *cfg, uint64_t khz)
-{
-	char tsc[64] = "";
-
-	if (khz)
-		snprintf(tsc, sizeof(tsc), CMDLINE_TSC, (unsigned long long)khz);
-	return xasprintf(CMDLINE "%s%s%s", tsc, cfg->cmdline[0] ? " " : "", cfg->cmdline);
-}
-
-static void machine_args(struct args *a, const struct engine_config *cfg, int root)
+static void machine_args(struct args *a, const struct engine_config *cfg,
+			 const struct qemu_machine *m, bool pit, int root)
 {
 	unsigned long long mib = cfg->mem_bytes >> 20;
-	uint64_t khz = tsc_khz();
 	unsigned uid = jail_uid();
 
-	if (!khz)
-		log_warn("no usable time stamp counter: the guest measures its own, which fails on "
-			 "a "
-			 "busy host");
 	add(a, xstrdup(cfg->qemu), NULL);
 	/* rtc=on: the kernel waits for a clock that is not there, and has the time from one that
-	 * is. */
+	 * is. acpi=on, for the second I/O APIC's sake: the guest reads no tables of it. */
 	ADD(a, "-M",
-	    "microvm,acpi=off,x-option-roms=off,pic=off,pit=%s,rtc=on,isa-serial=on,mem-merge=off,"
-	    "dump-guest-core=off,memory-backend=ram",
-	    khz ? "off" : "on");
+	    "microvm,acpi=on,ioapic2=on,pcie=off,usb=off,x-option-roms=off,pic=off,pit=%s,rtc=on,"
+	    "isa-serial=on,mem-merge=off,dump-guest-core=off,memory-backend=ram",
+	    pit ? "on" : "off");
 	ADD(a, "-accel", "tcg,thread=multi,tb-size=%d", TB_MIB);
 	/* Without ERMS the guest copies by words: TCG runs "rep movsb" a byte at a time. */
 	ADD(a, "-cpu", "max,erms=off,fsrm=off");
 	ADD(a, "-smp", "%u", cfg->vcpus);
 	ADD(a, "-m", "%lluM", mib);
-	ADD(a, "-object", "memory-backend-memfd,id=ram,share=on,size=%lluM", mib);
+	ADD(a, "-object",
+	    "memory-backend-file,id=ram,share=on,mem-path=/proc/self/fd/%d,size=%lluM",
+	    pass(a, m->memory), mib);
 	add(a, xstrdup("-nodefaults"), xstrdup("-no-user-config"));
 	add(a, xstrdup("-no-reboot"), NULL);
 	ADD(a, "-display", "none");
 	ADD(a, "-global", "virtio-mmio.force-legacy=false");
-	ADD(a, "-kernel", "/proc/self/fd/%d", pass(a, cfg->kernel_fd));
-	ADD(a, "-initrd", "/proc/self/fd/%d", pass(a, cfg->initramfs_fd));
-	add(a, xstrdup("-append"), kernel_parameters(cfg, khz));
+	ADD(a, "-bios", "/proc/self/fd/%d", pass(a, m->firmware));
+	ADD(a, "-device", "loader,file=/proc/self/fd/%d", pass(a, cfg->kernel_fd));
+	if (m->initramfs)
+		ADD(a, "-device", "loader,file=/proc/self/fd/%d,addr=0x%llx,force-raw=on",
+		    pass(a, cfg->initramfs_fd), (unsigned long long)m->initramfs);
 	ADD(a, "-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny");
 	ADD(a, "-runas", "%u:%u", uid, uid);
 	ADD(a, "-chroot", "/proc/self/fd/%d", pass(a, root));
@@ -225,7 +203,7 @@ static void channel_args(struct args *a, int qmp, int console)
 {
 	ADD(a, "-chardev", "socket,id=qmp,fd=%d", pass(a, qmp));
 	ADD(a, "-mon", "chardev=qmp,mode=control");
-	ADD(a, "-chardev", "socket,id=console,fd=%d", pass(a, console));
+	ADD(a, "-chardev", "socket,id=console,mux=on,fd=%d", pass(a, console));
 	ADD(a, "-serial", "chardev:console");
 }
 
@@ -548,7 +526,8 @@ static void add_device(struct args *a, const struct virtio_device *d, unsigned i
 
 	if (d->ops->id != VIRTIO_ID_NET) {
 		ADD(a, "-chardev", "socket,id=dev%u,fd=%d", i, fd);
-		ADD(a, "-device", "%s,chardev=dev%u,bus=virtio-mmio-bus.%u", qemu_device(d), i, i);
+		ADD(a, "-device", "%s,chardev=dev%u,bus=virtio-mmio-bus.%u", qemu_device(d), i,
+		    QEMU_SLOT_FIRST + i);
 		return;
 	}
 	net_mac(d, mac);
@@ -557,23 +536,29 @@ static void add_device(struct args *a, const struct virtio_device *d, unsigned i
 	ADD(a, "-netdev", "vhost-user,id=net%u,chardev=dev%u", i, i);
 	ADD(a, "-device",
 	    "%s,netdev=net%u,bus=virtio-mmio-bus.%u,mac=%02x:%02x:%02x:%02x:%02x:%02x",
-	    qemu_device(d), i, i, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	    qemu_device(d), i, QEMU_SLOT_FIRST + i, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 }
 
 static int spawn(struct qemu *e, const struct engine_config *cfg, const struct wires *w,
-		 struct error *err)
+		 const struct qemu_machine *machine, bool pit, struct error *err)
 {
 	struct args a = {0};
 	struct minder_config mc;
 	int r;
 
-	machine_args(&a, cfg, w->root);
+	machine_args(&a, cfg, machine, pit, w->root);
 	channel_args(&a, w->qmp[1], w->console[1]);
 	for (unsigned i = 0; i < cfg->ndevices; i++)
 		add_device(&a, cfg->devices[i], i, pass(&a, w->device[i][1]));
 	if (cfg->fs_fd >= 0) {
 		ADD(&a, "-chardev", "socket,id=fs,fd=%d", pass(&a, cfg->fs_fd));
-		ADD(&a, "-device", FS_DEVICE ",chardev=fs,bus=virtio-mmio-bus.%u", cfg->ndevices);
+		ADD(&a, "-device", FS_DEVICE ",chardev=fs,bus=virtio-mmio-bus.%u",
+		    QEMU_SLOT_FIRST + cfg->ndevices);
+	}
+	if (cfg->console) {
+		ADD(&a, "-device", "virtio-serial-device,max_ports=1,bus=virtio-mmio-bus.%u",
+		    QEMU_SLOT_FIRST + qemu_machine_slots(cfg) - 1);
+		ADD(&a, "-device", "virtconsole,chardev=console");
 	}
 	if (log_enabled(LOG_LVL_DEBUG))
 		for (unsigned i = 0; i < a.n; i++)
@@ -665,7 +650,7 @@ static int watch_fs(struct qemu *e, int fd, struct error *err)
 
 static int check_config(const struct engine_config *cfg, struct error *err)
 {
-	unsigned slots = cfg->ndevices + (cfg->fs_fd >= 0);
+	unsigned slots = qemu_machine_slots(cfg);
 
 	if (slots > SLOTS)
 		return error_set(err, "%u devices are more than %d slots", slots, SLOTS);
@@ -750,10 +735,15 @@ struct engine *engine_qemu_start(struct loop *l, const struct engine_config *cfg
 {
 	struct qemu *e;
 	struct wires w;
+	struct qemu_machine machine;
+	uint64_t khz = tsc_khz();
 	int r;
 
 	if (check_config(cfg, err) < 0)
 		return NULL;
+	if (!khz)
+		log_warn("no usable time stamp counter: the guest measures its own, which fails on "
+			 "a busy host");
 	e = xcalloc(1, sizeof(*e));
 	*e = (struct qemu){
 		.engine.ops = &qemu_ops, .loop = l, .ev = *ev, .in = {{.fd = -1}, {.fd = -1}}};
@@ -762,8 +752,11 @@ struct engine *engine_qemu_start(struct loop *l, const struct engine_config *cfg
 	console_init(&e->console, CONSOLE_BYTES);
 	console_init(&e->messages, MESSAGES_BYTES);
 	r = lay_wires(&w, cfg, err);
+	if (qemu_machine_make(cfg, khz, &machine, r == 0 ? err : NULL) < 0)
+		r = -1;
 	if (r == 0)
-		r = spawn(e, cfg, &w, err);
+		r = spawn(e, cfg, &w, &machine, !khz, err);
+	qemu_machine_close(&machine);
 	if (r == 0)
 		r = connect_qemu(e, &w, err);
 	if (r == 0)

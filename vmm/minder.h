@@ -11,7 +11,7 @@
 #include "lib/error.h"
 
 #define MINDER_FD_FIRST 3 /* number of fds[0] in the program */
-#define MINDER_FDS_MAX 32
+#define MINDER_FDS_MAX 48
 
 struct minder_config {
 	const char *path;  /* of the program */

@@ -314,13 +314,14 @@ static int parse_slots(yajl_val v, struct request_start *s, struct error *err)
 
 static int check_slots(const struct request_start *s, struct error *err)
 {
-	unsigned disks = s->readonly_disks + s->writable_disks, n = disks + s->nics + s->fs;
+	unsigned disks = s->readonly_disks + s->writable_disks, n = disks + s->nics + s->fs + s->console;
 
 	if (s->engine != REQUEST_ENGINE_QEMU || n <= REQUEST_SLOTS_MAX)
 		return 0;
 	return error_kind(err, ERR_INVALID,
-			  "nics: %u with %u disks%s are more than the %d slots of engine qemu",
-			  s->nics, disks, s->fs ? " and virtio-fs" : "", REQUEST_SLOTS_MAX);
+			  "nics: %u with %u disks%s%s are more than the %d slots of engine qemu",
+			  s->nics, disks, s->fs ? " and virtio-fs" : "",
+			  s->console ? " and a console" : "", REQUEST_SLOTS_MAX);
 }
 
 static int parse_engine(yajl_val v, struct request_start *s, struct error *err)

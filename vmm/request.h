@@ -45,12 +45,12 @@ enum request_op {
 
 enum request_engine { REQUEST_ENGINE_KVM, REQUEST_ENGINE_QEMU };
 
-/* Of the 8 slots that the qemu engine has, the vsock and the rng take two; disks, network cards and
+/* Of the 23 slots that the qemu engine has, the vsock and the rng take two; disks, network cards and
  * virtio-fs share the others. */
-#define REQUEST_SLOTS_MAX 6
-#define REQUEST_DISKS_MAX 4
+#define REQUEST_SLOTS_MAX 21
+#define REQUEST_DISKS_MAX 16
 #define REQUEST_DISKS_DEFAULT 2 /* of each kind */
-#define REQUEST_NICS_MAX 4
+#define REQUEST_NICS_MAX 8
 #define REQUEST_QUEUES_MAX 8 /* pairs of a network card */
 
 struct request_start {

@@ -44,6 +44,7 @@ case_() {
 @test "a reset by the keyboard controller is told" { case_ a_reset_by_the_keyboard_controller_is_told; }
 @test "a machine has eight vCPUs" { case_ eight_vcpus_run; }
 @test "a machine has memory above 4 GiB" { case_ memory_lies_above_the_hole; }
+@test "every slot can have a device" { case_ every_slot_can_have_a_device; }
 @test "16 disks come and go, again and again" { case_ sixteen_disks_come_and_go; }
 @test "exits to user space are counted, and few" { case_ exits_are_counted; }
 @test "memory that the guest frees goes back to the host" { case_ freed_memory_goes_back_to_the_host; }
@@ -55,7 +56,7 @@ case_() {
 @test "a QEMU that does not answer is shut down all the same" { case_ stopped_qemu_can_be_shut_down; }
 @test "the end of the lifeline ends the sandbox" { case_ lifeline_ends_all; }
 @test "SIGTERM ends the sandbox, SIGINT does not" { case_ sigterm_ends_all; }
-@test "a kernel that is none is refused with QEMU's words" { case_ garbage_kernel_is_explained; }
+@test "a kernel that is none is refused" { case_ garbage_kernel_is_explained; }
 @test "a missing or broken QEMU is explained" { case_ missing_qemu_is_explained; }
 @test "requests that make no sense are refused by name" { case_ bad_requests_are_refused; }
 @test "64 clients are served at once, and broken framing ends one alone" { case_ clients_are_served_and_bounded; }

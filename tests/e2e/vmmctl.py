@@ -176,7 +176,7 @@ class Vmm:
         listener.listen(64)
         files = [open(self.kernel, "rb"), open(self.initramfs, "rb")]
         m = {"engine": ENGINE, "qemu": QEMU, "memory": 256 << 20, "vcpus": 1, "console": self.console,
-             "cmdline": "loglevel=1" if self.console and ENGINE == "kvm" else ""}
+             "cmdline": "loglevel=1" if self.console else ""}
         m.update(members)
         fds = [listener.fileno()] + [f.fileno() for f in files]
         if fs is not None:

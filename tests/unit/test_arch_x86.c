@@ -165,7 +165,7 @@ static void loads_kernel_and_initramfs(void **state)
 		cleanup_close int kernel = elf_kernel(offsets[i]);
 		cleanup_close int initramfs = file_of(archive, sizeof(archive), 5000);
 		struct guest_mem m = memory(64 * MIB);
-		struct arch_image img = {kernel, initramfs, "panic=-1", 1};
+		struct arch_image img = {kernel, initramfs, "panic=-1", 1, ARCH_OWN};
 		struct arch_entry entry;
 		struct boot_params *bp;
 		uint8_t *text, byte;
@@ -190,11 +190,65 @@ static void loads_kernel_and_initramfs(void **state)
 	}
 }
 
+/* For QEMU: kernel and initramfs have places, the tables say so, and the reset vector leads there.
+ */
+static void writes_tables_alone_for_a_microvm(void **state)
+{
+	static const char archive[] = "070701";
+	cleanup_close int kernel = elf_kernel(0x2000), firmware = arch_firmware(NULL);
+	cleanup_close int initramfs = file_of(archive, sizeof(archive), 5000);
+	struct guest_mem m = memory(64 * MIB);
+	struct arch_image img = {kernel, initramfs, "quiet", 1, ARCH_MICROVM};
+	struct arch_entry entry;
+	struct boot_params *bp;
+	uint8_t jump[5], *reset, *table;
+	uint64_t to;
+	bool leads = false;
+
+	(void)state;
+	assert_int_equal(arch_load(&m, &img, &entry, NULL), 0);
+	bp = mem_at(&m, entry.table, sizeof(*bp));
+	assert_int_equal(entry.ip, KERNEL_GPA);
+	assert_int_equal(entry.initramfs, 64 * MIB - 8192);
+	assert_int_equal(bp->hdr.ramdisk_image, entry.initramfs);
+	assert_int_equal(*(uint8_t *)mem_at(&m, KERNEL_GPA, 1), 0);
+	assert_int_equal(*(uint8_t *)mem_at(&m, entry.initramfs, 1), 0);
+	table = mem_at(&m, GPA_MP_TABLE, mptable_bytes(1));
+	assert_memory_equal(table + 44 + 20 + 8 + 4, &(uint32_t){GPA_IOAPIC_2}, 4);
+
+	assert_int_equal(lseek(firmware, 0, SEEK_END), 65536);
+	assert_int_equal(pread(firmware, jump, 5, 65536 - 16), 5);
+	assert_int_equal(jump[0], 0xea); /* far jump */
+	assert_int_equal((jump[1] | jump[2] << 8) + (jump[3] | jump[4] << 8) * 16, GPA_RESET);
+	reset = mem_at(&m, GPA_RESET, 256);
+	for (unsigned i = 0; i < 256 - sizeof(to); i++) {
+		memcpy(&to, reset + i, sizeof(to));
+		leads |= to == entry.ip;
+	}
+	assert_true(leads);
+	mem_clear(&m);
+}
+
+static void a_microvm_takes_no_bzimage(void **state)
+{
+	uint8_t header[0x1000] = {[0x1fe] = 0x55, [0x1ff] = 0xaa, [0x202] = 'H', 'd', 'r', 'S'};
+	cleanup_close int kernel = file_of(header, sizeof(header), sizeof(header));
+	struct guest_mem m = memory(64 * MIB);
+	struct arch_image img = {kernel, -1, "", 1, ARCH_MICROVM};
+	struct error err = ERROR_INIT;
+	struct arch_entry entry;
+
+	(void)state;
+	assert_int_equal(arch_load(&m, &img, &entry, &err), -1);
+	assert_non_null(strstr(err.msg, "kernel: a bzImage: engine qemu needs"));
+	mem_clear(&m);
+}
+
 static void e820_covers_all_ram(void **state)
 {
 	cleanup_close int kernel = elf_kernel(0x1000);
 	struct guest_mem m = memory(5 * GIB);
-	struct arch_image img = {kernel, -1, "", 2};
+	struct arch_image img = {kernel, -1, "", 2, ARCH_OWN};
 	struct arch_entry entry;
 	struct boot_params *bp;
 	uint64_t ram = 0, end = 0;
@@ -219,7 +273,7 @@ static void e820_covers_all_ram(void **state)
 static void load_refuses(uint64_t ram, int kernel, int initramfs, const char *why)
 {
 	struct guest_mem m = memory(ram);
-	struct arch_image img = {kernel, initramfs, "", 1};
+	struct arch_image img = {kernel, initramfs, "", 1, ARCH_OWN};
 	struct error err = ERROR_INIT;
 	struct arch_entry entry;
 
@@ -266,7 +320,7 @@ static void loads_a_bzimage(void **state)
 	cleanup_close int kernel = bzimage(0x20f, XLF_KERNEL_64, 0x10000);
 	cleanup_close int initramfs = file_of("", 0, 4096);
 	struct guest_mem m = memory(64 * MIB);
-	struct arch_image img = {kernel, initramfs, "quiet", 1};
+	struct arch_image img = {kernel, initramfs, "quiet", 1, ARCH_OWN};
 	struct arch_entry entry;
 	struct boot_params *bp;
 
@@ -316,7 +370,7 @@ static void mptable_is_sound(void **state)
 		uint32_t addr;
 
 		assert_true(mptable_bytes(counts[i]) <= sizeof(t));
-		mptable_write(p, t, counts[i]);
+		mptable_write(p, t, counts[i], GPA_IOAPIC);
 		assert_memory_equal(p, "_MP_", 4);
 		memcpy(&addr, p + 4, 4);
 		assert_int_equal(addr, GPA_MP_TABLE);
@@ -581,6 +635,8 @@ int main(void)
 		cmocka_unit_test(cmdline_of_a_console_is_not_quiet),
 		cmocka_unit_test(cmdline_that_is_too_long_is_refused),
 		cmocka_unit_test(loads_kernel_and_initramfs),
+		cmocka_unit_test(writes_tables_alone_for_a_microvm),
+		cmocka_unit_test(a_microvm_takes_no_bzimage),
 		cmocka_unit_test(e820_covers_all_ram),
 		cmocka_unit_test(what_does_not_fit_is_refused),
 		cmocka_unit_test(loads_a_bzimage),

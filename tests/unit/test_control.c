@@ -212,10 +212,13 @@ static void names_what_is_wrong(void **state)
 		{NET ",\"mac\":\"02:00:00:00:00:01\",\"queues\":9}", "queues: 9", ERR_INVALID},
 		{NET ",\"mac\":\"02:00:00:00:00:01\",\"vhost\":1}", "vhost: ", ERR_INVALID},
 		{NET ",\"mac\":\"02:00:00:00:00:01\",\"rate_rx\":1}", "rate_rx: ", ERR_INVALID},
-		{"{\"seq\":1," START "\"memory\":67108864,\"vcpus\":1,\"nics\":5}", "nics: 5",
+		{"{\"seq\":1," START "\"memory\":67108864,\"vcpus\":1,\"nics\":9}", "nics: 9",
 		 ERR_INVALID},
-		{"{\"seq\":1," START "\"memory\":67108864,\"vcpus\":1,\"nics\":2,\"fs\":true}",
-		 "nics: 2 with 4 disks and virtio-fs are more than the 6 slots", ERR_INVALID},
+		{"{\"seq\":1," START "\"memory\":67108864,\"vcpus\":1,\"nics\":5,\"fs\":true,"
+		 "\"writable_disks\":14}",
+		 "nics: 5 with 16 disks and virtio-fs are more than the 21 slots", ERR_INVALID},
+		{"{\"seq\":1," START "\"memory\":67108864,\"vcpus\":1,\"writable_disks\":15}",
+		 "readonly_disks, writable_disks: more than 16", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"attach-block\",\"serial\":\"a\",\"rate\":1}",
 		 "rate: not an object", ERR_INVALID},
 		{"{\"seq\":1,\"op\":\"attach-tree\",\"serial\":\"a\",\"rate\":{"

@@ -31,17 +31,24 @@ unsigned arch_slot_irq(unsigned slot);
 
 /* ---- what runs in it */
 
+enum arch_machine {
+	ARCH_OWN,     /* the one that this header describes */
+	ARCH_MICROVM, /* QEMU's microvm with a second I/O APIC and arch_firmware() */
+};
+
 struct arch_image {
 	int kernel_fd;	     /* ELF (vmlinux) or bzImage */
 	int initramfs_fd;    /* -1: none */
 	const char *cmdline; /* whole; arch_cmdline() */
 	unsigned vcpus;
+	enum arch_machine machine;
 };
 
 /* Where the first vCPU begins; plain data. */
 struct arch_entry {
-	uint64_t ip;	/* of its first instruction */
-	uint64_t table; /* guest physical: what the kernel is handed (x86: boot_params) */
+	uint64_t ip;	    /* of its first instruction */
+	uint64_t table;	    /* guest physical: what the kernel is handed (x86: boot_params) */
+	uint64_t initramfs; /* guest physical: where it is, or has to be; 0: none */
 };
 
 /* The kernel's parameters of this machine: those that `nslots` slots and the way of booting need,
@@ -54,9 +61,15 @@ char *arch_cmdline(unsigned nslots, bool console, const char *extra, struct erro
  * where its offset in the file allows that: guests share it. No page of it is ever used for
  * anything else by Linux, so that no device is asked to put something there: the memory's own file
  * (struct mem_region) has zeros in its place. The kernel's bytes are not trusted (fuzz_kernel).
- * ERR_INVALID names what is wrong with the kernel. */
+ * ERR_INVALID names what is wrong with the kernel. For ARCH_MICROVM
+ * it writes the tables alone: the kernel, an ELF, and the initramfs are for others to load, before
+ * the machine runs. */
 int arch_load(const struct guest_mem *m, const struct arch_image *img, struct arch_entry *entry,
 	      struct error *err);
+
+/* A firmware image (a memfd) that takes ARCH_MICROVM's first processor from its reset to what was
+ * loaded. */
+int arch_firmware(struct error *err);
 
 /* ---- the virtual machine */
 

@@ -103,7 +103,7 @@ static int write_page_tables(const struct guest_mem *m, struct error *err)
 }
 
 int boot_write(const struct guest_mem *m, const struct boot_image *b, const char *cmdline,
-	       unsigned vcpus, struct error *err)
+	       unsigned vcpus, enum arch_machine machine, struct error *err)
 {
 	static const uint64_t gdt[] = {0, 0, GDT_CODE, GDT_DATA, GDT_TSS, 0};
 	size_t len = strlen(cmdline) + 1;
@@ -118,8 +118,10 @@ int boot_write(const struct guest_mem *m, const struct boot_image *b, const char
 		return error_kind(err, ERR_INVALID, "vcpus: 1 to %u, not %u", VCPUS_MAX, vcpus);
 	memcpy(g, gdt, sizeof(gdt));
 	memcpy(c, cmdline, len);
-	mptable_write(mpp, mpt, vcpus);
+	mptable_write(mpp, mpt, vcpus, machine == ARCH_MICROVM ? GPA_IOAPIC_2 : GPA_IOAPIC);
 	if (write_page_tables(m, err) < 0)
+		return -1;
+	if (machine == ARCH_MICROVM && reset_write(m, b->entry, sizeof(gdt), err) < 0)
 		return -1;
 	return write_params(m, b, err);
 }

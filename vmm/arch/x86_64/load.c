@@ -15,6 +15,8 @@
  *
  * That is for a host that denies huge pages to guest memory (vmm/kvm/vm.c). Elsewhere nothing is
  * mapped: a huge page of text is one exit, its 512 small ones would be as many.
+ *
+ * QEMU loads its own (ARCH_MICROVM): here it is decided where, and the tables say so.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -136,15 +138,15 @@ static int check_place(const struct guest_mem *m, uint64_t begin, uint64_t end, 
 	return 0;
 }
 
-static int load_elf(const struct guest_mem *m, int fd, uint64_t file_bytes, struct boot_image *b,
-		    struct error *err)
+static int load_elf(const struct guest_mem *m, int fd, uint64_t file_bytes, bool place_only,
+		    struct boot_image *b, struct error *err)
 {
 	struct elf_plan plan;
 
 	if (elf_plan(fd, file_bytes, &plan, err) < 0 ||
 	    check_place(m, plan.begin, plan.end, err) < 0)
 		return -1;
-	for (unsigned i = 0; i < plan.n; i++)
+	for (unsigned i = 0; i < plan.n && !place_only; i++)
 		if (load_segment(m, fd, &plan.s[i], err) < 0)
 			return -1;
 	b->entry = plan.entry;
@@ -174,8 +176,8 @@ static int load_bzimage(const struct guest_mem *m, int fd, uint64_t file_bytes,
 }
 
 /* At the end of the RAM below the hole, or as high as the kernel takes it. */
-static int load_initramfs(const struct guest_mem *m, int fd, uint64_t max, struct boot_image *b,
-			  struct error *err)
+static int load_initramfs(const struct guest_mem *m, int fd, uint64_t max, bool place_only,
+			  struct boot_image *b, struct error *err)
 {
 	uint64_t end = m->r[0].gpa + m->r[0].size, bytes;
 
@@ -193,7 +195,7 @@ static int load_initramfs(const struct guest_mem *m, int fd, uint64_t max, struc
 				  (bytes + 0xfffff) >> 20);
 	b->initramfs = (end - bytes) & ~PAGE_MASK;
 	b->initramfs_bytes = bytes;
-	return read_into(m, fd, 0, b->initramfs, bytes, "initramfs", err);
+	return place_only ? 0 : read_into(m, fd, 0, b->initramfs, bytes, "initramfs", err);
 }
 
 int arch_load(const struct guest_mem *m, const struct arch_image *img, struct arch_entry *entry,
@@ -202,24 +204,30 @@ int arch_load(const struct guest_mem *m, const struct arch_image *img, struct ar
 	struct boot_image b = {0};
 	unsigned cmdline_max = CMDLINE_MAX;
 	uint64_t initramfs_max = GPA_HOLE - 1, bytes;
+	bool place_only = img->machine == ARCH_MICROVM;
 
 	if (m->n == 0 || m->r[0].gpa != 0 || m->r[0].size < GPA_HIGH)
 		return error_set(err, "guest memory: the first MiB is missing");
 	/* Our file's mount has huge pages where they are asked for. */
-	for (unsigned i = 0; i < m->n; i++)
+	for (unsigned i = 0; i < m->n && !place_only; i++)
 		madvise(m->r[i].hva, m->r[i].size, MADV_HUGEPAGE);
 	if (file_size(img->kernel_fd, "kernel", &bytes, err) < 0)
 		return -1;
+	if (place_only && bzimage_is(img->kernel_fd))
+		return error_kind(err, ERR_INVALID,
+				  "kernel: a bzImage: engine qemu needs the uncompressed vmlinux "
+				  "(ELF)");
 	if ((bzimage_is(img->kernel_fd)
 		     ? load_bzimage(m, img->kernel_fd, bytes, &b, &cmdline_max, &initramfs_max, err)
-		     : load_elf(m, img->kernel_fd, bytes, &b, err)) < 0)
+		     : load_elf(m, img->kernel_fd, bytes, place_only, &b, err)) < 0)
 		return -1;
 	if (strlen(img->cmdline) > cmdline_max)
 		return error_kind(err, ERR_INVALID, "cmdline: %zu bytes, this kernel takes %u",
 				  strlen(img->cmdline), cmdline_max);
-	if (load_initramfs(m, img->initramfs_fd, initramfs_max, &b, err) < 0 ||
-	    boot_write(m, &b, img->cmdline, img->vcpus, err) < 0)
+	if (load_initramfs(m, img->initramfs_fd, initramfs_max, place_only, &b, err) < 0 ||
+	    boot_write(m, &b, img->cmdline, img->vcpus, img->machine, err) < 0)
 		return -1;
-	*entry = (struct arch_entry){.ip = b.entry, .table = GPA_BOOT_PARAMS};
+	*entry = (struct arch_entry){
+		.ip = b.entry, .table = GPA_BOOT_PARAMS, .initramfs = b.initramfs};
 	return 0;
 }

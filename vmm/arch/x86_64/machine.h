@@ -12,8 +12,9 @@
  * The floating pointer is where an MP table is looked for first. */
 #define GPA_MP_POINTER 0x0u
 #define GPA_GDT 0x1000u
-#define GPA_BOOT_PARAMS 0x7000u
-#define GPA_PML4 0x9000u
+#define GPA_RESET 0x2000 /* where a processor comes from its reset vector (reset.c) */
+#define GPA_BOOT_PARAMS 0x7000
+#define GPA_PML4 0x9000
 #define GPA_PDPT 0xA000u
 #define GPA_PD 0xB000u
 #define GPA_CMDLINE 0x20000u
@@ -23,6 +24,7 @@
 #define GPA_HOLE 0xC0000000u /* devices, to 4 GiB */
 #define GPA_SLOTS 0xD0000000u
 #define GPA_IOAPIC 0xFEC00000u
+#define GPA_IOAPIC_2 0xFEC10000u /* of QEMU's microvm */
 #define GPA_LAPIC 0xFEE00000u
 #define GPA_REAL_MODE 0xFFFBC000u /* 16 KiB for KVM (vm.c) */
 #define GPA_4G 0x100000000u
@@ -41,8 +43,8 @@
 /* Bytes of the table of a machine with `vcpus`. */
 uint64_t mptable_bytes(unsigned vcpus);
 /* Writes the floating pointer (16 bytes) and the table, as they stand at GPA_MP_POINTER and
- * GPA_MP_TABLE. */
-void mptable_write(void *pointer, void *table, unsigned vcpus);
+ * GPA_MP_TABLE. `ioapic`: address of the I/O APIC that devices interrupt. */
+void mptable_write(void *pointer, void *table, unsigned vcpus, uint32_t ioapic);
 
 /* ---- boot.c */
 
@@ -57,8 +59,13 @@ struct boot_image {
 
 /* Fills the tables below 1 MiB. */
 int boot_write(const struct guest_mem *m, const struct boot_image *b, const char *cmdline,
-	       unsigned vcpus, struct error *err);
+	       unsigned vcpus, enum arch_machine machine, struct error *err);
 void boot_sregs(struct kvm_sregs *s);
+
+/* ---- reset.c */
+
+/* The way from the reset vector to `entry`, with the GDT and page tables of boot_write(). */
+int reset_write(const struct guest_mem *m, uint64_t entry, uint16_t gdt_bytes, struct error *err);
 
 /* ---- bzimage.c */
 

@@ -4,6 +4,10 @@
  *
  * There is one bus, ISA, whose interrupts all go to the pins of their own numbers, edge-triggered.
  * Linux then uses number and pin alike, also above 15.
+ *
+ * QEMU's microvm has two I/O APICs, and its devices are at the second one. Linux without ACPI sets
+ * up the pins of the first I/O APIC of the table alone: so that is the only one in it. The pins of
+ * the other one, where a serial port and a clock are, go nowhere.
  */
 #include <string.h>
 
@@ -103,7 +107,7 @@ static void put_interrupts(struct writer *w, uint8_t ioapic)
 	    sizeof(struct mp_interrupt));
 }
 
-void mptable_write(void *pointer, void *table, unsigned vcpus)
+void mptable_write(void *pointer, void *table, unsigned vcpus, uint32_t ioapic_address)
 {
 	struct mp_pointer p = {.signature = {'_', 'M', 'P', '_'},
 			       .table = GPA_MP_TABLE,
@@ -113,7 +117,7 @@ void mptable_write(void *pointer, void *table, unsigned vcpus)
 			      .length = (uint16_t)mptable_bytes(vcpus),
 			      .version = SPEC_14,
 			      .oem = {'H', 'U', 'S', 'K', ' ', ' ', ' ', ' '},
-			      .product = {'K', 'V', 'M', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ',
+			      .product = {'m', 'i', 'c', 'r', 'o', 'V', 'M', ' ', ' ', ' ', ' ',
 					  ' '},
 			      .lapic = GPA_LAPIC};
 	struct writer w = {.at = (uint8_t *)table + sizeof(h)};
@@ -135,7 +139,7 @@ void mptable_write(void *pointer, void *table, unsigned vcpus)
 				.id = ioapic,
 				.version = IOAPIC_VERSION,
 				.flags = 1,
-				.address = GPA_IOAPIC},
+				.address = ioapic_address},
 	    sizeof(struct mp_ioapic));
 	put_interrupts(&w, ioapic);
 	h.entries = (uint16_t)w.entries;
