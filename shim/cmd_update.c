@@ -90,20 +90,36 @@ static int check_machine(struct agent_client *a, const char *id, const struct oc
 	return check_cpus(r, m.guest_cpus, err);
 }
 
-/* ---- */
+/* ---- both */
+
+/* When something is refused the limits that are known from before hold again. */
+static int update_host(const struct container_state *st, const struct oci_resources *r,
+		       struct error *err)
+{
+	cleanup_oci_spec struct oci_spec *spec = NULL;
+
+	if (host_cgroup_update(&st->cgroup, r, err) == 0)
+		return 0;
+	if (container_spec(st, &spec, NULL) == 0 && spec->lnx.resources)
+		host_cgroup_update(&st->cgroup, spec->lnx.resources, NULL);
+	return -1;
+}
 
 static int apply(const struct container_dir *d, struct container_state *st, const char *resources,
 		 const struct oci_resources *r, struct error *err)
 {
 	cleanup_vmm struct vmm_client vmm = {.sock = -1};
 	cleanup_agent struct agent_client a = {.sock = -1};
-	cleanup_free char *guest = NULL, *config = NULL;
+	cleanup_free char *config = NULL;
 
-	if (update_for_guest(resources, &guest, err) < 0 ||
-	    update_config(st->config, resources, &config, err) < 0 ||
+	if (update_config(st->config, resources, &config, err) < 0 ||
 	    container_agent(d, st, &vmm, &a, err) < 0 || check_machine(&a, d->id, r, err) < 0 ||
-	    agent_update(&a, d->id, guest, err) < 0)
+	    agent_update(&a, d->id, resources, err) < 0)
 		return -1;
+	if (update_host(st, r, err) < 0) {
+		agent_undo_update(&a, d->id, NULL);
+		return -1;
+	}
 	free(st->config);
 	st->config = steal_ptr(&config);
 	return state_save(d, st, err);
@@ -114,8 +130,7 @@ static int update(const struct globals *g, const char *id, const char *given, st
 	cleanup_container_dir struct container_dir d = {.fd = -1};
 	cleanup_state struct container_state st = {0};
 	cleanup_free char *resources = NULL;
-	struct oci_resources *r = NULL;
-	int result;
+	cleanup_oci_resources struct oci_resources *r = NULL;
 
 	if (container_open(g, id, true, &d, &st, err) < 0)
 		return -1;
@@ -123,13 +138,9 @@ static int update(const struct globals *g, const char *id, const char *given, st
 		return error_kind(err, ERR_NOT_RUNNING, "container not running");
 	if (!st.config)
 		return error_set(err, "container \"%s\": its state has no configuration", id);
-	if (update_complete(given, st.config, &resources, err) < 0)
+	if (update_complete(given, st.config, &resources, err) < 0 || parse(resources, &r, err) < 0)
 		return -1;
-	result = parse(resources, &r, err);
-	if (result == 0)
-		result = apply(&d, &st, resources, r, err);
-	oci_resources_free(r);
-	return result;
+	return apply(&d, &st, resources, r, err);
 }
 
 int cmd_update(const struct globals *g, int argc, char **argv, struct error *err)

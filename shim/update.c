@@ -265,34 +265,3 @@ int update_config(const char *config, const char *resources, char **text, struct
 	put_merged(&w, base, over);
 	return take_text(&w, text, err);
 }
-
-int update_for_guest(const char *resources, char **text, struct error *err)
-{
-	cleanup_json yajl_val v = json_parse(resources, strlen(resources), err);
-	cleanup_jsonw struct jsonw w = {0};
-
-	if (!v || jsonw_init(&w, false, err) < 0)
-		return -1;
-	jsonw_obj(&w);
-	for (size_t i = 0; YAJL_IS_OBJECT(v) && i < v->u.object.len; i++) {
-		yajl_val m = v->u.object.values[i];
-
-		jsonw_key(&w, v->u.object.keys[i]);
-		if (strcmp(v->u.object.keys[i], "cpu") != 0 || !YAJL_IS_OBJECT(m)) {
-			jsonw_tree(&w, m);
-			continue;
-		}
-		jsonw_obj(&w);
-		for (size_t k = 0; k < m->u.object.len; k++) {
-			const char *key = m->u.object.keys[k];
-
-			if (strcmp(key, "cpus") == 0 || strcmp(key, "mems") == 0)
-				continue;
-			jsonw_key(&w, key);
-			jsonw_tree(&w, m->u.object.values[k]);
-		}
-		jsonw_end_obj(&w);
-	}
-	jsonw_end_obj(&w);
-	return take_text(&w, text, err);
-}

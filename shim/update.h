@@ -27,7 +27,4 @@ int update_complete(const char *given, const char *config, char **text, struct e
 /* config.json with what changed. */
 int update_config(const char *config, const char *resources, char **text, struct error *err);
 
-/* Without what is the host's alone: cpusets count the host's processors and memory nodes. */
-int update_for_guest(const char *resources, char **text, struct error *err);
-
 #endif
