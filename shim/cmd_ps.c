@@ -165,10 +165,16 @@ static void print_process(const struct layout *l, const struct agent_process *p)
 	for (size_t i = 0; i < l->n; i++) {
 		const char *at = (const char *)p + l->v[i]->offset;
 		char number[24];
+		const char *text = number;
+		int64_t n;
 
-		if (l->v[i]->number)
-			snprintf(number, sizeof(number), "%lld", (long long)*(const int64_t *)at);
-		print_cell(l->v[i], l->v[i]->number ? number : *(char *const *)at, i + 1 == l->n);
+		if (l->v[i]->number) {
+			memcpy(&n, at, sizeof(n));
+			snprintf(number, sizeof(number), "%lld", (long long)n);
+		} else {
+			memcpy(&text, at, sizeof(text));
+		}
+		print_cell(l->v[i], text, i + 1 == l->n);
 	}
 }
 

@@ -1,5 +1,6 @@
 /* What a hostile guest may send in place of its agent's messages. */
 #include "lib/cleanup.h"
+#include "lib/file.h"
 #include "shim/agent_msg.h"
 
 #include <stdlib.h>
@@ -11,6 +12,24 @@ static void expect(bool ok)
 {
 	if (!ok)
 		abort();
+}
+
+/* What `events` prints of a guest's figures is JSON that says the same again. */
+static void expect_figures(const struct stats *s)
+{
+	cleanup_free struct stats *back = xcalloc(1, sizeof(*back));
+	cleanup_jsonw struct jsonw w = {0};
+	cleanup_json yajl_val v = NULL;
+	const char *text;
+	size_t len;
+
+	expect(jsonw_init(&w, false, NULL) == 0);
+	stats_write(s, &w);
+	text = jsonw_finish(&w, &len, NULL);
+	expect(text != NULL);
+	v = json_parse(text, len, NULL);
+	expect(v && stats_read(v, back, NULL) == 0);
+	expect(memcmp(s, back, sizeof(*s)) == 0);
 }
 
 static void expect_bounds(const struct agent_msg *m)
@@ -28,6 +47,8 @@ static void expect_bounds(const struct agent_msg *m)
 	expect(m->n_ps <= AGENT_PS_MAX);
 	for (size_t i = 0; i < m->n_ps; i++)
 		expect(m->ps[i].user && m->ps[i].cmd && m->ps[i].tty);
+	if (m->stats)
+		expect_figures(m->stats);
 	expect(!m->failed || m->error.msg[0]);
 	expect(!strpbrk(m->error.msg, "\n\033"));
 }

@@ -152,6 +152,22 @@ static void largest_message(void **state)
 	assert_int_equal(text[FRAME_MAX], 0);
 }
 
+/* A peer that never reads holds nobody for ever. */
+static void sending_has_a_deadline(void **state)
+{
+	const struct pair *p = *state;
+	cleanup_free char *text = xcalloc(1, FRAME_MAX);
+	cleanup_close int intr = eventfd(1, EFD_CLOEXEC);
+	struct error err = ERROR_INIT;
+
+	memset(text, 'x', FRAME_MAX);
+	assert_int_equal(
+		frame_send_until(p->a, text, FRAME_MAX, NULL, 0, -1, now_us() + 1000, &err), -1);
+	assert_int_equal(err.kind, ERR_TIMEOUT);
+	assert_int_equal(frame_send_until(p->a, text, FRAME_MAX, NULL, 0, intr, soon(), &err), -1);
+	assert_int_equal(err.kind, ERR_INTERRUPTED);
+}
+
 static int same_file(int a, int b)
 {
 	uint64_t v = 5, got = 0;
@@ -285,6 +301,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(deadline_and_interruption, setup, teardown),
 		cmocka_unit_test_setup_teardown(largest_message, setup, teardown),
+		cmocka_unit_test_setup_teardown(sending_has_a_deadline, setup, teardown),
 		cmocka_unit_test_setup_teardown(descriptors_ride_along, setup, teardown),
 		cmocka_unit_test_setup_teardown(surplus_descriptors_are_closed, setup, teardown),
 		cmocka_unit_test_setup_teardown(byte_by_byte, setup, teardown),

@@ -33,6 +33,24 @@ static void refused(const char *text)
 	assert_non_null(strstr(err.msg, "the agent sent a bad message"));
 }
 
+static void figures(void **state)
+{
+	cleanup_agent_msg struct agent_msg m = {0};
+
+	(void)state;
+	assert_int_equal(
+		parse("{'seq':3,'ok':true,'cpus':2,'memory':1000,'stats':{'pids':{'current':"
+		      "5},'network_interfaces':null}}",
+		      &m, NULL),
+		0);
+	assert_non_null(m.stats);
+	assert_int_equal(m.stats->pids, 5);
+	assert_int_equal(m.guest_cpus, 2);
+	assert_int_equal(m.guest_memory, 1000);
+	refused("{'seq':3,'ok':true,'stats':{'pids':{'current':-1}}}");
+	refused("{'seq':3,'ok':true,'stats':[]}");
+}
+
 static void created(void **state)
 {
 	cleanup_agent_msg struct agent_msg m = {0};
@@ -216,6 +234,7 @@ static void other_types_count_as_absent(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(figures),
 		cmocka_unit_test(created),
 		cmocka_unit_test(a_changeset_and_a_push),
 		cmocka_unit_test(a_project_changed),

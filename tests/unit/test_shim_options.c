@@ -86,6 +86,42 @@ static void options_end_at_the_first_operand(void **state)
 	assert_int_equal(parse(NULL, (const char *[]){NULL}), 0);
 }
 
+static int parse_all(struct error *err, const char **argv)
+{
+	int argc = 0;
+
+	while (argv[argc])
+		argc++;
+	return options_parse_all(argc, (char **)argv, defs, "husk test", err);
+}
+
+static void options_may_follow_operands(void **state)
+{
+	const char *mixed[] = {"one", "-d", "two", "--bundle", "/b", "three", NULL};
+	const char *dashes[] = {"one", "-f", "--", "-d", "two", NULL};
+	const char *plain[] = {"one", "two", NULL}, *none[] = {NULL}, *bad[] = {"one", "-x", NULL};
+
+	(void)state;
+	assert_int_equal(parse_all(NULL, mixed), 3);
+	assert_true(detach);
+	assert_string_equal(bundle, "/b");
+	assert_string_equal(mixed[3], "one");
+	assert_string_equal(mixed[4], "two");
+	assert_string_equal(mixed[5], "three");
+	detach = false;
+	assert_int_equal(parse_all(NULL, dashes), 2);
+	assert_true(force);
+	assert_false(detach);
+	assert_string_equal(dashes[2], "one");
+	assert_string_equal(dashes[3], "-d");
+	assert_string_equal(dashes[4], "two");
+	assert_int_equal(parse_all(NULL, plain), 0);
+	assert_string_equal(plain[0], "one");
+	assert_string_equal(plain[1], "two");
+	assert_int_equal(parse_all(NULL, none), 0);
+	assert_int_equal(parse_all(NULL, bad), -1);
+}
+
 static void lists_collect(void **state)
 {
 	(void)state;
@@ -135,6 +171,7 @@ int main(void)
 		cmocka_unit_test_setup(value_forms, setup),
 		cmocka_unit_test_setup(flag_forms, setup),
 		cmocka_unit_test_setup(options_end_at_the_first_operand, setup),
+		cmocka_unit_test_setup(options_may_follow_operands, setup),
 		cmocka_unit_test_setup_teardown(lists_collect, setup, setup),
 		cmocka_unit_test_setup(accepted_for_runcs_sake, setup),
 		cmocka_unit_test_setup(errors_name_the_flag, setup),
