@@ -132,14 +132,14 @@ refused() {
 	bundle c . true
 	husk run --keep -b "$B" c </dev/null
 	run --separate-stderr husk exec c true
-	one_error "cannot exec in a stopped container"
+	one_error "cannot exec in a stopped container" 255
 	run --separate-stderr husk kill c
 	one_error "container not running"
 	run --separate-stderr husk ps c
 	one_error "container not running"
 	husk delete c
 	run --separate-stderr husk exec c true
-	one_error 'container "c" does not exist'
+	one_error 'container "c" does not exist' 255
 }
 
 @test "the kernel file is absent, or garbage" {

@@ -27,7 +27,7 @@ crash() {
 		crash "$part" "$part"
 		is "stopped 0" "$(husk state "$part" | jq -r '"\(.status) \(.pid)"')"
 		run --separate-stderr husk exec "$part" true
-		one_error "cannot exec in a stopped container"
+		one_error "cannot exec in a stopped container" 255
 		run --separate-stderr husk kill "$part"
 		one_error "container not running"
 		husk delete "$part"

@@ -65,10 +65,10 @@ teardown() {
 	status_is 12
 	is "y /etc 33 100" "$(xargs <<<"$output")"
 	run --separate-stderr husk exec --process "$T/none" box
-	one_error "--process: open $T/none: No such file or directory"
+	one_error "--process: open $T/none: No such file or directory" 255
 	echo '{"cwd": "/", "args": []}' >"$T/p"
 	run --separate-stderr husk exec --process "$T/p" box
-	status_is 1
+	status_is 255
 	has "args" "$stderr"
 }
 
