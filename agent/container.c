@@ -11,6 +11,7 @@
 #include "agent/devices.h"
 #include "agent/mounts.h"
 #include "agent/namespaces.h"
+#include "agent/ready.h"
 #include "agent/root.h"
 #include "agent/seccomp.h"
 #include "agent/security.h"
@@ -38,6 +39,7 @@ void container_close(struct container *c)
 	close_fd(&c->mnt_ns);
 	close_fd(&c->ipc_ns);
 	close_fd(&c->device_prog);
+	close_fd(&c->notify_fd);
 	for (size_t i = 0; i < OCI_NS_TYPES; i++)
 		if (c->join[i].on)
 			close_fd(&c->join[i].pidfd);
@@ -72,7 +74,7 @@ static int check(const char *id, const struct oci_spec *spec, struct error *err)
 struct container *container_new(const char *id, struct oci_spec *spec,
 				const struct proto_root *root, struct proto_mount *mounts,
 				size_t n_mounts, struct proto_device *devices, size_t n_devices,
-				struct error *err)
+				bool notify, struct error *err)
 {
 	struct container *c = xcalloc(1, sizeof(*c));
 
@@ -83,9 +85,10 @@ struct container *container_new(const char *id, struct oci_spec *spec,
 	c->n_mounts = n_mounts;
 	c->devices = devices;
 	c->n_devices = n_devices;
+	c->notify = notify;
 	c->dir = xasprintf("/run/husk/%s", id);
 	c->cgroup = cgroup_name(id);
-	c->cgroup_fd = c->init_pidfd = c->device_prog = c->mnt_ns = c->ipc_ns = -1;
+	c->cgroup_fd = c->init_pidfd = c->device_prog = c->mnt_ns = c->ipc_ns = c->notify_fd = -1;
 	if (check(id, spec, err) < 0 || volumes_of_pod(c, err) < 0) {
 		container_free(c);
 		return NULL;
@@ -130,7 +133,8 @@ int container_ready(struct container *c, struct error *err)
 		t = log_elapsed("seccomp filter", t);
 	}
 	/* The disks of devices were found before, in another process's memory. */
-	if (root_note(c, err) < 0 || devices_find(c, err) < 0 || cgroup_create(c, err) < 0)
+	if (root_note(c, err) < 0 || ready_prepare(c, err) < 0 || devices_find(c, err) < 0 ||
+	    cgroup_create(c, err) < 0)
 		return -1;
 	log_elapsed("cgroup", t);
 	return sysctl_apply_net(c->spec, err);
@@ -301,6 +305,7 @@ int container_dismantle(struct container *c, struct error *err)
 
 	if (volumes_release(c, r < 0 ? NULL : err) < 0)
 		r = -1;
+	ready_release(c);
 	if (root_unmount(c, r < 0 ? NULL : err) < 0 || devices_release(c, r < 0 ? NULL : err) < 0)
 		r = -1;
 	return r < 0 ? error_wrap(err, "delete container %s", c->id) : 0;

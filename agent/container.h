@@ -56,6 +56,8 @@ struct container {
 	size_t n_mounts;
 	struct proto_device *devices; /* block devices of linux.devices, and their disks */
 	size_t n_devices;
+	bool notify;	/* it has a notification socket: ready.h */
+	int notify_fd;	/* that socket, -1 if there is none */
 	char *dir;	/* /run/husk/<id>: mount points of disks and of the merged root */
 	char *cgroup;	/* path below /sys/fs/cgroup */
 	int cgroup_fd;	/* O_DIRECTORY fd of it */
@@ -91,7 +93,7 @@ enum child_stage { STAGE_SETUP, STAGE_READY, STAGE_EXEC };
 struct container *container_new(const char *id, struct oci_spec *spec,
 				const struct proto_root *root, struct proto_mount *mounts,
 				size_t n_mounts, struct proto_device *devices, size_t n_devices,
-				struct error *err);
+				bool notify, struct error *err);
 /* Its namespace of that type, which its config.json has, is to be that of `other`'s init.
  * ERR_NOT_RUNNING: that one has none. */
 int container_join(struct container *c, enum oci_ns_type type, const struct container *other,

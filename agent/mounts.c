@@ -139,6 +139,7 @@ static int make_volume(struct mnt *m, struct error *err)
 		[PROTO_MOUNT_DISK] = "disk",
 		[PROTO_MOUNT_DEVICE] = "device",
 		[PROTO_MOUNT_POD] = "tmpfs of the pod",
+		[PROTO_MOUNT_NOTIFY] = "notification socket",
 	};
 	const struct proto_mount *v = m->volume;
 	const char *name = v->from == PROTO_MOUNT_DISK ? v->serial : v->name;

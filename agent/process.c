@@ -18,6 +18,7 @@
  * A process belongs to the client that made it. When that one's connection ends the process is
  * killed, by pid: it cannot have been reused, since only this table reaps.
  */
+#include "agent/ready.h"
 #include "agent/process.h"
 #include "agent/namespaces.h"
 #include "agent/projects.h"
@@ -341,6 +342,7 @@ static void ctr_strip(struct ctr *ctr)
 	loop_remove(ctr->oom_src);
 	ctr->oom_src = NULL;
 	close_fd(&ctr->oom_fd);
+	ready_unwatch(ctr);
 	container_close(ctr->c);
 }
 
@@ -632,6 +634,7 @@ static void proc_reaped(struct proc *p, int wstatus)
 		container_kill_all(ctr->c, SIGKILL, NULL);
 	if (p == ctr->init) {
 		ctr->c->init = 0;
+		ready_ended(ctr);
 		settle_disks(p);
 	}
 	close_sync(p);
@@ -751,6 +754,7 @@ void procs_client_gone(struct procs *set, void *client)
 		waiters_forget(set, &ctr->deleters, client);
 		waiters_forget(set, &ctr->creator, client);
 		waiters_forget(set, &ctr->watchers, client);
+		waiters_forget(set, &ctr->ready_waiters, client);
 		for (struct proc *p = ctr->procs; p; p = next) {
 			next = p->next;
 			waiters_forget(set, &p->asker, client);

@@ -85,6 +85,9 @@ struct ctr {
 	int oom_fd;		 /* memory.events, or -1 */
 	struct loop_source *oom_src;
 	unsigned long oom_seen;
+	struct loop_source *ready_src; /* of its notification socket; NULL: it has none */
+	struct waiter *ready_waiters;
+	char ready[PROTO_READY_MAX + 1]; /* what it said; "": nothing yet */
 };
 
 struct procs {

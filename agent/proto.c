@@ -16,7 +16,7 @@ static const char *const op_names[] = {
 	[OP_UPDATE] = "update",	    [OP_PS] = "ps",	      [OP_DELETE] = "delete",
 	[OP_CHANGES] = "changes",   [OP_PUSH] = "push",	      [OP_WATCH] = "watch",
 	[OP_SHUTDOWN] = "shutdown", [OP_RELEASE] = "release", [OP_NETWORK] = "network",
-	[OP_RESOLVER] = "resolver", [OP_STATS] = "stats",
+	[OP_RESOLVER] = "resolver", [OP_STATS] = "stats",     [OP_READY] = "ready",
 };
 
 static const char *const from_names[] = {
@@ -318,6 +318,7 @@ static int parse_create(yajl_val tree, struct proto_request *r, struct error *er
 	/* container_new() looks into what the values mean. */
 	if (!r->config->process)
 		return error_kind(err, ERR_INVALID, "config: process: is missing");
+	r->notify = json_bool(tree, "notify", false);
 	if (parse_join(tree, r, err) < 0 || parse_mounts(tree, r, err) < 0)
 		return -1;
 	return parse_devices(tree, r, err);
@@ -654,6 +655,9 @@ int proto_reply_text(const struct proto_reply *r, char **text, size_t *len, stru
 		break;
 	case REPLY_STATS:
 		put_stats(&w, r);
+		break;
+	case REPLY_READY:
+		jsonw_kstr(&w, "ready", r->ready);
 		break;
 	case REPLY_STREAM:
 		put_stream(&w, "stream", r->stream);

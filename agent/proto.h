@@ -26,6 +26,7 @@
 #define PROTO_SIGNAL_MAX 64    /* SIGRTMAX as the kernel counts */
 #define PROTO_PS_MAX 4096      /* processes in one answer of `ps` */
 #define PROTO_PS_CMD_MAX 384   /* bytes of a command line in it: FRAME_MAX is never reached */
+#define PROTO_READY_MAX 64     /* bytes of what a container says when it is ready */
 #define PROTO_CARDS_MAX 32     /* network cards of a guest */
 #define PROTO_SYSCTLS_MAX 1024 /* of interfaces, in one `network` */
 #define PROTO_SYSCTL_VALUE_MAX 255 /* bytes of a value */
@@ -50,6 +51,7 @@ enum proto_op {
 	OP_RELEASE,
 	OP_NETWORK,
 	OP_RESOLVER,
+	OP_READY,
 	OP_DELETE,
 	OP_SHUTDOWN,
 };
@@ -74,6 +76,7 @@ enum proto_mount_from {
 	PROTO_MOUNT_DISK,
 	PROTO_MOUNT_DEVICE,
 	PROTO_MOUNT_POD,
+	PROTO_MOUNT_NOTIFY, /* the agent's own: no request has it */
 };
 
 struct proto_mount {
@@ -137,6 +140,7 @@ struct proto_request {
 	struct proto_device *devices; /* create; the same for config.linux.devices */
 	size_t n_devices;
 	struct proto_join join;		   /* create; of types that config has */
+	bool notify;			   /* create: the container has a notification socket */
 	struct oci_process *spec;	   /* exec */
 	char *cgroup;			   /* exec: below the container's; NULL: that one */
 	struct oci_resources *resources;   /* update; NULL: the last one is undone */
@@ -176,6 +180,7 @@ enum proto_reply_type {
 	REPLY_WAIT,
 	REPLY_PS,
 	REPLY_STATS,
+	REPLY_READY,
 	REPLY_STREAM, /* changes, push, resolver */
 };
 
@@ -184,6 +189,8 @@ struct proto_reply {
 	int64_t seq;
 	/* REPLY_ERROR */
 	const struct error *error;
+	/* REPLY_READY */
+	const char *ready;
 	/* REPLY_HELLO */
 	const char *kernel;
 	uint64_t kernel_us, agent_us;

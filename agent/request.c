@@ -2,6 +2,7 @@
 #include "agent/process.h"
 #include "agent/projects.h"
 #include "agent/ps.h"
+#include "agent/ready.h"
 #include "agent/redirect.h"
 #include "agent/slots.h"
 #include "agent/stats.h"
@@ -147,6 +148,8 @@ static int fork_init(struct ctr *ctr, struct error *err)
 	if (container_ready(ctr->c, err) < 0)
 		return -1;
 	ctr_watch_memory(ctr);
+	if (ready_watch(ctr, err) < 0)
+		return -1;
 	if (add_stdio(p, ctr->c->spec->process, &io, err) < 0)
 		return -1;
 	p->sync_fd = container_create(ctr->c, &io.child, err);
@@ -218,7 +221,7 @@ static struct container *new_container(struct procs *set, struct proto_request *
 	if (use_projects(set, r, err) < 0)
 		return NULL;
 	c = container_new(r->container, steal_ptr(&r->config), &r->root, steal_ptr(&r->mounts),
-			  r->n_mounts, steal_ptr(&r->devices), r->n_devices, err);
+			  r->n_mounts, steal_ptr(&r->devices), r->n_devices, r->notify, err);
 	if (c && join(set, c, OCI_NS_IPC, r->join.ipc, err) == 0 &&
 	    join(set, c, OCI_NS_UTS, r->join.uts, err) == 0 &&
 	    join(set, c, OCI_NS_PID, r->join.pid, err) == 0)
@@ -622,6 +625,25 @@ static int do_watch(struct procs *set, void *client, struct proto_request *r, st
 	return 0;
 }
 
+static int do_ready(struct procs *set, void *client, struct proto_request *r, struct error *err)
+{
+	struct ctr *ctr = need_ctr(set, r, err);
+	struct proto_reply reply = {.type = REPLY_READY, .seq = r->seq};
+
+	if (!ctr)
+		return -1;
+	if (!ctr->ready_src)
+		return error_kind(err, ERR_INVALID, "container %s has no notification socket",
+				  r->container);
+	if (!ctr->ready[0] && !init_lives(ctr))
+		return error_kind(err, ERR_NOT_RUNNING, "container not running");
+	if (!ctr->ready[0])
+		return waiter_add(set, &ctr->ready_waiters, client, r->seq, err);
+	reply.ready = ctr->ready;
+	set->ops->reply(client, &reply);
+	return 0;
+}
+
 static int release_disk(void *arg, struct error *err)
 {
 	return disk_release(arg, err);
@@ -733,7 +755,7 @@ void procs_request(struct procs *set, void *client, struct proto_request *r)
 		[OP_CHANGES] = do_changes, [OP_PUSH] = do_push,	      [OP_WATCH] = do_watch,
 		[OP_PS] = do_ps,	   [OP_DELETE] = do_delete,   [OP_SHUTDOWN] = do_shutdown,
 		[OP_RELEASE] = do_release, [OP_NETWORK] = do_network, [OP_RESOLVER] = do_resolver,
-		[OP_STATS] = do_stats,
+		[OP_STATS] = do_stats,	   [OP_READY] = do_ready,
 	};
 	struct error err = ERROR_INIT;
 

@@ -1,11 +1,12 @@
 /*
  * Volumes: from the host's data to a path that can be bound.
  *
- *	project	PROJECTS_DIR/<id>/<name>	a tmpfs of the container's, filled by `push`
- *(projects.c) share	SHARE_DIR/<name>		the virtio-fs with tag SHARE_TAG disk
- *<c->dir>/disk<i>		mounted by its serial (volume_disks.c)
+ *	project	PROJECTS_DIR/<id>/<name>	a tmpfs of the container's (projects.c)
+ *	share	SHARE_DIR/<name>		the virtio-fs with tag SHARE_TAG
+ *	disk	<c->dir>/disk<i>		mounted by its serial (volume_disks.c)
  *	device	/dev/<name>			the guest's own
  *	pod	POD_DIR/<name>			a tmpfs that the pod's containers share: /dev/shm
+ *	notify	<c->dir>/notify			with the container's notification socket (ready.c)
  *
  * All of it is mounted by the agent, and seen by the container's init in the copy of the mount
  * namespace that it starts with. The init could not do it: a container's device filter keeps it
@@ -69,6 +70,8 @@ static char *original(const struct container *c, const struct proto_mount *m)
 		return xasprintf("/dev/%s", m->name);
 	case PROTO_MOUNT_POD:
 		return xasprintf("%s/%s", POD_DIR, m->name);
+	case PROTO_MOUNT_NOTIFY:
+		return xasprintf("%s/notify", c->dir);
 	case PROTO_MOUNT_DISK:
 		break;
 	}

@@ -103,7 +103,7 @@ int agent_hello(struct agent_client *a, struct agent_msg *out, struct error *err
 
 int agent_create(struct agent_client *a, const char *container, const char *config,
 		 const char *root_text, const char *mounts_text, const char *devices_text,
-		 const char *join_text, struct agent_msg *out, struct error *err)
+		 const char *join_text, bool notify, struct agent_msg *out, struct error *err)
 {
 	cleanup_jsonw struct jsonw w = {0};
 
@@ -123,6 +123,7 @@ int agent_create(struct agent_client *a, const char *container, const char *conf
 		jsonw_key(&w, "join");
 		jsonw_raw(&w, join_text, strlen(join_text));
 	}
+	jsonw_kbool(&w, "notify", notify);
 	jsonw_key(&w, "config");
 	jsonw_raw(&w, config, strlen(config));
 	return call(a, &w, out, CREATE_MS, err);
@@ -263,6 +264,14 @@ int agent_release(struct agent_client *a, const char *serial, bool detached, str
 	if (detached)
 		jsonw_kbool(&w, "detached", true);
 	return call(a, &w, NULL, ANSWER_MS, err);
+}
+
+int agent_ready(struct agent_client *a, const char *container, struct agent_msg *out,
+		struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	return begin(a, &w, "ready", container, err) < 0 ? -1 : call(a, &w, out, 0, err);
 }
 
 int agent_watch(struct agent_client *a, const char *container, struct error *err)

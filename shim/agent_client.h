@@ -27,10 +27,10 @@ void agent_close(struct agent_client *a);
 int agent_hello(struct agent_client *a, struct agent_msg *out, struct error *err);
 /* `config`: the text of config.json; `root_text`, `mounts_text`, `devices_text`, `join_text`: of
  * the members `root`, `mounts`, `devices` and `join` of the request (NULL: none of the last three).
- */
+ * `notify`: it is to have a notification socket. */
 int agent_create(struct agent_client *a, const char *container, const char *config,
 		 const char *root_text, const char *mounts_text, const char *devices_text,
-		 const char *join_text, struct agent_msg *out, struct error *err);
+		 const char *join_text, bool notify, struct agent_msg *out, struct error *err);
 int agent_start(struct agent_client *a, const char *container, struct error *err);
 /* `process`: the text of a runtime-spec process object; `cgroup`: below the container's, or NULL;
  * `patient`: without a time limit, since the container may be paused. */
@@ -69,6 +69,10 @@ int agent_changes(struct agent_client *a, const char *container, const char *wha
 int agent_push(struct agent_client *a, const char *container, const char *what,
 	       char stream[AGENT_TOKEN_LEN + 1], char result[AGENT_TOKEN_LEN + 1],
 	       struct error *err);
+/* Waits until the container has said that it is ready: out->ready. ERR_NOT_RUNNING when it has
+ * ended without. */
+int agent_ready(struct agent_client *a, const char *container, struct agent_msg *out,
+		struct error *err);
 /* From now on this connection gets the events "changed", for the container's projects, and "oom".
  */
 int agent_watch(struct agent_client *a, const char *container, struct error *err);

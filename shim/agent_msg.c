@@ -128,6 +128,17 @@ static int parse_stats(yajl_val v, struct agent_msg *m, struct error *err)
 	return stats_read(json_get(v, "stats"), m->stats, &why) == 0 ? 0 : bad(err, why.msg);
 }
 
+/* A line for the host's service manager. */
+static int parse_ready(yajl_val v, struct agent_msg *m, struct error *err)
+{
+	if (copy_bounded(m->ready, sizeof(m->ready), json_str(v, "ready"), "ready", err) < 0)
+		return -1;
+	for (const char *s = m->ready; *s; s++)
+		if (*s < ' ' || *s > '~')
+			return bad(err, "ready");
+	return !m->ready[0] || strncmp(m->ready, "READY=", 6) == 0 ? 0 : bad(err, "ready");
+}
+
 static int parse_error(yajl_val v, struct agent_msg *m)
 {
 	yajl_val e = json_get(v, "error");
@@ -161,8 +172,9 @@ int agent_msg_parse(const char *text, size_t len, struct agent_msg *m, struct er
 	    copy_bounded(m->process, sizeof(m->process), json_str(v, "process"), "process", err) <
 		    0 ||
 	    copy_bounded(m->kernel, sizeof(m->kernel), json_str(v, "kernel"), "kernel", err) < 0 ||
-	    parse_streams(v, m, err) < 0 || parse_status(v, m, err) < 0 ||
-	    parse_ps(v, m, err) < 0 || parse_stats(v, m, err) < 0 || parse_error(v, m) < 0) {
+	    parse_ready(v, m, err) < 0 || parse_streams(v, m, err) < 0 ||
+	    parse_status(v, m, err) < 0 || parse_ps(v, m, err) < 0 || parse_stats(v, m, err) < 0 ||
+	    parse_error(v, m) < 0) {
 		agent_msg_free(m);
 		return -1;
 	}

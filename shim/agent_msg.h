@@ -41,6 +41,7 @@ struct agent_msg {
 	bool killed; /* by the host */
 	bool clean;  /* the container has changed nothing in its root */
 	char kernel[128];
+	char ready[65]; /* what a container said: printable */
 	uint64_t boot_kernel_us, boot_agent_us;
 	struct agent_process *ps;
 	size_t n_ps;

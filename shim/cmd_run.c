@@ -4,6 +4,7 @@
  */
 #include "lib/cleanup.h"
 #include "lib/log.h"
+#include "shim/notify.h"
 #include "shim/console.h"
 #include "shim/handover.h"
 #include "shim/lifecycle.h"
@@ -129,9 +130,12 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 		tty_restore();
 		return give_up(g, &s);
 	}
-	if (detach)
-		return 0;
 	dir_unlock(&s.dir);
+	if (detach) {
+		notify_wait(&s.dir, &s.state, s.state.pid, intr);
+		return 0;
+	}
+	notify_follow(&s.dir, &s.state);
 	status = await_proxy(s.proxy.pid, terminal, err);
 	tty_restore();
 	if (status < 0)

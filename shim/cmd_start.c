@@ -1,5 +1,6 @@
 #include "lib/cleanup.h"
 #include "shim/lifecycle.h"
+#include "shim/notify.h"
 #include "shim/spawn.h"
 
 #include <signal.h>
@@ -19,5 +20,9 @@ int cmd_start(const struct globals *g, int argc, char **argv, struct error *err)
 	intr = interrupt_fd(err);
 	if (intr < 0)
 		return -1;
-	return lifecycle_start(&d, &st, spec, intr, err);
+	if (lifecycle_start(&d, &st, spec, intr, err) < 0)
+		return -1;
+	dir_unlock(&d);
+	notify_wait(&d, &st, st.pid, intr);
+	return 0;
 }

@@ -19,6 +19,7 @@
 #include "shim/handover.h"
 #include "shim/hooks.h"
 #include "shim/network.h"
+#include "shim/notify.h"
 #include "shim/plan.h"
 #include "shim/pod.h"
 #include "shim/project_push.h"
@@ -364,7 +365,7 @@ static int create_in_guest(struct making *m, struct error *err)
 	if (m->plan.mounts.projects > 0)
 		t = log_elapsed("push files", t);
 	if (agent_create(&m->agent, m->s->dir.id, m->plan.config, root, mounts, devices, m->join,
-			 &made, err) < 0)
+			 notify_host() != NULL, &made, err) < 0)
 		return -1;
 	log_elapsed("create in the guest", t);
 	r = m->o->start ? start_in_guest(m, err) : 0;
@@ -390,8 +391,8 @@ static int create_in_guest(struct making *m, struct error *err)
 	return r;
 }
 
-/* The record's name is in the state before the record is there, so that `delete` finds it. The state
- * is there in any case before the proxy, which reads it. */
+/* The record's name is in the state before the record is there, so that `delete` finds it. The
+ * state is there in any case before the proxy, which reads it. */
 static int make_record(struct making *m, struct error *err)
 {
 	struct container_state *st = &m->s->state;

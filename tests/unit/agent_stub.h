@@ -23,11 +23,13 @@ static const char *stub_dir;
 struct container *container_new(const char *id, struct oci_spec *spec,
 				const struct proto_root *root, struct proto_mount *mounts,
 				size_t n_mounts, struct proto_device *devices,
-				size_t n_devices UNUSED, struct error *err UNUSED)
+				size_t n_devices UNUSED, bool notify UNUSED,
+				struct error *err UNUSED)
 {
 	struct container *c = xcalloc(1, sizeof(*c));
 
 	c->id = xstrdup(id);
+	c->notify_fd = -1;
 	c->spec = spec;
 	c->root = *root;
 	c->mounts = mounts;

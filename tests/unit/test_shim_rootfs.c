@@ -431,6 +431,7 @@ static void dockers_own_layer_is_not_of_the_chain(void **state)
 	make_dirs(t, OVERLAY_DIRS);
 	make_dirs(t, (const char *const[]){"l", "c-init", "c-init/diff", NULL});
 	assert_int_equal(symlink("../c-init/diff", link), 0);
+	put(t, "l1/a", "1");
 	put(t, "c-init/diff/hosts", "1");
 	put(t, "u/x", "1");
 	assert_int_equal(mount("overlay", path, "overlay", 0, options), 0);

@@ -1,0 +1,177 @@
+/*
+ * Theory of operation.
+ *
+ *	container ──datagrams──▶ agent ──answer to `ready`──▶ husk ──datagrams──▶ the host's socket
+ *
+ * A socket of the host cannot be in the guest. The container gets one of the guest's, at
+ * /run/notify/notify.sock, and NOTIFY_SOCKET with that name, as with runc. Of what it sends there
+ * the agent passes on lines that begin with "READY=", and nothing else, as runc does: a container
+ * is not to say which process its service is, or to move its watchdog. husk then tells the host's
+ * socket that line, its own choice of MAINPID, and waits until that has been taken (BARRIER), so
+ * that it does not end before who asked knows who sent it.
+ *
+ * `start` and a detached `run` wait for it, a foreground `run` has a thread: it is the main process
+ * itself.
+ */
+#include "shim/notify.h"
+#include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/log.h"
+#include "shim/agent_client.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define ANSWER_MS 10000
+#define BARRIER_MS 30000 /* as runc waits */
+
+const char *notify_host(void)
+{
+	const char *s = getenv("NOTIFY_SOCKET");
+
+	return s && *s ? s : NULL;
+}
+
+/* ---- to the host */
+
+static int connect_host(struct error *err)
+{
+	const char *name = notify_host();
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	cleanup_close int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	size_t n = strlen(name);
+
+	if (n >= sizeof(addr.sun_path))
+		return error_kind(err, ERR_INVALID, "NOTIFY_SOCKET: longer than a socket's name");
+	memcpy(addr.sun_path, name, n);
+	if (name[0] == '@')
+		addr.sun_path[0] = '\0';
+	if (fd < 0 || connect(fd, (struct sockaddr *)&addr,
+			      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)) < 0)
+		return error_errno(err, "NOTIFY_SOCKET: %s", name);
+	return steal_fd(&fd);
+}
+
+static int tell(int fd, const char *text, struct error *err)
+{
+	if (send(fd, text, strlen(text), MSG_NOSIGNAL) < 0)
+		return error_errno(err, "NOTIFY_SOCKET");
+	return 0;
+}
+
+/* The receiver closes the pipe's end when it has come to this message. */
+static int barrier(int fd, struct error *err)
+{
+	char text[] = "BARRIER=1";
+	struct iovec iov = {.iov_base = text, .iov_len = sizeof(text) - 1};
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} u = {0};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = u.buf,
+			     .msg_controllen = sizeof(u.buf)};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	cleanup_close int rd = -1;
+	struct pollfd p;
+	ssize_t sent;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return error_errno(err, "pipe");
+	rd = ends[0];
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &ends[1], sizeof(int));
+	sent = sendmsg(fd, &msg, MSG_NOSIGNAL);
+	close(ends[1]);
+	if (sent < 0)
+		return error_errno(err, "NOTIFY_SOCKET: barrier");
+	p = (struct pollfd){.fd = rd};
+	if (poll(&p, 1, BARRIER_MS) == 0)
+		return error_kind(err, ERR_TIMEOUT, "NOTIFY_SOCKET: was not read within %d s",
+				  BARRIER_MS / 1000);
+	return 0;
+}
+
+static int pass_on(const char *line, pid_t main_pid, struct error *err)
+{
+	cleanup_close int fd = connect_host(err);
+	cleanup_free char *ready = xasprintf("%s\n", line);
+	cleanup_free char *main = xasprintf("MAINPID=%d\n", (int)main_pid);
+
+	if (fd < 0 || tell(fd, ready, err) < 0 || tell(fd, main, err) < 0)
+		return -1;
+	return barrier(fd, err);
+}
+
+/* ---- from the guest */
+
+static int wait_ready(const struct container_dir *d, pid_t main_pid, int intr_fd, struct error *err)
+{
+	cleanup_vmm struct vmm_client vmm = {.sock = -1, .intr_fd = intr_fd};
+	cleanup_agent struct agent_client a = {.sock = -1, .intr_fd = intr_fd};
+	cleanup_agent_msg struct agent_msg m = {0};
+
+	if (vmm_connect(d->fd, &vmm, err) < 0 || agent_connect(&vmm, ANSWER_MS, &a, err) < 0)
+		return -1;
+	a.intr_fd = intr_fd;
+	if (agent_ready(&a, d->id, &m, err) < 0)
+		return -1;
+	return m.ready[0] ? pass_on(m.ready, main_pid, err) : 0;
+}
+
+void notify_wait(const struct container_dir *d, const struct container_state *st, pid_t main_pid,
+		 int intr_fd)
+{
+	struct error err = ERROR_INIT;
+
+	/* A container that has ended, with its VM or in it, is not the caller's concern. */
+	if (notify_host() && wait_ready(d, main_pid, intr_fd, &err) < 0 &&
+	    err.kind != ERR_INTERRUPTED && process_alive(st->pid, st->pid_start))
+		log_warn("container \"%s\": %s", d->id, err.msg);
+}
+
+/* ---- beside a foreground run */
+
+struct follower {
+	const struct container_dir *d;
+	const struct container_state *st;
+};
+
+static void *follow(void *arg)
+{
+	cleanup_free struct follower *f = arg;
+
+	notify_wait(f->d, f->st, getpid(), -1);
+	return NULL;
+}
+
+void notify_follow(const struct container_dir *d, const struct container_state *st)
+{
+	struct follower *f;
+	sigset_t all, before;
+	pthread_t t;
+
+	if (!notify_host())
+		return;
+	f = xcalloc(1, sizeof(*f));
+	*f = (struct follower){d, st};
+	/* Signals are the main thread's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (pthread_create(&t, NULL, follow, f) == 0)
+		pthread_detach(t);
+	else
+		free(f);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
