@@ -3,7 +3,6 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "oci/mount_options.h"
-#include "oci/pod.h"
 #include "oci/unsupported.h"
 #include "shim/device_plan.h"
 #include "shim/mount_source.h"
@@ -56,13 +55,12 @@ static bool may_project(const struct mount_source *s, bool writable)
 	return !writable && mount_source_is_small_tree(s);
 }
 
-static void plan_bind(struct planned_mount *m, const struct oci_mount *from, bool pod,
+static void plan_bind(struct planned_mount *m, const struct oci_mount *from,
 		      const struct mount_source *s)
 {
 	const char *device = mount_source_device(s);
 
-	if (pod && strcmp(from->destination, "/dev/shm") == 0 &&
-	    mount_source_is_shm(s, &m->bytes)) {
+	if (strcmp(from->destination, "/dev/shm") == 0 && mount_source_is_shm(s, &m->bytes)) {
 		m->from = MOUNT_FROM_POD;
 		m->name = xasprintf("shm-%llx", (unsigned long long)s->st.st_dev);
 		return;
@@ -88,13 +86,6 @@ static int plan_volume(struct planned_mount *m, const struct oci_mount *from,
 	return m->fd < 0 ? -1 : 0;
 }
 
-static bool in_pod(const struct oci_spec *spec)
-{
-	struct oci_pod pod;
-
-	return oci_pod_role(spec, &pod, NULL) == 0 && pod.role != OCI_POD_SINGLE;
-}
-
 static int plan_mount(struct planned_mount *m, const struct oci_spec *spec,
 		      const struct oci_mount *from, const char *bundle, struct error *err)
 {
@@ -111,7 +102,7 @@ static int plan_mount(struct planned_mount *m, const struct oci_spec *spec,
 		if (plan_volume(m, from, &s, err) < 0)
 			return -1;
 	} else {
-		plan_bind(m, from, in_pod(spec), &s);
+		plan_bind(m, from, &s);
 		if (m->from != MOUNT_FROM_DEVICE && m->from != MOUNT_FROM_POD)
 			m->fd = steal_fd(&s.fd);
 	}

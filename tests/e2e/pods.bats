@@ -366,7 +366,10 @@ box_reads_net() { [[ $(in_box "$1" nc -w 5 127.0.0.1 "$2" 2>/dev/null) == "$3" ]
 
 @test "who cannot join is told why" {
 	sandbox s
-	start_box single
+	start_box single "del(.mounts[] | select(.destination == \"/dev/shm\"))
+		| .mounts += [{destination: \"/dev/shm\", type: \"bind\", source: \"$SHM\", options: [\"bind\", \"rprivate\"]}]"
+	# an engine's /dev/shm is the guest's, of a single container, too
+	is "tmpfs 8192" "$(in_box single sh -c "stat -f -c %T /dev/shm; df -k /dev/shm | awk 'END { print \$2 }'" | xargs)"
 	local key='annotations["io.kubernetes.cri.sandbox-id"]' pid
 	pid=$(part_of proxy s)
 	refused '.annotations["io.kubernetes.cri.sandbox-id"] = "none"' "$key: sandbox: container \"none\" does not exist"
