@@ -89,6 +89,9 @@ stop() {
 	wait_until is_stopped "$1"
 }
 
+# disks_of PID: how many files of disks a husk-vmm has open: scratch disks, trees.
+disks_of() { find "/proc/$1/fd" \( -lname '*/changes/*' -o -lname '/memfd:*' \) 2>/dev/null | wc -l; }
+
 # share_of ID: the pid of the sandbox's virtiofsd.
 share_of() {
 	local minder child
@@ -110,7 +113,7 @@ share_of() {
 	is "pod-s pod-s" "$(in_box a hostname) $(in_box b hostname)"
 	is "nameserver 10.9.8.7" "$(in_box a cat /etc/resolv.conf)"
 	# network
-	in_box -d a sh -c 'echo over the network | nc -l -p 7777 -s 127.0.0.1'
+	in_box -d a sh -c 'echo over the network | nc -l -p 7777'
 	wait_until box_reads_net b 7777 "over the network"
 	# ipc: message queues, shared memory
 	in_box a sh -c 'touch /dev/mqueue/q; echo mine >/dev/shm/x'
@@ -133,7 +136,7 @@ share_of() {
 	in_box b true
 	is running "$(state_of s)"
 }
-box_reads_net() { [[ $(in_box "$1" nc -w 5 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
+box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 
 @test "what a container that was deleted had is there for the next one" {
 	sandbox s
@@ -147,7 +150,7 @@ box_reads_net() { [[ $(in_box "$1" nc -w 5 127.0.0.1 "$2" 2>/dev/null) == "$3" ]
 		husk delete c
 		is "$i" "$(cat "$T/c/rootfs/made")"
 		is 1 "$(wc -l <"/proc/$share/mountinfo")"
-		fds=$(find "/proc/$vmm/fd" -mindepth 1 | wc -l)
+		fds=$(disks_of "$vmm")
 		((i > 0)) || before=$fds
 		rm -rf "$T/c"
 	done
@@ -331,18 +334,18 @@ box_reads_net() { [[ $(in_box "$1" nc -w 5 127.0.0.1 "$2" 2>/dev/null) == "$3" ]
 	mkdir "$T/empty"
 	local mount=".mounts += [{destination: \"/e\", type: \"bind\", source: \"$T/empty\", options: [\"rbind\", \"rw\"]}]"
 	join a "$mount"
-	fds=$(find "/proc/$vmm/fd" -mindepth 1 | wc -l)
+	fds=$(disks_of "$vmm")
 	member b "$mount" /nowhere
 	run --separate-stderr husk create -b "$B" b </dev/null
 	status_is 1
 	has "/nowhere" "$stderr"
 	[[ ! -e $ROOT/b ]]
-	is "$fds" "$(find "/proc/$vmm/fd" -mindepth 1 | wc -l)"
+	is "$fds" "$(disks_of "$vmm")"
 	is 2 "$(wc -l <"/proc/$share/mountinfo")"
 	# killed in a hook, and in the middle of its work
 	mkfifo "$T/go"
 	member c "$mount | .hooks.createRuntime = [{path: \"/bin/sh\", args: [\"sh\", \"-c\", \"touch $T/there; cat $T/go\"]}]"
-	husk create -b "$B" c </dev/null >/dev/null 2>&1 &
+	"$HUSK" --root "$ROOT" create -b "$B" c </dev/null >/dev/null 2>&1 &
 	local pid=$!
 	wait_until test -e "$T/there"
 	kill -9 $pid
@@ -352,14 +355,14 @@ box_reads_net() { [[ $(in_box "$1" nc -w 5 127.0.0.1 "$2" 2>/dev/null) == "$3" ]
 	member d "$mount"
 	local i
 	for ((i = 0; i < $(rounds 8 3); i++)); do
-		husk create -b "$B" d </dev/null >/dev/null 2>&1 &
+		"$HUSK" --root "$ROOT" create -b "$B" d </dev/null >/dev/null 2>&1 &
 		pid=$!
 		read -rt "0.0$((i + 1))" -u "$TICK" || :
 		kill -9 $pid 2>/dev/null || :
 		wait $pid || :
 		husk delete --force d
 	done
-	wait_until eval "[[ \$(find /proc/$vmm/fd -mindepth 1 | wc -l) == $fds ]]"
+	is "$fds" "$(disks_of "$vmm")"
 	is 2 "$(wc -l <"/proc/$share/mountinfo")"
 	in_box a true
 }
