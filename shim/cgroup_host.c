@@ -11,8 +11,7 @@
 
 /* ---- the kernel's tables */
 
-/* One of `list`, whose words are divided by `sep`. */
-static bool has_word(const char *list, char sep, const char *word)
+bool cgroup_names_have(const char *list, char sep, const char *word)
 {
 	size_t n = strlen(word);
 
@@ -132,7 +131,8 @@ static void parse_mount(char *line, const char *self, struct cgroup_host *h)
 	one.v2 = strcmp(type, "cgroup2") == 0;
 	if (!super || (!one.v2 && strcmp(type, "cgroup") != 0))
 		return;
-	one.writable = !has_word(field[5], ',', "ro") && !has_word(super, ',', "ro");
+	one.writable =
+		!cgroup_names_have(field[5], ',', "ro") && !cgroup_names_have(super, ',', "ro");
 	one.names = one.v2 ? xstrdup("") : v1_names(super);
 	own = own_path(self, one.names);
 	if (known(h, one.v2, one.names) || !own) {
@@ -205,8 +205,9 @@ bool cgroup_host_is_v2(const struct cgroup_host *h)
 bool cgroup_hierarchy_has(const struct cgroup_hierarchy *h, const char *controller)
 {
 	if (h->v2)
-		return has_word(h->names, ' ', controller);
-	return has_word(h->names, ',', strcmp(controller, "io") == 0 ? "blkio" : controller);
+		return cgroup_names_have(h->names, ' ', controller);
+	return cgroup_names_have(h->names, ',',
+				 strcmp(controller, "io") == 0 ? "blkio" : controller);
 }
 
 const struct cgroup_hierarchy *cgroup_host_find(const struct cgroup_host *h, const char *controller)

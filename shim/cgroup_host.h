@@ -32,6 +32,9 @@ int cgroup_host_read(struct cgroup_host *h, struct error *err);
 void cgroup_host_free(struct cgroup_host *h);
 #define cleanup_cgroup_host __attribute__((cleanup(cgroup_host_free)))
 
+/* Whether `word` is one of those in `list`, which `sep` divides. */
+bool cgroup_names_have(const char *list, char sep, const char *word);
+
 /* Some of v2, none of v1. */
 bool cgroup_host_is_v2(const struct cgroup_host *h);
 /* Whether the hierarchy has the controller, by v2's name: "io" is also v1's blkio. */

@@ -120,23 +120,27 @@ int host_cgroup_plan(const struct host_cgroup_wish *w, struct host_cgroup *cg, s
 
 /* ---- making it */
 
-/* In v2 a directory has the controllers that its parent hands down. What cannot be handed down is
- * missed by the limit that needs it, which says so. */
+/* In v2 a directory has the controllers that its parent hands down: those that we set, and that
+ * engines read. What cannot be handed down is missed by the limit that needs it, which says so. */
 static void hand_down(const char *dir)
 {
 	cleanup_free char *has = xasprintf("%s/cgroup.controllers", dir);
 	cleanup_free char *gives = xasprintf("%s/cgroup.subtree_control", dir);
+	static const char *const ours[] = {"cpu", "cpuset", "io", "memory", "pids"};
 	cleanup_free char *text = NULL, *given = NULL;
-	char *save = NULL;
 
 	if (file_read(AT_FDCWD, has, PROCS_MAX, &text, NULL, NULL) < 0 ||
-	    file_read(AT_FDCWD, gives, PROCS_MAX, &given, NULL, NULL) < 0 ||
-	    strcmp(text, given) == 0)
+	    file_read(AT_FDCWD, gives, PROCS_MAX, &given, NULL, NULL) < 0)
 		return;
-	for (char *c = strtok_r(text, " \n", &save); c; c = strtok_r(NULL, " \n", &save)) {
-		char order[64];
+	text[strcspn(text, "\n")] = '\0';
+	given[strcspn(given, "\n")] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
+		char order[16];
 
-		snprintf(order, sizeof(order), "+%.60s", c);
+		if (!cgroup_names_have(text, ' ', ours[i]) ||
+		    cgroup_names_have(given, ' ', ours[i]))
+			continue;
+		snprintf(order, sizeof(order), "+%s", ours[i]);
 		file_put(AT_FDCWD, gives, order, NULL);
 	}
 }
