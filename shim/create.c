@@ -92,7 +92,7 @@ static bool joins(const struct making *m)
 static void plan_slots(const struct making *m, struct vmm_config *cfg)
 {
 	unsigned disks = cfg->readonly_disks + cfg->writable_disks;
-	unsigned used = disks + (cfg->fs_sock >= 0 ? 1 : 0);
+	unsigned used = disks + (cfg->fs_sock >= 0 ? 1 : 0) + (cfg->debug ? 1 : 0); /* console */
 	unsigned left = used < SLOTS_QEMU ? SLOTS_QEMU - used : 0;
 	unsigned kept = is_sandbox(m) && left > MEMBER_DISKS ? MEMBER_DISKS : 0;
 

@@ -8,8 +8,6 @@ setup_file() { make_base; }
 
 setup() {
 	setup_test
-	export HUSK_DATA=$HUSK_DATA
-	DATA_BEFORE=$(data_things)
 	SHM=$T/shm
 	mkdir "$SHM"
 	mount -t tmpfs -o nosuid,noexec,nodev,mode=1777,size=8m shm "$SHM"
@@ -123,7 +121,7 @@ share_of() {
 	[[ ! -e $SHM/x ]]
 	# roots and processes are their own
 	in_box a sh -c 'echo a >/only-here'
-	! in_box b test -e /only-here
+	run ! in_box b test -e /only-here
 	is 1 "$(in_box b ps -o pid,args | grep -c 'trap')"
 	has "$(pid_of b)" "$(husk ps -f json b)"
 	is "a running,b running,s running" "$(husk list -f json | jq -r 'map("\(.id) \(.status)") | join(",")')"
@@ -169,7 +167,7 @@ box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 	has "sleep 1111" "$(in_box b ps -o args)"
 	stop a
 	husk delete a
-	! in_box b ps -o args | grep -q 'sleep 1111'
+	is "" "$(in_box b ps -o args | grep 'sleep 1111')"
 	is running "$(state_of b)"
 	# one that shares the processes of a container that is not the sandbox
 	join c ".linux.namespaces |= map(if .type == \"pid\" then .path = \"/proc/$(part_of proxy b)/ns/pid\" else . end)" sleep 3333
@@ -202,7 +200,7 @@ box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 	rm -r "$token/..1"
 	wait_until box_reads a /var/run/secrets/kubernetes.io/serviceaccount/token two
 	wait_until box_reads b /var/run/secrets/kubernetes.io/serviceaccount/token two
-	! in_box a touch /var/run/secrets/kubernetes.io/serviceaccount/x 2>/dev/null
+	run ! in_box a touch /var/run/secrets/kubernetes.io/serviceaccount/x
 	# each has a termination log of its own, under the same name
 	in_box a sh -c 'echo done a >/dev/termination-log'
 	in_box b sh -c 'echo done b >/dev/termination-log'
