@@ -113,28 +113,40 @@ class Guest(Vmm):
         super().close()
 
 
-def config(args, mounts=(), namespaces=("pid", "mount", "ipc", "uts")):
+def config(args, mounts=(), namespaces=("pid", "mount", "ipc", "uts"), paths=(), top=None,
+           process=None, **linux):
+    """Members of config.json besides those that all have: `top`, `process`, and those of linux;
+    `paths`: namespaces that have one."""
     return {
         "ociVersion": "1.2.0",
+        **(top or {}),
         "root": {"path": "rootfs"},
         "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": args,
                     "env": ["PATH=/bin"],
                     "capabilities": {k: ["CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_MKNOD"]
-                                     for k in ("bounding", "effective", "permitted")}},
+                                     for k in ("bounding", "effective", "permitted")},
+                    **(process or {})},
         "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}, *mounts],
-        "linux": {"namespaces": [{"type": t} for t in namespaces]},
+        "linux": {"namespaces": [{"type": t} for t in namespaces] +
+                  [{"type": t, "path": f"/proc/1/ns/{t}"} for t in paths], **linux},
     }
+
+
+def create_members(id, script, lower=(("root", "erofs"),), upper=None, index=False, mounts=(),
+                   froms=(), join=None, **more):
+    return {"container": id, "mounts": list(froms), **({"join": join} if join else {}),
+            "root": {"lower": [{"serial": s, "type": t} for s, t in lower], "upper": upper,
+                     "index": index},
+            "config": config(["sh", "-c", script], mounts, **more)}
 
 
 class Container:
     def __init__(self, guest, script, lower=(("root", "erofs"),), upper="scratch", index=False,
-                 mounts=(), froms=(), agent=None, id="c", **more):
+                 mounts=(), froms=(), agent=None, id="c", join=None, **more):
         self.guest, self.id, self.a = guest, id, agent or guest.agent()
-        m = self.a.call("create", container=id, timeout=60,
-                        root={"lower": [{"serial": s, "type": t} for s, t in lower],
-                              "upper": upper, "index": index},
-                        mounts=list(froms),
-                        config=config(["sh", "-c", script], mounts, **more))
+        m = self.a.call("create", timeout=60,
+                        **create_members(id, script, lower, upper, index, mounts, froms, join,
+                                         **more))
         self.out = guest.stream(m["streams"]["stdout"])
         self.err = guest.stream(m["streams"]["stderr"])
         self.stdin = guest.stream(m["streams"]["stdin"])
@@ -153,6 +165,14 @@ class Container:
 
     def tell(self, line):
         self.stdin.sendall(line.encode() + b"\n")
+
+    def exec(self, script):
+        """What it wrote, when it has ended."""
+        m = self.call("exec", spec={"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["PATH=/bin"],
+                                    "args": ["sh", "-c", script]})
+        text = read_all(self.guest.stream(m["streams"]["stdout"])).decode()
+        assert self.call("wait", process=m["process"])["status"] == 0, text
+        return text
 
     def wait(self):
         text = read_all(self.out).decode()
