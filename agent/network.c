@@ -275,17 +275,68 @@ void network_begin(struct network *n)
 		hide_spares(n, end);
 }
 
-/* The process is over, or will never be. (If there was none, its end of the pipe is closed, too.)
- */
-static void await_hidden(struct network *n)
+/* True if the process is over. (If there was none, its end of the pipe is closed, too.) */
+static bool await_hidden(const struct network *n, int wait_ms)
 {
 	struct pollfd p = {.fd = n->hiding, .events = POLLIN};
+	int r;
 
 	if (n->hiding < 0)
-		return;
-	while (poll(&p, 1, CARD_WAIT_US / 1000) < 0 && errno == EINTR)
-		;
-	close_fd(&n->hiding);
+		return true;
+	do
+		r = poll(&p, 1, wait_ms);
+	while (r < 0 && errno == EINTR);
+	return r > 0;
+}
+
+int *network_hiding(struct network *n)
+{
+	return &n->hiding;
+}
+
+/* A card that becomes another link's than before has to be renewed. */
+static bool any_moved(const struct network *n, const struct proto_network *want,
+		      const struct cards *c)
+{
+	for (size_t i = 0; n->guest && i < want->n_cards; i++) {
+		const struct net_local *card = card_with(c, want->cards[i].mac);
+
+		if (card && is_placed(&n->places, card->index) &&
+		    ifindex_of(&n->places, want->cards[i].link) != card->index)
+			return true;
+	}
+	return false;
+}
+
+bool network_is_there(const struct network *n, const struct proto_network *want)
+{
+	cleanup_rtnl struct rtnl *nl = NULL;
+	struct cards c = {0};
+	bool there;
+
+	if (!await_hidden(n, 0))
+		return false;
+	nl = rtnl_open(NULL);
+	there = nl && look(nl, &c, NULL) == 0 && !missing(want, &c) && !any_moved(n, want, &c);
+	free(c.list);
+	return there;
+}
+
+int network_await(const struct network *n, const struct proto_network *want, struct error *err)
+{
+	cleanup_rtnl struct rtnl *nl = rtnl_open(err);
+	struct cards c = {0};
+	uint64_t t = now_us();
+	int r;
+
+	if (!nl)
+		return -1;
+	await_hidden(n, CARD_WAIT_US / 1000);
+	t = log_elapsed("network: spare cards", t);
+	r = await_cards(n, want, nl, &c, err);
+	log_elapsed("network: cards", t);
+	free(c.list);
+	return r;
 }
 
 static unsigned loopback(const struct cards *c)
@@ -506,15 +557,12 @@ int network_apply(struct network *n, struct proto_network *want,
 	struct cards cards = {0};
 	struct error first = ERROR_INIT, e = ERROR_INIT;
 	uint64_t t = now_us();
-	int r;
+	int r = 0;
 
-	if (!nl)
+	if (!nl || look(nl, &cards, err) < 0)
 		return -1;
 	n->begun = true; /* from here on each card is hidden or is not as is told */
-	await_hidden(n);
-	t = log_elapsed("network: spare cards", t);
-	r = await_cards(n, want, nl, &cards, &first);
-	t = log_elapsed("network: cards", t);
+	close_fd(&n->hiding);
 	places = find_places(n, want, &cards);
 	hide_others(n, &cards, &places);
 	t = log_elapsed("network: other cards", t);
@@ -541,7 +589,9 @@ void network_hide_spares(struct network *n)
 	cleanup_rtnl struct rtnl *nl = rtnl_open(NULL);
 	struct cards cards = {0};
 
-	await_hidden(n);
+	/* It is the guest's first container that may wait here. */
+	await_hidden(n, CARD_WAIT_US / 1000);
+	close_fd(&n->hiding);
 	if (nl && look(nl, &cards, NULL) == 0)
 		hide_others(n, &cards, &n->places);
 	free(cards.list);

@@ -20,7 +20,14 @@ void network_free(struct network *n); /* NULL is allowed */
  * own since that takes a while; once. */
 void network_begin(struct network *n);
 
-/* Makes the guest's network like `want`, whose parts are taken over. `named` is called when the
+/* True if the cards of `want` are there, and nothing has to be waited for. */
+bool network_is_there(const struct network *n, const struct proto_network *want);
+/* In a worker that has *network_hiding(): waits (bounded) for that. */
+int network_await(const struct network *n, const struct proto_network *want, struct error *err);
+/* A descriptor that tells when network_begin()'s process is over; -1: it is. */
+int *network_hiding(struct network *n);
+
+/* Makes the guest's network like `want`, whose parts are taken over, with the cards that are there. `named` is called when the
  * interfaces are there and have their names and the host's sysctls, before they have addresses. The
  * error is the first one, names the object, and does not keep the rest from being done. */
 int network_apply(struct network *n, struct proto_network *want,

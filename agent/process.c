@@ -22,6 +22,7 @@
 #include "agent/process.h"
 #include "agent/namespaces.h"
 #include "agent/projects.h"
+#include "agent/request_network.h"
 #include "agent/root.h"
 #include "agent/tools.h"
 #include "agent/volumes.h"
@@ -717,6 +718,7 @@ void procs_free(struct procs *set)
 		return;
 	tools_free(set);
 	workers_free(set);
+	network_requests_free(set);
 	while (set->ctrs) {
 		struct ctr *ctr = set->ctrs;
 
@@ -747,6 +749,7 @@ void procs_client_gone(struct procs *set, void *client)
 	tools_client_gone(set, client);
 	workers_client_gone(set, client);
 	projects_client_gone(set->projects, client);
+	network_requests_client_gone(set, client);
 	for (struct ctr *ctr = set->ctrs; ctr; ctr = next_ctr) {
 		struct proc *next;
 

@@ -100,6 +100,7 @@ struct procs {
 	struct worker *workers;
 	struct projects *projects;
 	struct network *network;
+	struct network_request *network_requests; /* the first is being served */
 	struct names *names;
 	bool names_redirected; /* for as long as there is a guest */
 	int sigchld;

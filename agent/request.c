@@ -3,7 +3,7 @@
 #include "agent/projects.h"
 #include "agent/ps.h"
 #include "agent/ready.h"
-#include "agent/redirect.h"
+#include "agent/request_network.h"
 #include "agent/slots.h"
 #include "agent/stats.h"
 #include "agent/sysctl.h"
@@ -12,9 +12,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
-#include "netns/tap.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
@@ -309,7 +307,9 @@ static int do_start(struct procs *set, void *client, struct proto_request *r, st
 		return error_kind(err, ERR_INVALID, "cannot start an already running container");
 	if (waiter_add(set, &p->asker, client, r->seq, err) < 0)
 		return -1;
-	network_hide_spares(set->network);
+	/* What takes the cards at this moment hides the others itself. */
+	if (!set->network_requests)
+		network_hide_spares(set->network);
 	if (proc_watch_sync(p, err) < 0 || container_start(ctr->c, p->sync_fd, err) < 0) {
 		waiters_fail(set, &p->asker, err);
 		proc_kill(p);
@@ -663,60 +663,6 @@ static int do_release(struct procs *set, void *client, struct proto_request *r, 
 			     err);
 }
 
-/* config.json's sysctls of interfaces come last: they are what the container asked for. */
-static int on_interfaces(void *arg, struct error *err)
-{
-	const struct procs *set = arg;
-	int r = 0;
-
-	for (const struct ctr *ctr = set->ctrs; ctr; ctr = ctr->next)
-		if (!ctr->deleting &&
-		    sysctl_apply_interfaces(ctr->c->spec, false, r < 0 ? NULL : err) < 0)
-			r = -1;
-	return r;
-}
-
-/* Nobody is given it (network.c), and what comes to it from outside stays outside. */
-_Static_assert(NAMES_BEHIND >= NET_PORTS_FIRST && NAMES_BEHIND <= NET_PORTS_LAST,
-	       "a reserved port");
-
-static int serve_names(struct procs *set, bool on, struct error *err)
-{
-	struct in_addr at;
-
-	if (!on)
-		return names_serve(set->names, 0, err);
-	inet_pton(AF_INET, NAMES_ADDRESS, &at);
-	if (!set->names_redirected && redirect_port(at, NAMES_PORT, NAMES_BEHIND, err) < 0)
-		return -1;
-	set->names_redirected = true;
-	return names_serve(set->names, NAMES_BEHIND, err);
-}
-
-static int do_network(struct procs *set, void *client, struct proto_request *r, struct error *err)
-{
-	uint64_t t = now_us();
-	bool names = r->network->resolver;
-	int result = network_apply(set->network, r->network, on_interfaces, set, err);
-
-	if (serve_names(set, names, result < 0 ? NULL : err) < 0)
-		result = -1;
-	log_elapsed("network", t);
-	if (result == 0)
-		reply_ok(set, client, r->seq);
-	return result;
-}
-
-static int do_resolver(struct procs *set, void *client, struct proto_request *r, struct error *err)
-{
-	struct proto_reply reply = {.type = REPLY_STREAM, .seq = r->seq};
-
-	if (names_stream(set->names, reply.stream, err) < 0)
-		return -1;
-	set->ops->reply(client, &reply);
-	return 0;
-}
-
 static int do_delete(struct procs *set, void *client, struct proto_request *r, struct error *err)
 {
 	struct ctr *ctr = need_ctr(set, r, err);
@@ -749,13 +695,26 @@ void procs_request(struct procs *set, void *client, struct proto_request *r)
 {
 	static int (*const ops[])(struct procs *, void *, struct proto_request *,
 				  struct error *) = {
-		[OP_CREATE] = do_create,   [OP_START] = do_start,     [OP_EXEC] = do_exec,
-		[OP_WAIT] = do_wait,	   [OP_KILL] = do_kill,	      [OP_RESIZE] = do_resize,
-		[OP_PAUSE] = do_freeze,	   [OP_RESUME] = do_freeze,   [OP_UPDATE] = do_update,
-		[OP_CHANGES] = do_changes, [OP_PUSH] = do_push,	      [OP_WATCH] = do_watch,
-		[OP_PS] = do_ps,	   [OP_DELETE] = do_delete,   [OP_SHUTDOWN] = do_shutdown,
-		[OP_RELEASE] = do_release, [OP_NETWORK] = do_network, [OP_RESOLVER] = do_resolver,
-		[OP_STATS] = do_stats,	   [OP_READY] = do_ready,
+		[OP_CREATE] = do_create,
+		[OP_START] = do_start,
+		[OP_EXEC] = do_exec,
+		[OP_WAIT] = do_wait,
+		[OP_KILL] = do_kill,
+		[OP_RESIZE] = do_resize,
+		[OP_PAUSE] = do_freeze,
+		[OP_RESUME] = do_freeze,
+		[OP_UPDATE] = do_update,
+		[OP_CHANGES] = do_changes,
+		[OP_PUSH] = do_push,
+		[OP_WATCH] = do_watch,
+		[OP_PS] = do_ps,
+		[OP_DELETE] = do_delete,
+		[OP_SHUTDOWN] = do_shutdown,
+		[OP_RELEASE] = do_release,
+		[OP_NETWORK] = request_network,
+		[OP_RESOLVER] = request_resolver,
+		[OP_STATS] = do_stats,
+		[OP_READY] = do_ready,
 	};
 	struct error err = ERROR_INIT;
 

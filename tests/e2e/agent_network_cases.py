@@ -6,6 +6,7 @@ network namespace of the test's own, with what the host would send.
 
 import fcntl
 import os
+import select
 import signal
 import socket
 import struct
@@ -236,6 +237,17 @@ def errors_name_what_is_wrong():
         g.network(a, links, [connected(2), {"dst": "10.8.0.0/16", "gateway": "10.99.0.1", "link": 2}])
         refused(lambda: g.network(a, links, cards={2: ("", "02:00:00:00:00:99")}), "timeout",
                 "link eth0: no network card 02:00:00:00:00:99")
+        # meanwhile others are served, and the next one's turn comes
+        w, missing = g.agent(), [{"link": 2, "mac": "02:00:00:00:00:98"}]
+        for _ in range(5):
+            seq = w.send("network", links=links, routes=[], cards=missing)
+            a.call("hello")
+            if early := not w.answers and not select.select([w.sock], [], [], 0)[0]:
+                break
+            refused(lambda: w.answer(seq), "timeout", "02:00:00:00:00:98")
+        assert early, "a card that never comes delays others"
+        g.network(a, links, [connected(2)])
+        refused(lambda: w.answer(seq), "timeout", "02:00:00:00:00:98")
         refused(lambda: g.network(a, links, sysctls={"net/ipv4/ip_forward": "1"}), "invalid", "not of an interface")
         refused(lambda: g.network(a, links, sysctls={"net/ipv4/conf/../../../kernel/x": "1"}), "invalid",
                 "not of an interface")
