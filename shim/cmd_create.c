@@ -6,8 +6,9 @@
 int cmd_create(const struct globals *g, int argc, char **argv, struct error *err)
 {
 	cleanup_lifecycle struct lifecycle s = {.dir = {.fd = -1}, .proxy = {.link = -1}};
-	struct create_options o = {0};
-	const char *preserve = NULL;
+	struct create_options o = {.pidfd_sock = -1};
+	const char *preserve = NULL, *pidfd_socket = NULL;
+	cleanup_close int pidfd_sock = -1;
 	const struct option_def defs[] = {
 		{"bundle", "b", OPT_STR, &o.bundle, "DIR",
 		 "directory with config.json (default: .)"},
@@ -15,7 +16,7 @@ int cmd_create(const struct globals *g, int argc, char **argv, struct error *err
 		 "Unix socket that gets the terminal's master"},
 		{"pid-file", NULL, OPT_STR, &o.pid_file, "FILE",
 		 "write the pid of the container to FILE"},
-		{"pidfd-socket", NULL, OPT_STR, &o.pidfd_socket, "PATH",
+		{"pidfd-socket", NULL, OPT_STR, &pidfd_socket, "PATH",
 		 "Unix socket that gets a pidfd of the container"},
 		{"preserve-fds", NULL, OPT_STR, &preserve, "N",
 		 "descriptors besides stdio: none can be given"},
@@ -27,8 +28,10 @@ int cmd_create(const struct globals *g, int argc, char **argv, struct error *err
 	int first = verb_options(argc, argv, defs, "create", "ID", 1, 1, err);
 	cleanup_close int intr = -1;
 
-	if (first < 0 || handover_check(preserve, err) < 0)
+	if (first < 0 || handover_check(preserve, err) < 0 ||
+	    handover_connect(pidfd_socket, &pidfd_sock, err) < 0)
 		return -1;
+	o.pidfd_sock = pidfd_sock;
 	o.id = argv[first];
 	intr = interrupt_fd(err);
 	if (intr < 0)

@@ -21,6 +21,7 @@ struct exec_options {
 	const char *label, *apparmor, *cgroup, *preserve;
 	struct str_list env, groups, caps;
 	bool tty, detach, no_new_privs, ignore_paused;
+	int pidfd_sock;
 	char **args;
 };
 
@@ -196,7 +197,7 @@ static int run_foreground(struct running *r, struct error *err)
 
 	if (host_cgroup_enter(&r->st->cgroup, err) < 0 ||
 	    (r->o->pid_file && pid_file_write(r->o->pid_file, getpid(), err) < 0) ||
-	    handover_pidfd(r->o->pidfd_socket, getpid(), err) < 0) {
+	    handover_pidfd(r->o->pidfd_sock, getpid(), err) < 0) {
 		close_fd(&job.agent_sock);
 		return -1;
 	}
@@ -240,8 +241,7 @@ static int run_detached(struct running *r, int intr_fd, struct error *err)
 	if (proxy_go(&proxy, &job, r->p->terminal, r->p->console_width, r->p->console_height,
 		     intr_fd, err) < 0 ||
 	    (r->o->pid_file && pid_file_write(r->o->pid_file, proxy.pid, err) < 0) ||
-	    handover_pidfd(r->o->pidfd_socket, proxy.pid, err) < 0 ||
-	    proxy_commit(&proxy, err) < 0) {
+	    handover_pidfd(r->o->pidfd_sock, proxy.pid, err) < 0 || proxy_commit(&proxy, err) < 0) {
 		proxy_abort(&proxy);
 		return -1;
 	}
@@ -333,7 +333,8 @@ static int exec_in(const struct globals *g, const struct container_dir *d,
 
 int cmd_exec(const struct globals *g, int argc, char **argv, struct error *err)
 {
-	struct exec_options o = {0};
+	struct exec_options o = {.pidfd_sock = -1};
+	cleanup_close int pidfd_sock = -1;
 	const struct option_def defs[] = {
 		{"process", "p", OPT_STR, &o.process, "FILE",
 		 "process object as JSON, in place of COMMAND"},
@@ -363,8 +364,10 @@ int cmd_exec(const struct globals *g, int argc, char **argv, struct error *err)
 	cleanup_state struct container_state st = {0};
 	int r;
 
-	if (first < 0 || handover_check(o.preserve, err) < 0)
+	if (first < 0 || handover_check(o.preserve, err) < 0 ||
+	    handover_connect(o.pidfd_socket, &pidfd_sock, err) < 0)
 		return -1;
+	o.pidfd_sock = pidfd_sock;
 	o.args = argv + first + 1;
 	if (!o.process && !o.args[0])
 		return error_kind(err, ERR_USAGE, "husk exec: give a COMMAND or --process FILE");

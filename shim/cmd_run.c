@@ -85,8 +85,9 @@ static int give_up(const struct globals *g, struct lifecycle *s)
 int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 {
 	cleanup_lifecycle struct lifecycle s = {.dir = {.fd = -1}, .proxy = {.link = -1}};
-	struct create_options o = {.foreground = true, .start = true};
-	const char *preserve = NULL;
+	struct create_options o = {.pidfd_sock = -1, .foreground = true, .start = true};
+	const char *preserve = NULL, *pidfd_socket = NULL;
+	cleanup_close int pidfd_sock = -1;
 	bool detach = false, keep = false, terminal;
 	const struct option_def defs[] = {
 		{"bundle", "b", OPT_STR, &o.bundle, "DIR",
@@ -97,7 +98,7 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 		{"keep", NULL, OPT_FLAG, &keep, NULL, "do not delete the container when it ends"},
 		{"pid-file", NULL, OPT_STR, &o.pid_file, "FILE",
 		 "write the pid of the container to FILE"},
-		{"pidfd-socket", NULL, OPT_STR, &o.pidfd_socket, "PATH",
+		{"pidfd-socket", NULL, OPT_STR, &pidfd_socket, "PATH",
 		 "Unix socket that gets a pidfd of the container"},
 		{"preserve-fds", NULL, OPT_STR, &preserve, "N",
 		 "descriptors besides stdio: none can be given"},
@@ -114,8 +115,10 @@ int cmd_run(const struct globals *g, int argc, char **argv, struct error *err)
 	int status;
 	uint64_t t;
 
-	if (first < 0 || handover_check(preserve, err) < 0)
+	if (first < 0 || handover_check(preserve, err) < 0 ||
+	    handover_connect(pidfd_socket, &pidfd_sock, err) < 0)
 		return -1;
+	o.pidfd_sock = pidfd_sock;
 	o.id = argv[first];
 	o.foreground = !detach;
 	intr = interrupt_fd(err);

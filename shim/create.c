@@ -472,7 +472,7 @@ static int make(struct making *m, struct error *err)
 	if (m->o->pid_file && pid_file_write(m->o->pid_file, st->pid, err) < 0)
 		return -1;
 	m->pid_file_written = m->o->pid_file != NULL;
-	if (handover_pidfd(m->o->pidfd_socket, st->pid, err) < 0 ||
+	if (handover_pidfd(m->o->pidfd_sock, st->pid, err) < 0 ||
 	    state_save(&m->s->dir, st, err) < 0)
 		return -1;
 	return proxy_commit(&m->s->proxy, err);

@@ -36,19 +36,20 @@ int handover_check(const char *preserve, struct error *err)
 	return 0;
 }
 
-int handover_pidfd(const char *path, pid_t pid, struct error *err)
+int handover_connect(const char *path, int *sock, struct error *err)
 {
-	cleanup_close int sock = -1, fd = -1;
+	*sock = path && path[0] ? socket_connect(path, "--pidfd-socket", err) : -1;
+	return *sock < 0 && path && path[0] ? -1 : 0;
+}
 
-	if (!path || !path[0])
-		return 0;
-	sock = socket_connect(path, "--pidfd-socket", err);
+int handover_pidfd(int sock, pid_t pid, struct error *err)
+{
+	cleanup_close int fd = -1;
+
 	if (sock < 0)
-		return -1;
+		return 0;
 	fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (fd < 0)
 		return error_errno(err, "--pidfd-socket: pidfd of process %d", (int)pid);
-	return socket_send_fd(sock, fd, "pidfd", err) < 0
-		       ? error_wrap(err, "--pidfd-socket %s", path)
-		       : 0;
+	return socket_send_fd(sock, fd, "pidfd", err) < 0 ? error_wrap(err, "--pidfd-socket") : 0;
 }

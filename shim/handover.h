@@ -13,8 +13,10 @@
  * activation that is meant for this process. ERR_UNSUPPORTED names them. */
 int handover_check(const char *preserve, struct error *err);
 
-/* Sends a pidfd of `pid` to the Unix socket that --pidfd-socket names, as runc does. `path` NULL:
- * nobody wants one. */
-int handover_pidfd(const char *path, pid_t pid, struct error *err);
+/* Connects to the Unix socket that --pidfd-socket names, before anything is made. `path` NULL, when
+ * nobody wants a pidfd: *sock is -1. */
+int handover_connect(const char *path, int *sock, struct error *err);
+/* Sends a pidfd of `pid` there, as runc does; nothing to do for -1. */
+int handover_pidfd(int sock, pid_t pid, struct error *err);
 
 #endif

@@ -13,7 +13,7 @@ struct create_options {
 	const char *bundle;	    /* NULL: the current directory */
 	const char *pid_file;	    /* NULL: none */
 	const char *console_socket; /* NULL: none */
-	const char *pidfd_socket;   /* NULL: none */
+	int pidfd_sock;		    /* connected --pidfd-socket; -1: none */
 	bool foreground;	    /* the container uses this process's terminal */
 	bool start;		    /* start it, too (`run`) */
 };

@@ -117,6 +117,18 @@ static int failure_status(const char *verb, enum error_kind kind)
 	return strcmp(verb, "exec") == 0 && kind != ERR_USAGE ? 255 : 1;
 }
 
+/* husk needs root, and has nothing to ignore: only what is no value of it is told. */
+static int check_rootless(const struct globals *g, struct error *err)
+{
+	static const char *const values[] = {"true", "false", "auto", "1", "0", ""};
+
+	for (size_t i = 0; i < ARRAY_LEN(values); i++)
+		if (strcmp(g->rootless, values[i]) == 0)
+			return 0;
+	return error_kind(err, ERR_USAGE, "--rootless: \"%s\": must be true, false or auto",
+			  g->rootless);
+}
+
 static int run_verb(const struct globals *g, int argc, char **argv, struct error *err)
 {
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
@@ -174,7 +186,7 @@ int main(int argc, char **argv)
 		print_help(defs);
 		return 0;
 	}
-	r = first < 0 || setup_log(&g, &err) < 0
+	r = first < 0 || setup_log(&g, &err) < 0 || check_rootless(&g, &err) < 0
 		    ? -1
 		    : run_verb(&g, argc - 1 - first, argv + 1 + first, &err);
 	if (r >= 0 && (ferror(stdout) || fflush(stdout) != 0))
