@@ -164,7 +164,7 @@ static int release(const struct container *c, const struct oci_process *p, pid_t
 {
 	if (is_init && ns_write_id_maps(c, pid, err) < 0)
 		return -1;
-	if (security_prepare(pid, p, err) < 0)
+	if (security_prepare(pid, p, is_init, err) < 0)
 		return -1;
 	return sync_order(sync, SYNC_GO, err);
 }

@@ -99,7 +99,7 @@ static int raise_hard_limits(pid_t pid, const struct oci_process *p, struct erro
 	return 0;
 }
 
-int security_prepare(pid_t pid, const struct oci_process *p, struct error *err)
+int security_prepare(pid_t pid, const struct oci_process *p, bool is_init, struct error *err)
 {
 	char path[64], value[16];
 
@@ -115,7 +115,8 @@ int security_prepare(pid_t pid, const struct oci_process *p, struct error *err)
 	    syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid,
 		    p->io_priority->class << IOPRIO_CLASS_SHIFT | p->io_priority->priority) < 0)
 		return error_errno(err, "process.ioPriority");
-	if (set_affinity(pid, p, err) < 0)
+	/* config.md, "execCPUAffinity": not for the container's first process. */
+	if (!is_init && set_affinity(pid, p, err) < 0)
 		return -1;
 	return raise_hard_limits(pid, p, err);
 }

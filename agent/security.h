@@ -10,7 +10,7 @@
 
 /* OOM score, scheduler, I/O priority, CPU affinity; raises hard limits to where process.rlimits
  * will put them, so that the child can set its limits itself, late, when they cannot hinder it. */
-int security_prepare(pid_t pid, const struct oci_process *p, struct error *err);
+int security_prepare(pid_t pid, const struct oci_process *p, bool is_init, struct error *err);
 
 /* ---- in the child */
 

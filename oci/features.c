@@ -93,9 +93,9 @@ static void write_linux(struct jsonw *w, const struct oci_features *f)
 	jsonw_kbool(w, "rdma", false);
 	jsonw_end_obj(w);
 	write_seccomp(w);
-	write_enabled(w, "apparmor", false);
-	write_enabled(w, "selinux", false);
-	write_enabled(w, "intelRdt", false);
+	write_enabled(w, "apparmor", true);
+	write_enabled(w, "selinux", true);
+	write_enabled(w, "intelRdt", true);
 	jsonw_key(w, "mountExtensions");
 	jsonw_obj(w);
 	write_enabled(w, "idmap", true);

@@ -13,11 +13,6 @@
 
 int oci_process_supported(const struct oci_process *p, struct error *err)
 {
-	if (p->apparmor_profile && strcmp(p->apparmor_profile, "unconfined") != 0)
-		return refuse(err, "process.apparmorProfile: AppArmor profiles are not supported "
-				   "yet");
-	if (p->selinux_label)
-		return refuse(err, "process.selinuxLabel: SELinux labels are not supported yet");
 	if (p->scheduler && p->scheduler->policy == OCI_SCHED_ISO)
 		return refuse(err, "process.scheduler.policy: Linux has no SCHED_ISO");
 	return 0;
@@ -206,7 +201,8 @@ static int check_cgroup_v1_only(const struct oci_resources *r, const char *path,
 
 int oci_resources_supported(const struct oci_resources *r, const char *path, struct error *err)
 {
-	/* The host's kernel marks what the sockets of a cgroup send, not what comes out of a TAP. */
+	/* The host's kernel marks what the sockets of a cgroup send, not what comes out of a TAP.
+	 */
 	static const char no_sockets[] =
 		"a microVM's packets come from no socket of its cgroup, so that it cannot mark "
 		"them: use tc on its network interface";
@@ -236,12 +232,6 @@ static int check_linux(const struct oci_spec *s, struct error *err)
 		return refuse(err,
 			      "linux.netDevices[\"%s\"]: moving network devices is not supported",
 			      l->net_devices[0].host_name);
-	if (l->mount_label)
-		return refuse(err, "linux.mountLabel: SELinux labels are not supported yet");
-	if (l->intel_rdt)
-		return refuse(err, "linux.intelRdt: is not supported yet");
-	if (l->memory_policy)
-		return refuse(err, "linux.memoryPolicy: is not supported yet");
 	return l->resources ? oci_resources_supported(l->resources, "linux.resources", err) : 0;
 }
 

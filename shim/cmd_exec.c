@@ -10,6 +10,7 @@
 #include "oci/validate.h"
 #include "shim/console.h"
 #include "shim/handover.h"
+#include "shim/host_policy.h"
 #include "shim/lifecycle.h"
 #include "shim/spawn.h"
 
@@ -157,6 +158,8 @@ static char *derive_process(const char *config, const struct exec_options *o, st
 static int make_process(const struct container_state *st, const struct exec_options *o, char **text,
 			struct oci_process **p, struct error *err)
 {
+	cleanup_oci_spec struct oci_spec *spec = NULL;
+
 	if (o->process) {
 		if (file_read(AT_FDCWD, o->process, OCI_SPEC_MAX, text, NULL, err) < 0)
 			return error_wrap(err, "--process");
@@ -166,7 +169,8 @@ static int make_process(const struct container_state *st, const struct exec_opti
 			return -1;
 	}
 	if (oci_process_parse(*text, strlen(*text), p, err) < 0 ||
-	    oci_process_validate(*p, err) < 0 || oci_process_supported(*p, err) < 0)
+	    oci_process_validate(*p, err) < 0 || oci_process_supported(*p, err) < 0 ||
+	    container_spec(st, &spec, err) < 0 || host_policy_check_exec(spec, *p, err) < 0)
 		return error_wrap(err, "%s", o->process ? o->process : "exec");
 	return 0;
 }

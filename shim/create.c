@@ -18,6 +18,7 @@
 #include "shim/console.h"
 #include "shim/handover.h"
 #include "shim/hooks.h"
+#include "shim/host_policy.h"
 #include "shim/network.h"
 #include "shim/notify.h"
 #include "shim/plan.h"
@@ -114,6 +115,8 @@ static int start_vmm(struct making *m, struct error *err)
 		.readonly_disks = m->root.rootfs.n_disks + m->plan.mounts.readonly_disks,
 		.writable_disks = (m->root.writable ? 1 : 0) + m->plan.mounts.writable_disks,
 		.file_bytes = largest_disk(m),
+		.spec = m->plan.spec,
+		.id = m->s->dir.id,
 		.debug = m->g->debug,
 		.listen_sock = listen_sock,
 		.cgroup = &m->s->state.cgroup,
@@ -517,6 +520,14 @@ static void undo(struct making *m)
 	root_changes_settle(st->record, st->id, false, true, &m->g->wish, -1, NULL);
 	network_clean(m->s->dir.fd, plan_netns(m->s->spec), m->s->dir.id);
 	dir_remove(&m->s->dir, NULL);
+	if (!joins(m))
+		host_policy_leave(m->s->spec, st->id);
+	/* A container that was not made is destroyed, too (runtime.md, "Lifecycle", 3 to 5). */
+	st->status = OCI_STATUS_STOPPED;
+	st->pid = 0;
+	why = (struct error)ERROR_INIT;
+	if (lifecycle_hooks(OCI_HOOK_POSTSTOP, st, m->s->spec, -1, &why) < 0)
+		log_warn("%s", why.msg);
 }
 
 /* Before anything is made: what is wrong with the pod. */

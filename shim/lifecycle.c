@@ -4,6 +4,7 @@
 #include "lib/file.h"
 #include "lib/log.h"
 #include "shim/hooks.h"
+#include "shim/host_policy.h"
 #include "shim/network.h"
 #include "shim/plan.h"
 #include "shim/pod.h"
@@ -187,6 +188,8 @@ int lifecycle_destroy(const struct globals *g, struct container_dir *d, struct c
 		return -1;
 	if (!st->config || container_spec(st, &spec, &hook_err) < 0)
 		return 0;
+	if (!st->sandbox)
+		host_policy_leave(spec, d->id);
 	/* A failing poststop hook is a warning: the container is gone (runtime.md, "Lifecycle"). */
 	if (lifecycle_hooks(OCI_HOOK_POSTSTOP, st, spec, -1, &hook_err) < 0)
 		log_warn("%s", hook_err.msg);

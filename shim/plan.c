@@ -4,6 +4,7 @@
 #include "lib/file.h"
 #include "oci/unsupported.h"
 #include "oci/validate.h"
+#include "shim/host_policy.h"
 #include "shim/mirror.h"
 #include "shim/network.h"
 #include "shim/paths.h"
@@ -114,6 +115,9 @@ int plan_load(const struct globals *g, const char *bundle, struct plan *p, struc
 	    sync_interval(oci_spec_annotation(p->spec, SYNC_ANNOTATION), &interval, err) < 0 ||
 	    (p->pod.role != OCI_POD_JOINS && check_netns(p->spec, err) < 0) ||
 	    find_rootfs(p, err) < 0 || mount_plan_make(p->spec, p->bundle, &p->mounts, err) < 0)
+		return error_wrap(err, "%s", path);
+	if (host_policy_check(p->spec, err) < 0 ||
+	    (p->pod.role == OCI_POD_JOINS && host_policy_check_joins(p->spec, err) < 0))
 		return error_wrap(err, "%s", path);
 	if (choice_make(&g->wish, oci_spec_annotation(p->spec, ENGINE_ANNOTATION), &p->choice,
 			err) < 0)

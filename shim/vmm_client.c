@@ -4,6 +4,7 @@
 #include "lib/frame.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "shim/host_policy.h"
 #include "shim/oom.h"
 #include "shim/paths.h"
 #include "shim/spawn.h"
@@ -186,6 +187,10 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 	jsonw_kstr(&w, "log_level", cfg->debug ? "debug" : "info");
 	jsonw_kbool(&w, "log_json", log_is_json());
 	jsonw_kbool(&w, "fs", cfg->fs_sock >= 0);
+	if (cfg->spec && host_policy_apparmor(cfg->spec->process))
+		jsonw_kstr(&w, "apparmor", host_policy_apparmor(cfg->spec->process));
+	if (cfg->spec && host_policy_selinux(cfg->spec->process))
+		jsonw_kstr(&w, "selinux", host_policy_selinux(cfg->spec->process));
 	return send_request(c, &w, (int[]){cfg->listen_sock, kfd, ifd, cfg->fs_sock},
 			    cfg->fs_sock >= 0 ? 4 : 3, err);
 }
@@ -194,10 +199,9 @@ static int become_machine(void *arg, struct error *err)
 {
 	const struct vmm_config *cfg = arg;
 
-	(void)err;
 	if (cfg->cgroup)
 		oom_score_machine(&cfg->cgroup->oom_score_adj);
-	return 0;
+	return cfg->spec ? host_policy_enter(cfg->spec, cfg->id, err) : 0;
 }
 
 pid_t vmm_spawn(const struct vmm_config *cfg, int intr_fd, struct vmm_client *c, struct error *err)

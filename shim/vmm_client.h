@@ -28,7 +28,9 @@ struct vmm_config {
 	unsigned readonly_disks, writable_disks; /* slots for disks to be attached (qemu) */
 	unsigned nics;				 /* network cards without a TAP (qemu) */
 #define VMM_FILE_BYTES_ANY UINT64_MAX
-	uint64_t file_bytes; /* of the largest writable disk that will be attached */
+	uint64_t file_bytes;	     /* of the largest writable disk that will be attached */
+	const struct oci_spec *spec; /* what it says of the machine's processes: host_policy.h */
+	const char *id;		     /* of the container */
 	bool debug;
 	int log_fd;			  /* stderr of husk-vmm */
 	int lifeline;			  /* read end; the VMM ends when the write end closes */

@@ -26,6 +26,7 @@ struct engine_config {
 	unsigned vcpus;
 	bool console;	  /* a console for all that the guest says, from the first line on */
 	const char *qemu; /* path of qemu-system-x86_64 (engine qemu) */
+	const char *apparmor, *selinux; /* for QEMU; NULL: none */
 	int fs_fd; /* connected vhost-user socket of a virtiofsd, or -1; kept by the caller */
 	struct virtio_device **devices;
 	unsigned ndevices;

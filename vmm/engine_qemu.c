@@ -568,7 +568,9 @@ static int spawn(struct qemu *e, const struct engine_config *cfg, const struct w
 				    .fds = a.fds,
 				    .nfds = a.nfds,
 				    .output_fd = w->messages[1],
-				    .file_bytes = cfg->mem_bytes};
+				    .file_bytes = cfg->mem_bytes,
+				    .apparmor = cfg->apparmor,
+				    .selinux = cfg->selinux};
 	r = minder_start(&e->minder, &mc, err);
 	args_free(&a);
 	return r;

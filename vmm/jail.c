@@ -10,6 +10,8 @@
  *                 namespace is made by whoever starts us (shim/vmm_client.c): husk-vmm is PID 1
  *                 there, so that what it started ends with it;
  *   root          an empty tmpfs, read-only; every other mount is detached;
+ *   profile       of AppArmor, or label of SELinux, if the container has one: from now on, since
+ *                 those for containers forbid what comes before. QEMU has it from its execve on;
  *   environment   gone, but TZ: with it libc never looks for the host's time zone;
  *   limits        no core, no locked memory, no queues, a bound on threads, no file larger than
  *                 the largest disk;
@@ -438,6 +440,69 @@ static int stay_so(const struct jail_config *cfg UNUSED)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+/* ---- security modules */
+
+/* Attributes of several security modules have a directory each; alone, AppArmor has the common one,
+ * too. */
+int jail_open_attribute(bool apparmor, const char *name)
+{
+	char path[64];
+	int fd = -1;
+
+	if (apparmor) {
+		snprintf(path, sizeof(path), "/proc/thread-self/attr/apparmor/%s", name);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+	}
+	if (fd < 0) {
+		snprintf(path, sizeof(path), "/proc/thread-self/attr/%s", name);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+	}
+	return fd;
+}
+
+int jail_confine(int attribute, const char *text)
+{
+	size_t n = strlen(text);
+
+	return write(attribute, text, n) == (ssize_t)n ? 0 : -1;
+}
+
+/* What there is to enter, opened while there is a /proc. */
+struct confinement {
+	int apparmor, selinux;
+};
+
+static void confinement_free(struct confinement *c)
+{
+	close_fd(&c->apparmor);
+	close_fd(&c->selinux);
+}
+
+static int confinement_open(const struct jail_config *cfg, struct confinement *c, struct error *err)
+{
+	if (cfg->apparmor && (c->apparmor = jail_open_attribute(true, "current")) < 0)
+		return error_errno(err, "process.apparmorProfile: \"%s\"", cfg->apparmor);
+	if (cfg->selinux && (c->selinux = jail_open_attribute(false, "current")) < 0)
+		return error_errno(err, "process.selinuxLabel: \"%s\"", cfg->selinux);
+	return 0;
+}
+
+/* After the mounts, which a profile for containers does not let it change, and while its
+ * credentials are still those that opened the attributes. */
+static int confinement_enter(const struct jail_config *cfg, const struct confinement *c,
+			     struct error *err)
+{
+	cleanup_free char *change =
+		cfg->apparmor ? xasprintf("changeprofile %s", cfg->apparmor) : NULL;
+
+	if (change && jail_confine(c->apparmor, change) < 0)
+		return error_errno(err, "process.apparmorProfile: enter \"%s\"%s", cfg->apparmor,
+				   errno == ENOENT ? ": it is not loaded" : "");
+	if (cfg->selinux && jail_confine(c->selinux, cfg->selinux) < 0)
+		return error_errno(err, "process.selinuxLabel: enter \"%s\"", cfg->selinux);
+	return 0;
+}
+
 static int close_rights(const struct jail_config *cfg, struct error *err)
 {
 	static const struct {
@@ -453,12 +518,17 @@ static int close_rights(const struct jail_config *cfg, struct error *err)
 		{"set no_new_privs", stay_so},
 		{"forbid paths with Landlock", forbid_paths},
 	};
+	__attribute__((cleanup(confinement_free))) struct confinement c = {-1, -1};
 	cleanup_close int root = minder_empty_root(err);
 
 	if (root < 0)
 		return error_wrap(err, "jail");
+	if (confinement_open(cfg, &c, err) < 0)
+		return -1;
 	if (jail_change_root(root) < 0)
 		return error_errno(err, "jail: leave the file systems");
+	if (confinement_enter(cfg, &c, err) < 0)
+		return -1;
 	for (unsigned i = 0; i < ARRAY_LEN(steps); i++)
 		if (steps[i].take(cfg) < 0)
 			return error_errno(err, "jail: %s", steps[i].what);

@@ -20,8 +20,10 @@ enum jail_role {
 };
 
 struct jail_config {
-	bool engine_qemu;    /* QEMU has to be waited for, and vhost-user and QMP served */
-	uint64_t file_bytes; /* the largest file that it may write: a disk, or the log */
+	bool engine_qemu;     /* QEMU has to be waited for, and vhost-user and QMP served */
+	uint64_t file_bytes;  /* the largest file that it may write: a disk, or the log */
+	const char *apparmor; /* the profile that it enters; NULL: none */
+	const char *selinux;  /* the label that it gets; NULL: none */
 };
 
 /* The first thing of husk-vmm: learns who it is, and leaves the namespaces that no start needs
@@ -41,6 +43,12 @@ int jail_close(const struct jail_config *cfg, struct error *err);
 /* Narrows the calling thread further. Does nothing unless the jail is closed. Ends the process when
  * it fails: a thread never runs with more than its list. */
 void jail_thread(enum jail_role role);
+
+/* Opens the calling thread's attribute of AppArmor or SELinux: "current", or "exec" for its next
+ * execve. To be written by jail_confine(), with the credentials that it was opened with. -1 with
+ * errno. */
+int jail_open_attribute(bool apparmor, const char *name);
+int jail_confine(int attribute, const char *text);
 
 /* ---- the steps that the opener and the minder take too; system calls alone, so that they may be
  * taken between fork and exec. Each returns -1 with errno. */

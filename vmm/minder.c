@@ -134,6 +134,27 @@ static pid_t pid_outside(void)
 	return pid;
 }
 
+/* No memory can be had here: it is after a fork. */
+static void confine(int status, const struct minder_config *cfg)
+{
+	char text[5 + 511 + 1];
+	int fd;
+
+	if (cfg->apparmor) {
+		snprintf(text, sizeof(text), "exec %s", cfg->apparmor);
+		fd = jail_open_attribute(true, "exec");
+		if (fd < 0 || jail_confine(fd, text) < 0)
+			fail_child(status, "process.apparmorProfile");
+		close(fd);
+	}
+	if (cfg->selinux) {
+		fd = jail_open_attribute(false, "exec");
+		if (fd < 0 || jail_confine(fd, cfg->selinux) < 0)
+			fail_child(status, "process.selinuxLabel");
+		close(fd);
+	}
+}
+
 static _Noreturn void become_program(int status, const struct minder_config *cfg)
 {
 	static char *const env[] = {(char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -153,6 +174,8 @@ static _Noreturn void become_program(int status, const struct minder_config *cfg
 	limit(status, RLIMIT_NOFILE, PROGRAM_FILES);
 	if (jail_bound_capabilities(PROGRAM_CAPABILITIES) < 0)
 		fail_child(status, "drop capabilities");
+	if (cfg->apparmor || cfg->selinux)
+		confine(status, cfg);
 	/* It reads its libraries, firmware and the kernel before it changes its root. */
 	if (jail_restrict_paths(true) < 0)
 		fail_child(status, "Landlock");

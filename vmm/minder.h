@@ -18,8 +18,9 @@ struct minder_config {
 	char *const *argv; /* NULL-terminated */
 	const int *fds; /* what the program gets as MINDER_FD_FIRST, +1, ...; kept by the caller */
 	unsigned nfds;
-	int output_fd;	     /* the program's standard output and error */
-	uint64_t file_bytes; /* the largest file (or memfd) that it may make */
+	int output_fd;			/* the program's standard output and error */
+	uint64_t file_bytes;		/* the largest file (or memfd) that it may make */
+	const char *apparmor, *selinux; /* that it enters at its execve; NULL: none */
 };
 
 struct minder {

@@ -314,7 +314,8 @@ static int parse_slots(yajl_val v, struct request_start *s, struct error *err)
 
 static int check_slots(const struct request_start *s, struct error *err)
 {
-	unsigned disks = s->readonly_disks + s->writable_disks, n = disks + s->nics + s->fs + s->console;
+	unsigned disks = s->readonly_disks + s->writable_disks,
+		 n = disks + s->nics + s->fs + s->console;
 
 	if (s->engine != REQUEST_ENGINE_QEMU || n <= REQUEST_SLOTS_MAX)
 		return 0;
@@ -362,6 +363,26 @@ static int parse_cmdline(yajl_val v, struct request_start *s, struct error *err)
 	return 0;
 }
 
+/* The name of a profile, or a label: one line of printable ASCII. */
+static int parse_confinement(yajl_val v, const char *key, char **out, struct error *err)
+{
+	const char *s;
+
+	if (!json_get(v, key))
+		return 0;
+	s = get_str(v, key, NULL, err);
+	if (!s)
+		return -1;
+	if (!*s || strlen(s) > REQUEST_CONFINEMENT_MAX)
+		return error_kind(err, ERR_INVALID, "%s: not of 1 to %d bytes", key,
+				  REQUEST_CONFINEMENT_MAX);
+	for (const char *p = s; *p; p++)
+		if (*p < ' ' || *p > '~')
+			return error_kind(err, ERR_INVALID, "%s: not printable ASCII", key);
+	*out = xstrdup(s);
+	return 0;
+}
+
 static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 {
 	int64_t memory, vcpus, file_bytes = REQUEST_FILE_BYTES_MAX;
@@ -383,7 +404,9 @@ static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 	    parse_slots(v, s, err) < 0)
 		return -1;
 	if (get_bool(v, "log_json", &s->log_json, err) < 0 || get_bool(v, "fs", &s->fs, err) < 0 ||
-	    get_bool(v, "console", &s->console, err) < 0)
+	    get_bool(v, "console", &s->console, err) < 0 ||
+	    parse_confinement(v, "apparmor", &s->apparmor, err) < 0 ||
+	    parse_confinement(v, "selinux", &s->selinux, err) < 0)
 		return -1;
 	return check_slots(s, err);
 }
@@ -458,6 +481,8 @@ void request_free(struct request *r)
 {
 	free(r->start.qemu);
 	free(r->start.cmdline);
+	free(r->start.apparmor);
+	free(r->start.selinux);
 	free(r->path);
 	r->start.qemu = r->start.cmdline = r->path = NULL;
 }

@@ -45,13 +45,14 @@ enum request_op {
 
 enum request_engine { REQUEST_ENGINE_KVM, REQUEST_ENGINE_QEMU };
 
-/* Of the 23 slots that the qemu engine has, the vsock and the rng take two; disks, network cards and
- * virtio-fs share the others. */
+/* Of the 23 slots that the qemu engine has, the vsock and the rng take two; disks, network cards
+ * and virtio-fs share the others. */
 #define REQUEST_SLOTS_MAX 21
 #define REQUEST_DISKS_MAX 16
 #define REQUEST_DISKS_DEFAULT 2 /* of each kind */
 #define REQUEST_NICS_MAX 8
-#define REQUEST_QUEUES_MAX 8 /* pairs of a network card */
+#define REQUEST_CONFINEMENT_MAX 511 /* bytes of a profile's name, or a label */
+#define REQUEST_QUEUES_MAX 8	    /* pairs of a network card */
 
 struct request_start {
 	enum request_engine engine;
@@ -67,6 +68,8 @@ struct request_start {
 	bool log_json;
 	bool console; /* a serial console from the first line on */
 	bool fs;      /* a fourth descriptor is a virtiofsd's socket */
+	char *apparmor,
+		*selinux; /* profile, label that the machine's processes enter; NULL: none */
 };
 
 struct request_nic {

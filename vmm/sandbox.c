@@ -204,7 +204,9 @@ static int close_jail(void *arg, struct error *err)
 {
 	const struct request_start *r = arg;
 	const struct jail_config cfg = {.engine_qemu = r->engine == REQUEST_ENGINE_QEMU,
-					.file_bytes = r->file_bytes};
+					.file_bytes = r->file_bytes,
+					.apparmor = r->apparmor,
+					.selinux = r->selinux};
 
 	return jail_close(&cfg, err);
 }
@@ -230,6 +232,8 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 				    .vcpus = r->vcpus,
 				    .console = r->console,
 				    .qemu = r->qemu,
+				    .apparmor = r->apparmor,
+				    .selinux = r->selinux,
 				    .fs_fd = r->fs ? fds[3] : -1,
 				    .devices = devices,
 				    .ready_to_run = close_jail,

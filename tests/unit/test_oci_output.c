@@ -182,7 +182,7 @@ static void features_promise_what_is_there(void **state)
 
 static void features_do_not_promise_what_is_refused(void **state)
 {
-	static const char *const off[] = {"apparmor", "selinux", "intelRdt"};
+	static const char *const on[] = {"apparmor", "selinux", "intelRdt"};
 	cleanup_json yajl_val v = features();
 	yajl_val lnx = json_get(v, "linux");
 
@@ -190,8 +190,8 @@ static void features_do_not_promise_what_is_refused(void **state)
 	assert_true(holds(json_get(v, "mountOptions"), "bind"));
 	assert_true(holds(json_get(v, "mountOptions"), "idmap"));
 	assert_false(holds(json_get(json_get(lnx, "seccomp"), "actions"), "SCMP_ACT_NOTIFY"));
-	for (size_t i = 0; i < ARRAY_LEN(off); i++)
-		assert_false(json_bool(json_get(lnx, off[i]), "enabled", true));
+	for (size_t i = 0; i < ARRAY_LEN(on); i++)
+		assert_true(json_bool(json_get(lnx, on[i]), "enabled", false));
 	assert_true(
 		json_bool(json_get(json_get(lnx, "mountExtensions"), "idmap"), "enabled", false));
 	assert_string_equal(json_str(json_get(v, "annotations"),
