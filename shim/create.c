@@ -433,7 +433,7 @@ static int make_cgroup(struct making *m, struct error *err)
 	if (state_save(&m->s->dir, st, err) < 0 || host_cgroup_make(&st->cgroup, &wish, err) < 0)
 		return -1;
 	log_elapsed("cgroup", t);
-	return st->cgroup.unit ? state_save(&m->s->dir, st, err) : 0;
+	return state_save(&m->s->dir, st, err);
 }
 
 static int make(struct making *m, struct error *err)

@@ -236,6 +236,7 @@ int host_cgroup_make(struct host_cgroup *cg, const struct host_cgroup_wish *w, s
 		if (!cg->unit && check_empty(*d, err) < 0)
 			return -1;
 	}
+	cg->made = true;
 	return w->resources ? host_cgroup_update(cg, w->resources, err) : 0;
 }
 
@@ -419,14 +420,14 @@ static void kill_all(const char *dir)
 	}
 }
 
-static int remove_dir(const char *dir, struct error *err)
+static int remove_dir(const char *dir, bool ours, struct error *err)
 {
 	uint64_t begun = now_us();
 
 	while (rmdir(dir) < 0) {
 		uint64_t waited = (now_us() - begun) / 1000;
 
-		if (errno == ENOENT)
+		if (errno == ENOENT || (errno == EBUSY && !ours))
 			return 0;
 		if (errno != EBUSY || waited > GONE_MS)
 			return error_errno(err, "remove cgroup %s", dir);
@@ -443,7 +444,7 @@ int host_cgroup_remove(const struct host_cgroup *cg, struct error *err)
 
 	/* The first error is told, and the rest removed all the same. */
 	for (char **d = cg->dirs; d && *d; d++)
-		if (remove_dir(*d, r == 0 ? err : NULL) < 0)
+		if (remove_dir(*d, cg->made, r == 0 ? err : NULL) < 0)
 			r = -1;
 	return r;
 }
@@ -464,6 +465,7 @@ void host_cgroup_write(struct jsonw *w, const struct host_cgroup *cg)
 		jsonw_kstr(w, "unit", cg->unit);
 	if (cg->oom_score_adj.has)
 		jsonw_kint(w, "oom_score_adj", cg->oom_score_adj.v);
+	jsonw_kbool(w, "made", cg->made);
 	jsonw_kuint(w, "machine_bytes", cg->machine_bytes);
 	jsonw_kuint(w, "overhead_bytes", cg->overhead_bytes);
 	jsonw_end_obj(w);
@@ -476,7 +478,8 @@ void host_cgroup_read(yajl_val v, struct host_cgroup *cg)
 	const char *unit = json_str(v, "unit");
 	size_t n = 0;
 
-	*cg = (struct host_cgroup){.machine_bytes = (uint64_t)json_int(v, "machine_bytes", 0),
+	*cg = (struct host_cgroup){.made = json_bool(v, "made", false),
+				   .machine_bytes = (uint64_t)json_int(v, "machine_bytes", 0),
 				   .overhead_bytes = (uint64_t)json_int(v, "overhead_bytes", 0),
 				   .oom_score_adj = {.has = adj,
 						     .v = (int)json_int(v, "oom_score_adj", 0)},

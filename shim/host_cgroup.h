@@ -16,6 +16,7 @@
 struct host_cgroup {
 	char **dirs; /* absolute, one a hierarchy, NULL behind the last; NULL: not known (yet) */
 	char *unit;  /* systemd's scope; NULL: the directories are ours to make and to remove */
+	bool made;   /* nobody else was in it: what is in it now is the container's */
 	/* What the machine itself may use: the limits of linux.resources get it on top. */
 	uint64_t machine_bytes; /* memory of the guest; 0: no machine in it, a proxy alone */
 	uint64_t overhead_bytes;
@@ -61,8 +62,8 @@ void host_cgroup_let_go(struct host_cgroup *cg);
 int host_cgroup_update(const struct host_cgroup *cg, const struct oci_resources *r,
 		       struct error *err);
 
-/* After everything in it has gone: waits (bounded) for what is just ending, and ends what does not.
- * One that the engine has removed is no error. */
+/* After everything in it has gone: waits (bounded) for what is just ending, and ends what does not,
+ * unless it may be somebody else's. One that the engine has removed is no error. */
 int host_cgroup_remove(const struct host_cgroup *cg, struct error *err);
 
 /* As a value of state.json, and back; `v` NULL or of another type: none. */
