@@ -2,6 +2,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "shim/annotations.h"
 #include "shim/config_file.h"
 #include "shim/paths.h"
 
@@ -10,6 +11,8 @@
 #ifdef __x86_64__
 #include <cpuid.h>
 #endif
+
+#define PARAMETERS_MAX 1000 /* what husk-vmm takes, less what husk adds */
 
 bool choice_is_word(const char *word)
 {
@@ -85,22 +88,32 @@ static int obey(const char *word, const char *said_by, struct choice *c, struct 
 	return 0;
 }
 
-static int engine_of(const struct choice_wish *wish, const char *annotation,
+static int engine_of(const struct choice_wish *wish, const struct choice_ask *ask,
 		     const struct config_file *file, struct choice *c, struct error *err)
 {
 	const char *env = getenv("HUSK_ENGINE");
+	int r;
 
 	*c = (struct choice){0};
 	if (wish->engine)
-		return obey(wish->engine, "--engine", c, err);
-	if (annotation)
-		return obey(annotation, "annotations[\"" ENGINE_ANNOTATION "\"]", c, err);
-	if (env && env[0])
-		return obey(env, "HUSK_ENGINE", c, err);
-	if (file->engine)
-		return obey(file->engine, "the configuration file", c, err);
-	choose(c);
-	return 0;
+		r = obey(wish->engine, "--engine", c, err);
+	else if (ask->engine)
+		r = obey(ask->engine, "annotations[\"" ENGINE_ANNOTATION "\"]", c, err);
+	else if (ask->vm && ask->vm->hypervisor_path)
+		r = obey("qemu", "vm.hypervisor.path", c, err);
+	else if (env && env[0])
+		r = obey(env, "HUSK_ENGINE", c, err);
+	else if (file->engine)
+		r = obey(file->engine, "the configuration file", c, err);
+	else
+		choose(c), r = 0;
+	if (r == 0 && choice_is_kvm(c) && ask->vm && ask->vm->hypervisor_path)
+		return error_kind(
+			err, ERR_UNSUPPORTED,
+			"vm.hypervisor.path: \"%s\": %s asks for engine kvm, which has no "
+			"hypervisor but husk-vmm",
+			ask->vm->hypervisor_path, c->said_by ? c->said_by : "auto");
+	return r;
 }
 
 static char *usable(const char *path, int mode, const char *said_by, struct error *err)
@@ -111,28 +124,90 @@ static char *usable(const char *path, int mode, const char *said_by, struct erro
 	return NULL;
 }
 
-static char *kernel_of(const struct choice_wish *wish, const struct config_file *file,
-		       struct error *err)
+/* A path that config.json names: on the list, or the one that it would be anyway. */
+static char *listed(const char *path, int mode, const char *said_by, const struct config_list *list,
+		    const char *list_name, const char *usual, struct error *err)
+{
+	if (!(usual && strcmp(path, usual) == 0) && !config_list_has(list, path)) {
+		error_kind(err, ERR_UNSUPPORTED,
+			   "%s: \"%s\": this host does not let config.json name it: its "
+			   "administrator can, with \"vm\": {\"%s\": [...]} in %s",
+			   said_by, path, list_name, config_file_name());
+		return NULL;
+	}
+	return usable(path, mode, said_by, err);
+}
+
+static char *kernel_of(const struct choice_wish *wish, const struct choice_ask *ask,
+		       const struct config_file *file, struct error *err)
 {
 	const char *env = getenv("HUSK_KERNEL");
 
 	if (wish->kernel)
 		return usable(wish->kernel, R_OK, "--kernel", err);
+	if (ask->kernel)
+		return listed(ask->kernel, R_OK, "annotations[\"" KERNEL_ANNOTATION "\"]",
+			      &file->kernels, "kernels", file->kernel, err);
+	if (ask->vm && ask->vm->kernel_path)
+		return listed(ask->vm->kernel_path, R_OK, "vm.kernel.path", &file->kernels,
+			      "kernels", file->kernel, err);
 	if (!(env && env[0]) && file->kernel)
 		return usable(file->kernel, R_OK, "the configuration file", err);
 	return path_kernel(err);
 }
 
-static char *qemu_of(const struct config_file *file, struct error *err)
+static char *qemu_of(const struct choice_ask *ask, const struct config_file *file,
+		     struct error *err)
 {
 	const char *env = getenv("HUSK_QEMU");
 
+	if (ask->vm && ask->vm->hypervisor_path)
+		return listed(ask->vm->hypervisor_path, X_OK, "vm.hypervisor.path",
+			      &file->hypervisors, "hypervisors", file->qemu, err);
 	if (!(env && env[0]) && file->qemu)
 		return usable(file->qemu, X_OK, "the configuration file", err);
 	return path_qemu(err);
 }
 
-int choice_engine(const struct choice_wish *wish, const char *annotation, struct choice *c,
+static int add_parameter(char **to, const char *p, size_t i, struct error *err)
+{
+	char *longer;
+
+	for (const char *s = p; *s; s++)
+		if (*s < ' ' || *s > '~')
+			return error_kind(err, ERR_INVALID,
+					  "vm.kernel.parameters[%zu]: not printable ASCII", i);
+	longer = *to ? xasprintf("%s %s", *to, p) : xstrdup(p);
+	free(*to);
+	*to = longer;
+	if (strlen(longer) > PARAMETERS_MAX)
+		return error_kind(err, ERR_INVALID,
+				  "vm.kernel.parameters: more than %d bytes in all",
+				  PARAMETERS_MAX);
+	return 0;
+}
+
+/* What the section vm says beside the kernel's path. */
+static int boot_of(const struct choice_ask *ask, const struct config_file *file, struct choice *c,
+		   struct error *err)
+{
+	const struct oci_vm *vm = ask->vm;
+
+	if (vm && vm->kernel_initrd) {
+		c->initrd = listed(vm->kernel_initrd, R_OK, "vm.kernel.initrd", &file->initrds,
+				   "initrds", NULL, err);
+		if (!c->initrd)
+			return -1;
+	}
+	for (size_t i = 0; vm && i < vm->n_kernel_parameters; i++)
+		if (add_parameter(&c->parameters, vm->kernel_parameters[i], i, err) < 0)
+			return -1;
+	return 0;
+}
+
+static const struct choice_ask nothing;
+
+int choice_engine(const struct choice_wish *wish, const struct choice_ask *ask, struct choice *c,
 		  struct error *err)
 {
 	cleanup_config_file struct config_file file = {0};
@@ -140,37 +215,39 @@ int choice_engine(const struct choice_wish *wish, const char *annotation, struct
 	/* In any case: that it is wrong should be known before it is needed. */
 	if (config_file_load(&file, err) < 0)
 		return -1;
-	return engine_of(wish, annotation, &file, c, err);
+	return engine_of(wish, ask ? ask : &nothing, &file, c, err);
 }
 
 char *choice_kernel(const struct choice_wish *wish, struct error *err)
 {
 	cleanup_config_file struct config_file file = {0};
 
-	return config_file_load(&file, err) < 0 ? NULL : kernel_of(wish, &file, err);
+	return config_file_load(&file, err) < 0 ? NULL : kernel_of(wish, &nothing, &file, err);
 }
 
 char *choice_qemu(struct error *err)
 {
 	cleanup_config_file struct config_file file = {0};
 
-	return config_file_load(&file, err) < 0 ? NULL : qemu_of(&file, err);
+	return config_file_load(&file, err) < 0 ? NULL : qemu_of(&nothing, &file, err);
 }
 
-int choice_make(const struct choice_wish *wish, const char *annotation, struct choice *c,
+int choice_make(const struct choice_wish *wish, const struct choice_ask *ask, struct choice *c,
 		struct error *err)
 {
 	cleanup_config_file struct config_file file = {0};
 
 	*c = (struct choice){0};
-	if (config_file_load(&file, err) < 0 || engine_of(wish, annotation, &file, c, err) < 0)
+	if (!ask)
+		ask = &nothing;
+	if (config_file_load(&file, err) < 0 || engine_of(wish, ask, &file, c, err) < 0)
 		return -1;
-	c->kernel = kernel_of(wish, &file, err);
-	if (!c->kernel)
+	c->kernel = kernel_of(wish, ask, &file, err);
+	if (!c->kernel || boot_of(ask, &file, c, err) < 0)
 		return -1;
 	if (choice_is_kvm(c))
 		return 0;
-	c->qemu = qemu_of(&file, err);
+	c->qemu = qemu_of(ask, &file, err);
 	return c->qemu ? 0 : -1;
 }
 
@@ -198,6 +275,8 @@ int choice_blame(const struct choice *c, struct error *err)
 void choice_free(struct choice *c)
 {
 	free(c->kernel);
+	free(c->initrd);
+	free(c->parameters);
 	free(c->qemu);
-	c->kernel = c->qemu = NULL;
+	c->kernel = c->initrd = c->parameters = c->qemu = NULL;
 }

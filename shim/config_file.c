@@ -1,32 +1,112 @@
+/*
+ * Every object is read by a table of its keys: what takes a value, and where it goes. What may be
+ * known of the file as a whole is looked at when all of it was read.
+ */
 #include "shim/config_file.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/json.h"
+#include "lib/size.h"
 #include "shim/choice.h"
+#include "shim/scratch.h"
 
 #include <fcntl.h>
+#include <fnmatch.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 
-static int take_path(const char *key, const char *value, char **to, struct error *err)
+#define MIB (UINT64_C(1) << 20)
+#define KEYS_MAX 32
+
+/* `name` is the key's whole name, for messages. */
+typedef int (*take_fn)(yajl_val v, const char *name, void *to, struct error *err);
+
+struct key {
+	const char *key;
+	take_fn take;
+	size_t offset; /* of what is taken, in struct config_file */
+};
+
+#define AT(member) offsetof(struct config_file, member)
+
+/* ---- values */
+
+static const char *text_of(yajl_val v, const char *name, struct error *err)
 {
+	if (YAJL_IS_STRING(v))
+		return YAJL_GET_STRING(v);
+	error_kind(err, ERR_INVALID, "%s: must be a string", name);
+	return NULL;
+}
+
+static int take_path(yajl_val v, const char *name, void *to, struct error *err)
+{
+	const char *value = text_of(v, name, err);
+
+	if (!value)
+		return -1;
 	if (value[0] != '/')
-		return error_kind(err, ERR_INVALID, "%s: \"%.200s\": must be an absolute path", key,
-				  value);
-	*to = xstrdup(value);
+		return error_kind(err, ERR_INVALID, "%s: \"%.200s\": must be an absolute path",
+				  name, value);
+	*(char **)to = xstrdup(value);
 	return 0;
 }
 
-static int take_engine(const char *value, char **to, struct error *err)
+static int take_engine(yajl_val v, const char *name, void *to, struct error *err)
 {
+	const char *value = text_of(v, name, err);
+
+	if (!value)
+		return -1;
 	if (!choice_is_word(value))
-		return error_kind(err, ERR_INVALID, "engine: \"%.200s\": must be %s", value,
+		return error_kind(err, ERR_INVALID, "%s: \"%.200s\": must be %s", name, value,
 				  CHOICE_WORDS);
-	*to = xstrdup(value);
+	*(char **)to = xstrdup(value);
 	return 0;
 }
 
-static int take_wiring(yajl_val v, struct config_file *c, struct error *err)
+/* A number of bytes, or a text with a unit, between the two; a whole number of MiB comes out. */
+static int take_bytes(yajl_val v, const char *name, uint64_t min, uint64_t max, uint64_t *to,
+		      struct error *err)
+{
+	char low[SIZE_TEXT], high[SIZE_TEXT];
+	uint64_t n = 0;
+
+	if (!(YAJL_IS_STRING(v) && size_parse(YAJL_GET_STRING(v), &n)) &&
+	    !(YAJL_IS_INTEGER(v) && YAJL_GET_INTEGER(v) > 0 && (n = (uint64_t)YAJL_GET_INTEGER(v))))
+		return error_kind(err, ERR_INVALID,
+				  "%s: must be a number of bytes, or one with K, M, G or T in "
+				  "quotation marks",
+				  name);
+	if (n < min || n > max)
+		return error_kind(err, ERR_INVALID, "%s: %" PRIu64 " bytes: must be from %s to %s",
+				  name, n, size_text(min, low), size_text(max, high));
+	*to = (n + MIB - 1) / MIB * MIB;
+	return 0;
+}
+
+static int take_memory(yajl_val v, const char *name, void *to, struct error *err)
+{
+	return take_bytes(v, name, MACHINE_MEM_MIN, MACHINE_MEM_MAX, to, err);
+}
+
+static int take_scratch(yajl_val v, const char *name, void *to, struct error *err)
+{
+	return take_bytes(v, name, SCRATCH_MIN, SCRATCH_MAX, to, err);
+}
+
+static int take_vcpus(yajl_val v, const char *name, void *to, struct error *err)
+{
+	if (!YAJL_IS_INTEGER(v) || YAJL_GET_INTEGER(v) < 1 ||
+	    YAJL_GET_INTEGER(v) > MACHINE_VCPUS_MAX)
+		return error_kind(err, ERR_INVALID, "%s: must be a number from 1 to %d", name,
+				  MACHINE_VCPUS_MAX);
+	*(unsigned *)to = (unsigned)YAJL_GET_INTEGER(v);
+	return 0;
+}
+
+static int take_wiring(yajl_val v, const char *name, void *to, struct error *err)
 {
 	static const char *const words[] = {
 		[NET_WIRING_AUTO] = "auto", [NET_WIRING_TC] = "tc", [NET_WIRING_BRIDGE] = "bridge"};
@@ -34,64 +114,176 @@ static int take_wiring(yajl_val v, struct config_file *c, struct error *err)
 
 	for (unsigned i = 0; word && i < ARRAY_LEN(words); i++)
 		if (strcmp(word, words[i]) == 0) {
-			c->wiring = (enum net_wiring)i;
+			*(enum net_wiring *)to = (enum net_wiring)i;
 			return 0;
 		}
-	return error_kind(err, ERR_INVALID,
-			  "network.wiring: must be \"auto\", \"tc\" or "
-			  "\"bridge\"");
+	return error_kind(err, ERR_INVALID, "%s: must be \"auto\", \"tc\" or \"bridge\"", name);
 }
 
-static int take_network(yajl_val v, struct config_file *c, struct error *err)
+static int take_bool(yajl_val v, const char *name, void *to, struct error *err)
 {
-	if (c->has_network)
-		return error_kind(err, ERR_INVALID, "network: is there twice");
-	if (!YAJL_IS_OBJECT(v))
-		return error_kind(err, ERR_INVALID, "network: must be an object");
-	c->has_network = true;
-	for (size_t i = 0; i < v->u.object.len; i++) {
-		const char *key = v->u.object.keys[i];
-		yajl_val member = v->u.object.values[i];
+	if (!YAJL_IS_TRUE(v) && !YAJL_IS_FALSE(v))
+		return error_kind(err, ERR_INVALID, "%s: must be true or false", name);
+	*(bool *)to = YAJL_IS_TRUE(v);
+	return 0;
+}
 
-		if (strcmp(key, "wiring") == 0) {
-			if (take_wiring(member, c, err) < 0)
-				return -1;
-		} else if (strcmp(key, "vhost_net") == 0) {
-			if (!YAJL_IS_TRUE(member) && !YAJL_IS_FALSE(member))
-				return error_kind(err, ERR_INVALID,
-						  "network.vhost_net: must be true or false");
-			c->vhost_net = YAJL_IS_TRUE(member);
-		} else {
+/* Members that begin with `prefix`. */
+static int take_list(yajl_val v, const char *name, const char *prefix, struct config_list *l,
+		     struct error *err)
+{
+	if (!YAJL_IS_ARRAY(v) || v->u.array.len > CONFIG_LIST_MAX)
+		return error_kind(err, ERR_INVALID, "%s: must be a list of at most %d", name,
+				  CONFIG_LIST_MAX);
+	l->given = true;
+	l->v = xcalloc(v->u.array.len + 1, sizeof(*l->v));
+	for (size_t i = 0; i < v->u.array.len; i++) {
+		const char *s = YAJL_GET_STRING(v->u.array.values[i]);
+
+		if (!s || strncmp(s, prefix, strlen(prefix)) != 0)
 			return error_kind(err, ERR_INVALID,
-					  "network: \"%.200s\": no such key: there are wiring and "
-					  "vhost_net",
-					  key);
-		}
+					  "%s[%zu]: must be a string that begins with %s", name, i,
+					  prefix);
+		l->v[l->n++] = xstrdup(s);
 	}
 	return 0;
 }
 
-static int take(struct config_file *c, const char *key, yajl_val v, struct error *err)
+static int take_names(yajl_val v, const char *name, void *to, struct error *err)
 {
-	char **to = strcmp(key, "engine") == 0	 ? &c->engine
-		    : strcmp(key, "kernel") == 0 ? &c->kernel
-		    : strcmp(key, "qemu") == 0	 ? &c->qemu
-						 : NULL;
+	return take_list(v, name, "io.husk.", to, err);
+}
 
-	if (strcmp(key, "network") == 0)
-		return take_network(v, c, err);
-	if (!to)
-		return error_kind(err, ERR_INVALID,
-				  "\"%.200s\": no such key: there are engine, kernel, qemu and "
-				  "network",
-				  key);
-	if (!YAJL_IS_STRING(v))
-		return error_kind(err, ERR_INVALID, "%s: must be a string", key);
-	if (*to)
-		return error_kind(err, ERR_INVALID, "%s: is there twice", key);
-	if (to == &c->engine)
-		return take_engine(YAJL_GET_STRING(v), to, err);
-	return take_path(key, YAJL_GET_STRING(v), to, err);
+static int take_paths(yajl_val v, const char *name, void *to, struct error *err)
+{
+	return take_list(v, name, "/", to, err);
+}
+
+/* ---- objects */
+
+static int unknown(const char *in, const char *key, const struct key *keys, struct error *err)
+{
+	cleanup_free char *known = xstrdup("");
+
+	for (const struct key *k = keys; k->key; k++) {
+		char *more = xasprintf("%s%s%s", known,
+				       k == keys  ? ""
+				       : k[1].key ? ", "
+						  : " and ",
+				       k->key);
+
+		free(known);
+		known = more;
+	}
+	return error_kind(err, ERR_INVALID, "%s%s\"%.200s\": no such key: there are %s", in,
+			  in[0] ? ": " : "", key, known);
+}
+
+/* The members of `v`, which is called `in` ("": the whole file). */
+static int take_object(yajl_val v, const char *in, const struct key *keys, void *config,
+		       struct error *err)
+{
+	bool seen[KEYS_MAX] = {0};
+
+	if (!YAJL_IS_OBJECT(v))
+		return error_kind(err, ERR_INVALID, "%s%smust be an object", in, in[0] ? ": " : "");
+	for (size_t i = 0; i < v->u.object.len; i++) {
+		const char *key = v->u.object.keys[i];
+		const struct key *k = keys;
+		char name[128];
+
+		while (k->key && strcmp(k->key, key) != 0)
+			k++;
+		if (!k->key)
+			return unknown(in, key, keys, err);
+		snprintf(name, sizeof(name), "%s%s%s", in, in[0] ? "." : "", key);
+		if (seen[k - keys])
+			return error_kind(err, ERR_INVALID, "%s: is there twice", name);
+		seen[k - keys] = true;
+		if (k->take(v->u.object.values[i], name, (char *)config + k->offset, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int take_network(yajl_val v, const char *name, void *to, struct error *err)
+{
+	static const struct key keys[] = {
+		{"wiring", take_wiring, AT(wiring)}, {"vhost_net", take_bool, AT(vhost_net)}, {0}};
+
+	return take_object(v, name, keys, to, err);
+}
+
+static int take_memories(yajl_val v, const char *name, void *to, struct error *err)
+{
+	static const struct key keys[] = {{"default", take_memory, AT(memory.def)},
+					  {"maximum", take_memory, AT(memory.max)},
+					  {"pod", take_memory, AT(memory.pod)},
+					  {0}};
+
+	return take_object(v, name, keys, to, err);
+}
+
+static int take_processors(yajl_val v, const char *name, void *to, struct error *err)
+{
+	static const struct key keys[] = {{"default", take_vcpus, AT(vcpus.def)},
+					  {"maximum", take_vcpus, AT(vcpus.max)},
+					  {"pod", take_vcpus, AT(vcpus.pod)},
+					  {0}};
+
+	return take_object(v, name, keys, to, err);
+}
+
+static int take_scratches(yajl_val v, const char *name, void *to, struct error *err)
+{
+	static const struct key keys[] = {{"default", take_scratch, AT(scratch.def)},
+					  {"maximum", take_scratch, AT(scratch.max)},
+					  {0}};
+
+	return take_object(v, name, keys, to, err);
+}
+
+static int take_vm(yajl_val v, const char *name, void *to, struct error *err)
+{
+	static const struct key keys[] = {{"kernels", take_paths, AT(kernels)},
+					  {"initrds", take_paths, AT(initrds)},
+					  {"hypervisors", take_paths, AT(hypervisors)},
+					  {0}};
+
+	return take_object(v, name, keys, to, err);
+}
+
+static const struct key top[] = {{"engine", take_engine, AT(engine)},
+				 {"kernel", take_path, AT(kernel)},
+				 {"qemu", take_path, AT(qemu)},
+				 {"memory", take_memories, 0},
+				 {"vcpus", take_processors, 0},
+				 {"scratch", take_scratches, 0},
+				 {"console", take_path, AT(console)},
+				 {"annotations", take_names, AT(annotations)},
+				 {"vm", take_vm, 0},
+				 {"network", take_network, 0},
+				 {0}};
+
+/* ---- the whole */
+
+static int within(const char *name, const char *key, uint64_t v, uint64_t max, struct error *err)
+{
+	return v <= max || max == 0 ? 0
+				    : error_kind(err, ERR_INVALID,
+						 "%s.%s: %" PRIu64 ": is more than %s.maximum, "
+						 "%" PRIu64,
+						 name, key, v, name, max);
+}
+
+static int check(const struct config_file *c, struct error *err)
+{
+	if (within("memory", "default", c->memory.def, c->memory.max, err) < 0 ||
+	    within("memory", "pod", c->memory.pod, c->memory.max, err) < 0 ||
+	    within("vcpus", "default", c->vcpus.def, c->vcpus.max, err) < 0 ||
+	    within("vcpus", "pod", c->vcpus.pod, c->vcpus.max, err) < 0)
+		return -1;
+	return within("scratch", "default", c->scratch.def, c->scratch.max, err);
 }
 
 int config_file_parse(const char *text, size_t len, struct config_file *c, struct error *err)
@@ -99,13 +291,8 @@ int config_file_parse(const char *text, size_t len, struct config_file *c, struc
 	cleanup_config_file struct config_file got = {0};
 	cleanup_json yajl_val v = json_parse(text, len, err);
 
-	if (!v)
+	if (!v || take_object(v, "", top, &got, err) < 0 || check(&got, err) < 0)
 		return -1;
-	if (!YAJL_IS_OBJECT(v))
-		return error_kind(err, ERR_INVALID, "must be an object");
-	for (size_t i = 0; i < v->u.object.len; i++)
-		if (take(&got, v->u.object.keys[i], v->u.object.values[i], err) < 0)
-			return -1;
 	*c = got;
 	got = (struct config_file){0};
 	return 0;
@@ -131,10 +318,17 @@ static int check_owner(int fd, struct error *err)
 	return 0;
 }
 
-int config_file_load(struct config_file *c, struct error *err)
+const char *config_file_name(void)
 {
 	const char *given = getenv("HUSK_CONFIG");
-	const char *path = given && given[0] ? given : CONFIG_FILE;
+
+	return given && given[0] ? given : CONFIG_FILE;
+}
+
+int config_file_load(struct config_file *c, struct error *err)
+{
+	const char *path = config_file_name();
+	bool named = strcmp(path, CONFIG_FILE) != 0;
 	/* Not blocked by a fifo. */
 	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	cleanup_free char *text = NULL;
@@ -142,23 +336,45 @@ int config_file_load(struct config_file *c, struct error *err)
 	size_t len;
 
 	*c = (struct config_file){0};
-	if (fd < 0 && errno == ENOENT && path != given)
+	if (fd < 0 && errno == ENOENT && !named)
 		return 0;
 	if (fd < 0)
-		return error_errno(err, "%s%s", path, path == given ? " (from HUSK_CONFIG)" : "");
+		return error_errno(err, "%s%s", path, named ? " (from HUSK_CONFIG)" : "");
 	/* What is read is what was looked at. */
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
 	if (check_owner(fd, err) < 0 ||
 	    file_read(AT_FDCWD, self, CONFIG_FILE_MAX, &text, &len, err) < 0 ||
 	    config_file_parse(text, len, c, err) < 0)
 		return error_wrap(err, "%s", path);
+	c->path = xstrdup(path);
 	return 0;
+}
+
+static void list_free(struct config_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free(l->v[i]);
+	free(l->v);
 }
 
 void config_file_free(struct config_file *c)
 {
+	free(c->path);
 	free(c->engine);
 	free(c->kernel);
 	free(c->qemu);
+	free(c->console);
+	list_free(&c->annotations);
+	list_free(&c->kernels);
+	list_free(&c->initrds);
+	list_free(&c->hypervisors);
 	*c = (struct config_file){0};
+}
+
+bool config_list_has(const struct config_list *l, const char *name)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (fnmatch(l->v[i], name, FNM_PATHNAME | FNM_PERIOD) == 0)
+			return true;
+	return false;
 }

@@ -2,23 +2,22 @@
 #include "shim/plan.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
+#include "lib/log.h"
 #include "oci/unsupported.h"
 #include "oci/validate.h"
+#include "shim/annotations.h"
 #include "shim/host_policy.h"
 #include "shim/mirror.h"
 #include "shim/network.h"
 #include "shim/paths.h"
 #include "shim/scratch.h"
+#include "shim/machine_size.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#define MIB (1024ull * 1024)
-#define MEM_DEFAULT (512 * MIB)
-#define MEM_OVERHEAD (128 * MIB) /* guest kernel and agent, on top of a container's limit */
-#define VCPUS_MAX 64
 
 void plan_free(struct plan *p)
 {
@@ -61,39 +60,43 @@ static int check_netns(const struct oci_spec *spec, struct error *err)
 	return error_wrap(err, "linux.namespaces[%td].path", net - spec->lnx.namespaces);
 }
 
-static uint64_t host_memory(void)
+/* What config.json says of the machine, and of what is the host's to allow. A container that joins
+ * a pod has the sandbox's machine. */
+static int size_machine(struct plan *p, const struct config_file *file, struct error *err)
 {
-	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	struct machine_size size;
+	struct host_size host;
+
+	host_size(&host);
+	if (annotations_check(p->spec, file, err) < 0 ||
+	    scratch_size(oci_spec_annotation(p->spec, SCRATCH_ANNOTATION), file->scratch.def,
+			 file->scratch.max, &p->scratch_bytes, err) < 0)
+		return -1;
+	if (p->pod.role == OCI_POD_JOINS)
+		return p->spec->vm ? error_kind(err, ERR_UNSUPPORTED,
+						"vm: the container runs in its sandbox's machine")
+				   : 0;
+	if (machine_size(p->spec, &p->pod, file, &host, &size, err) < 0)
+		return -1;
+	log_debug("machine: %" PRIu64 " MiB (%s), %u vCPUs (%s)", size.mem_bytes >> 20,
+		  size.memory_by, size.vcpus, size.vcpus_by);
+	p->mem_bytes = size.mem_bytes;
+	p->vcpus = size.vcpus;
+	return 0;
 }
 
-/* The guest gets what the container may use and what its kernel needs; a limit that is none (more
- * than the host has) makes no larger machine than the host is. */
-static void size_machine(struct plan *p)
+static int choose(const struct globals *g, struct plan *p, struct error *err)
 {
-	const struct oci_resources *r = p->spec->lnx.resources;
-	long online = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned cpus = online < 1 ? 1 : online > VCPUS_MAX ? VCPUS_MAX : (unsigned)online;
+	struct choice_ask ask = {.engine = oci_spec_annotation(p->spec, ENGINE_ANNOTATION),
+				 .kernel = oci_spec_annotation(p->spec, KERNEL_ANNOTATION),
+				 .vm = p->spec->vm};
 
-	p->mem_bytes = MEM_DEFAULT;
-	p->vcpus = 1;
-	if (r && r->memory.limit.has && r->memory.limit.v > 0) {
-		uint64_t limit = (uint64_t)r->memory.limit.v, most = host_memory();
-
-		if (limit > most)
-			limit = most;
-		p->mem_bytes = (limit + limit / 16 + MEM_OVERHEAD + MIB - 1) / MIB * MIB;
-	}
-	if (r && r->cpu.quota_us.has && r->cpu.quota_us.v > 0) {
-		uint64_t period =
-			r->cpu.period_us.has && r->cpu.period_us.v ? r->cpu.period_us.v : 100000;
-		uint64_t n = ((uint64_t)r->cpu.quota_us.v + period - 1) / period;
-
-		p->vcpus = n < cpus ? (unsigned)n : cpus;
-	}
+	return choice_make(&g->wish, p->pod.role == OCI_POD_JOINS ? NULL : &ask, &p->choice, err);
 }
 
 int plan_load(const struct globals *g, const char *bundle, struct plan *p, struct error *err)
 {
+	cleanup_config_file struct config_file file = {0};
 	cleanup_free char *path = NULL;
 	unsigned interval; /* the mirror's business; wrong ones are refused here */
 	size_t len;
@@ -107,24 +110,23 @@ int plan_load(const struct globals *g, const char *bundle, struct plan *p, struc
 				  "%s: no such file or directory: make one with 'husk spec'", path);
 	if (file_read(AT_FDCWD, path, OCI_SPEC_MAX, &p->config, &len, err) < 0)
 		return -1;
+	if (config_file_load(&file, err) < 0)
+		return -1;
 	if (oci_spec_parse(p->config, len, &p->spec, err) < 0 ||
 	    oci_spec_validate(p->spec, err) < 0 || oci_spec_supported(p->spec, err) < 0 ||
 	    oci_pod_role(p->spec, &p->pod, err) < 0 ||
-	    scratch_size(oci_spec_annotation(p->spec, SCRATCH_ANNOTATION), &p->scratch_bytes, err) <
-		    0 ||
 	    sync_interval(oci_spec_annotation(p->spec, SYNC_ANNOTATION), &interval, err) < 0 ||
 	    (p->pod.role != OCI_POD_JOINS && check_netns(p->spec, err) < 0) ||
-	    find_rootfs(p, err) < 0 || mount_plan_make(p->spec, p->bundle, &p->mounts, err) < 0)
+	    size_machine(p, &file, err) < 0 || find_rootfs(p, err) < 0 ||
+	    mount_plan_make(p->spec, p->bundle, &p->mounts, err) < 0)
 		return error_wrap(err, "%s", path);
 	if (host_policy_check(p->spec, err) < 0 ||
 	    (p->pod.role == OCI_POD_JOINS && host_policy_check_joins(p->spec, err) < 0))
 		return error_wrap(err, "%s", path);
-	if (choice_make(&g->wish, oci_spec_annotation(p->spec, ENGINE_ANNOTATION), &p->choice,
-			err) < 0)
+	if (choose(g, p, err) < 0)
 		return -1;
 	choice_say(&p->choice, g->log_fd >= 0);
 	oci_spec_warn(p->spec);
-	size_machine(p);
 	p->data = path_data(err);
 	return p->data ? 0 : -1;
 }

@@ -11,6 +11,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "lib/size.h"
 #include "shim/paths.h"
 #include "shim/spawn.h"
 
@@ -41,29 +42,26 @@ static int bad_size(const char *text, struct error *err)
 			  text);
 }
 
-int scratch_size(const char *text, uint64_t *bytes, struct error *err)
+int scratch_size(const char *text, uint64_t def, uint64_t max, uint64_t *bytes, struct error *err)
 {
-	static const char units[] = "KMGT";
-	unsigned shift = 0;
-	uint64_t v = 0;
-	const char *p, *u;
+	char most[SIZE_TEXT];
+	uint64_t v;
 
-	*bytes = SCRATCH_DEFAULT;
+	*bytes = def   ? def
+		 : max ? (max < SCRATCH_DEFAULT ? max : SCRATCH_DEFAULT)
+		       : SCRATCH_DEFAULT;
 	if (!text)
 		return 0;
-	for (p = text; *p >= '0' && *p <= '9'; p++) {
-		v = v * 10 + (uint64_t)(*p - '0');
-		if (v > SCRATCH_MAX)
-			return bad_size(text, err);
-	}
-	u = *p ? strchr(units, *p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p) : NULL;
-	if (u) {
-		shift = 10 * (unsigned)(u - units + 1);
-		p++;
-	}
-	if (p == text || *p || v > SCRATCH_MAX >> shift || v << shift < SCRATCH_MIN)
+	if (!size_parse(text, &v) || v < SCRATCH_MIN || v > SCRATCH_MAX)
 		return bad_size(text, err);
-	*bytes = ((v << shift) + MIB - 1) / MIB * MIB;
+	if (max && v > max)
+		return error_kind(
+			err, ERR_UNSUPPORTED,
+			"annotations[\"" SCRATCH_ANNOTATION
+			"\"]: \"%s\": more than scratch.maximum of the configuration file "
+			"(%s)",
+			text, size_text(max, most));
+	*bytes = (v + MIB - 1) / MIB * MIB;
 	return 0;
 }
 

@@ -13,10 +13,10 @@
 #define SCRATCH_MIN (UINT64_C(16) << 20)
 #define SCRATCH_MAX (UINT64_C(1) << 40)
 
-/* Bytes of a size as the annotation gives it: a number, with K, M, G or T behind it for powers of
- * 1024; a whole number of MiB comes out (rounded up). NULL: the default. The error names the
- * annotation. */
-int scratch_size(const char *text, uint64_t *bytes, struct error *err);
+/* Bytes of a size as the annotation gives it (lib/size.h); a whole number of MiB comes out (rounded
+ * up). NULL: `def`, or the default if that is 0. More than `max`, unless that is 0, is refused.
+ * Errors name the annotation. */
+int scratch_size(const char *text, uint64_t def, uint64_t max, uint64_t *bytes, struct error *err);
 
 /* Makes the empty file `to` a fresh scratch disk: a clone of the template for that size, which is
  * kept in `data` and made at first use. */

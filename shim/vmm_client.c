@@ -154,8 +154,13 @@ static yajl_val call(struct vmm_client *c, struct jsonw *w, const int *fds, unsi
 
 static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct error *err)
 {
-	cleanup_free char *initramfs = path_initramfs(err);
 	const struct choice *choice = cfg->choice;
+	cleanup_free char *initramfs =
+		choice->initrd ? xstrdup(choice->initrd) : path_initramfs(err);
+	cleanup_free char *cmdline =
+		xasprintf("%s%s%s", cfg->debug ? "husk.debug" : "",
+			  cfg->debug && choice->parameters ? " " : "",
+			  choice->parameters ? choice->parameters : "");
 	cleanup_close int kfd = -1, ifd = -1;
 	cleanup_jsonw struct jsonw w = {0};
 
@@ -181,8 +186,7 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 	}
 	if (cfg->file_bytes != VMM_FILE_BYTES_ANY)
 		jsonw_kint(&w, "file_bytes", (int64_t)cfg->file_bytes);
-	jsonw_kstr(&w, "cmdline", cfg->debug ? "husk.debug" : "");
-	/* QEMU's has one in any case. */
+	jsonw_kstr(&w, "cmdline", cmdline);
 	jsonw_kbool(&w, "console", cfg->debug);
 	jsonw_kstr(&w, "log_level", cfg->debug ? "debug" : "info");
 	jsonw_kbool(&w, "log_json", log_is_json());

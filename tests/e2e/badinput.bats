@@ -178,11 +178,9 @@ fake_initramfs() {
 	export HUSK_INITRAMFS=$T/initramfs
 }
 
-# A husk that fails with one line; engine kvm gives the guest a console only to those who want to see much.
+# A husk that fails with one line; a guest has a console only for those who want to see much.
 with_console() {
-	local debug=
-	[[ $ENGINE == qemu ]] || debug=--debug
-	run --separate-stderr husk $debug "$@" </dev/null
+	run --separate-stderr husk --debug "$@" </dev/null
 	stderr=$(grep -vE '^husk(-vmm)?: debug: ' <<<"$stderr")
 	status_is 1 && is 1 "$(grep -c . <<<"$stderr")"
 }

@@ -40,6 +40,7 @@ engine_row() { "$HUSK" "$@" check | awk '$1 == "engine"'; }
 
 @test "the annotation names it, and the command line comes first" {
 	unset HUSK_ENGINE HUSK_KERNEL # it may be for one engine alone
+	echo '{"annotations": ["io.husk.engine"]}' >"$HUSK_CONFIG"
 	bundle d '.annotations["io.husk.engine"] = "xen"' true
 	run --separate-stderr husk run -b "$B" d
 	one_error 'annotations["io.husk.engine"]: "xen": must be auto, kvm or qemu'
@@ -75,7 +76,7 @@ engine_row() { "$HUSK" "$@" check | awk '$1 == "engine"'; }
 	one_error "$T/husk.json (from HUSK_CONFIG): No such file or directory"
 	echo '{"engine": "kvm", "kernl": "/x"}' >"$T/husk.json"
 	run --separate-stderr husk run -b "$B" c
-	one_error "$T/husk.json: \"kernl\": no such key: there are engine, kernel, qemu and network"
+	one_error "$T/husk.json: \"kernl\": no such key: there are engine, kernel, qemu, memory, vcpus, scratch, console, annotations, vm and network"
 	printf '{"engine":\n"xen"}' >"$T/husk.json"
 	run --separate-stderr husk run -b "$B" c
 	one_error "$T/husk.json: engine: \"xen\": must be auto, kvm or qemu"

@@ -25,11 +25,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(text, data, size);
 	if (config_file_parse(text, size, &c, &err) < 0) {
 		expect(err.kind == ERR_INVALID && err.msg[0]);
-		expect(!c.engine && !c.kernel && !c.qemu);
+		expect(!c.engine && !c.kernel && !c.qemu && !c.console && !c.annotations.v);
 		return 0;
 	}
 	expect(!c.engine || choice_is_word(c.engine));
 	expect(!c.kernel || c.kernel[0] == '/');
 	expect(!c.qemu || c.qemu[0] == '/');
+	expect(!c.console || c.console[0] == '/');
+	expect(c.memory.def <= MACHINE_MEM_MAX && c.memory.max <= MACHINE_MEM_MAX &&
+	       c.memory.pod <= MACHINE_MEM_MAX && c.memory.def % (1 << 20) == 0);
+	expect(!c.memory.max || (c.memory.def <= c.memory.max && c.memory.pod <= c.memory.max));
+	expect(c.vcpus.def <= MACHINE_VCPUS_MAX && c.vcpus.pod <= MACHINE_VCPUS_MAX);
+	for (size_t i = 0; i < c.annotations.n; i++)
+		config_list_has(&c.annotations, c.annotations.v[i]);
+	for (size_t i = 0; i < c.kernels.n; i++)
+		expect(c.kernels.v[i][0] == '/');
 	return 0;
 }

@@ -490,8 +490,25 @@ static void refused_linux(void **state)
 		  {"@linux@", "'memoryPolicy':{'mode':'MPOL_BIND'},", NULL},
 		  {"@linux@", "'rootfsPropagation':'rshared',", NULL},
 		  {"@linux@", "'personality':{'domain':'LINUX32'},", NULL},
-		  {"@top@", "'vm':{},",
-		   "vm: choosing hypervisor, kernel or image in config.json is not supported yet"},
+		  {"@top@", "'vm':{},", NULL},
+		  {"@top@",
+		   "'vm':{'hypervisor':{'path':'/q'},'kernel':{'path':'/k','initrd':'/i',"
+		   "'parameters':['a']},'hwConfig':{'vcpus':2,'memory':67108864}},",
+		   NULL},
+		  {"@top@", "'vm':{'hypervisor':{'path':'/q','parameters':['-s']}},",
+		   "vm.hypervisor.parameters: the hypervisor's arguments are husk's alone, as its "
+		   "jail depends on them"},
+		  {"@top@", "'vm':{'image':{'path':'/i','format':'raw'}},",
+		   "vm.image: the root file system is root.path's: mount the image there (ext4, "
+		   "xfs, erofs or squashfs), and its device is the guest's"},
+		  {"@top@", "'vm':{'hwConfig':{'deviceTree':'/d'}},",
+		   "vm.hwConfig.deviceTree: the machine has none"},
+		  {"@top@", "'vm':{'hwConfig':{'irqs':[1]}},",
+		   "vm.hwConfig.irqs: devices of the host are not handed to a guest"},
+		  {"@top@", "'vm':{'hwConfig':{'dtdevs':['/d']}},",
+		   "vm.hwConfig.dtdevs: devices of the host are not handed to a guest"},
+		  {"@top@", "'vm':{'hwConfig':{'iomems':[{'firstMFN':1,'nrMFNs':1}]}},",
+		   "vm.hwConfig.iomems: devices of the host are not handed to a guest"},
 		  {"@top@",
 		   "'hooks':{'prestart':[{'path':'/a'}],'startContainer':[{'path':'/b'}]},", NULL});
 }

@@ -48,7 +48,7 @@ static void sizes_that_are_sizes(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(good); i++) {
-		assert_int_equal(scratch_size(good[i].text, &bytes, NULL), 0);
+		assert_int_equal(scratch_size(good[i].text, 0, 0, &bytes, NULL), 0);
 		assert_int_equal(bytes, good[i].mib << 20);
 	}
 }
@@ -64,10 +64,26 @@ static void sizes_that_are_none(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-		if (scratch_size(bad[i], &bytes, &err) == 0)
+		if (scratch_size(bad[i], 0, 0, &bytes, &err) == 0)
 			fail_msg("taken: %s", bad[i]);
 	assert_int_equal(err.kind, ERR_INVALID);
 	assert_non_null(strstr(err.msg, "annotations[\"io.husk.scratch-size\"]: \"1025G\": "));
+}
+
+static void the_host_bounds_sizes(void **state)
+{
+	struct error err = ERROR_INIT;
+	uint64_t bytes;
+
+	(void)state;
+	assert_int_equal(scratch_size(NULL, 1 << 30, 0, &bytes, NULL), 0);
+	assert_int_equal(bytes, 1 << 30);
+	assert_int_equal(scratch_size(NULL, 0, 2u << 30, &bytes, NULL), 0);
+	assert_int_equal(bytes, 2u << 30);
+	assert_int_equal(scratch_size("2G", 1 << 30, 2u << 30, &bytes, NULL), 0);
+	assert_int_equal(scratch_size("3G", 1 << 30, 2u << 30, &bytes, &err), -1);
+	assert_string_equal(err.msg, "annotations[\"io.husk.scratch-size\"]: \"3G\": more than "
+				     "scratch.maximum of the configuration file (2G)");
 }
 
 static void a_record_is_read_as_it_was_made(void **state)
@@ -378,6 +394,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes_that_are_sizes),
 		cmocka_unit_test(sizes_that_are_none),
+		cmocka_unit_test(the_host_bounds_sizes),
 		TEST(a_record_is_read_as_it_was_made),
 		cmocka_unit_test(names_of_long_and_odd_ids),
 		TEST(the_lock_goes_with_the_last_descriptor),
