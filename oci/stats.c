@@ -325,8 +325,10 @@ static int get_array(const struct field *up, const char *key, size_t max, struct
 
 	if (!v || YAJL_IS_NULL(v))
 		return 0;
-	if (!YAJL_IS_ARRAY(v) || v->u.array.len > max)
-		return field_fail_member(up, key, err, "must be a list of at most %zu", max);
+	if (!YAJL_IS_ARRAY(v) || v->u.array.len > max) {
+		field_fail_member(up, key, err, "must be a list of at most %zu", max);
+		return -1;
+	}
 	*out = (struct field){.up = up, .kind = FIELD_MEMBER, .key = key, .v = v};
 	return (int)v->u.array.len;
 }
