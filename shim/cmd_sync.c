@@ -3,12 +3,16 @@
  * does it; a stopped container has something to bring only when its proxy or VM was killed.
  */
 #include "lib/cleanup.h"
+#include "lib/file.h"
+#include "lib/log.h"
 #include "shim/lifecycle.h"
 #include "shim/mirror.h"
 #include "shim/paths.h"
+#include "shim/pod.h"
 #include "shim/spawn.h"
 #include "shim/writeback.h"
 
+#include <poll.h>
 #include <stdio.h>
 
 #define WAIT_MS 60000 /* for a proxy that is writing back */
@@ -28,16 +32,32 @@ static void tell_nothing(const char *id)
 	printf("%s: nothing to do\n", id);
 }
 
+/* The machine of a pod has the scratch disk, and its lock, for longer than the container's proxy
+ * lives. */
+static int leave_pod(const struct container_dir *d, const struct container_state *st, int intr_fd,
+		     struct error *err)
+{
+	uint64_t end = now_us() + WAIT_MS * 1000ull;
+
+	while (process_alive(st->pid, st->pid_start) && now_us() < end) {
+		struct pollfd p = {.fd = intr_fd, .events = POLLIN};
+
+		if (poll(&p, 1, 5) > 0)
+			return error_kind(err, ERR_INTERRUPTED, "interrupted by a signal");
+	}
+	return pod_leave(d, st, err);
+}
+
 /* Nobody runs it (any more): what its proxy could not do is done from the scratch disk. */
-static int sync_stopped(const struct globals *g, const struct container_state *st, int intr_fd,
-			struct error *err)
+static int sync_stopped(const struct globals *g, const struct container_dir *d,
+			const struct container_state *st, int intr_fd, struct error *err)
 {
 	cleanup_record struct record r = {.dirfd = -1, .scratch = -1};
 	cleanup_free char *data = path_data(err);
 	struct error why = ERROR_INIT;
 	struct cs_counts n = {0};
 
-	if (!data)
+	if (!data || (st->sandbox && leave_pod(d, st, intr_fd, err) < 0))
 		return -1;
 	if (record_open(data, st->record, true, WAIT_MS, &r, &why) < 0) {
 		if (why.kind == ERR_NOT_FOUND) {
@@ -77,13 +97,13 @@ int cmd_sync(const struct globals *g, int argc, char **argv, struct error *err)
 	if (intr < 0)
 		return -1;
 	if (st.status == OCI_STATUS_STOPPED)
-		return sync_stopped(g, &st, intr, err);
+		return sync_stopped(g, &d, &st, intr, err);
 	if (mirror_ask_sync(d.fd, intr, &n, err) == 0) {
 		tell(st.id, &n);
 		return 0;
 	}
 	/* It ended while we asked: its proxy has written everything back, or could not. */
 	if (err->kind == ERR_NOT_RUNNING)
-		return sync_stopped(g, &st, intr, err);
+		return sync_stopped(g, &d, &st, intr, err);
 	return -1;
 }

@@ -315,6 +315,9 @@ int pod_leave(const struct container_dir *d, const struct container_state *st, s
 	struct error why = ERROR_INIT;
 	uint64_t t = now_us();
 
+	/* Its create did not get that far. */
+	if (!pod_is_joiner(d->fd))
+		return 0;
 	if (leave_vm(d, st, &why) == 0 && leave_shares(d, st, &why) == 0) {
 		log_elapsed("leave the pod", t);
 		return 0;

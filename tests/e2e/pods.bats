@@ -276,6 +276,14 @@ box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 	is a "$(cat "$T/a/rootfs/made")"
 	in_box b true
 	is "" "$(find "$HUSK_DATA/changes" -name 'r-a-*')"
+	# and so does sync
+	in_box b sh -c 'echo b >/made; sync'
+	kill -9 "$(part_of proxy b)"
+	wait_until is_stopped b
+	has "b: " "$(husk sync b)"
+	is b "$(cat "$T/b/rootfs/made")"
+	has "nothing to do" "$(husk sync b)"
+	husk delete b
 }
 
 @test "sync, exec and kill of a container in a pod" {
@@ -363,6 +371,20 @@ box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 	is "$fds" "$(disks_of "$vmm")"
 	is 2 "$(wc -l <"/proc/$share/mountinfo")"
 	in_box a true
+}
+
+@test "delete --force ends a start that hangs, and the pod goes on" {
+	sandbox s
+	join a
+	member b '.hooks.startContainer = [{path: "/bin/sh", args: ["sh", "-c", "echo >/dev/shm/there; sleep 100000"], env: ["PATH=/bin"]}]'
+	husk create -b "$B" b </dev/null >"$T/b.out" 2>&1
+	"$HUSK" --root "$ROOT" start b </dev/null >"$T/b.out" 2>&1 &
+	local pid=$!
+	wait_until in_box a test -e /dev/shm/there
+	husk delete --force b
+	ended $pid 1
+	in_box a true
+	is running "$(state_of s)"
 }
 
 @test "who cannot join is told why" {
