@@ -34,29 +34,51 @@
 
 /* ---- the namespace */
 
-static int open_namespace(pid_t minder, struct error *err)
+/* Where virtiofsd is: its namespace, and its root in it, which is not the namespace's own root
+ * where husk itself lives in a chroot. */
+struct place {
+	int ns, root;
+};
+
+static void place_close(struct place *p)
+{
+	close_fd(&p->ns);
+	close_fd(&p->root);
+}
+#define cleanup_place __attribute__((cleanup(place_close)))
+
+static int open_of(int pid, const char *what, int flags, struct error *err)
+{
+	cleanup_free char *path = xasprintf("/proc/%d/%s", pid, what);
+	int fd = open(path, flags | O_CLOEXEC);
+
+	return fd < 0 ? error_errno(err, "open %s", path) : fd;
+}
+
+static int open_place(pid_t minder, struct place *p, struct error *err)
 {
 	cleanup_free char *list = xasprintf("/proc/%d/task/%d/children", (int)minder, (int)minder);
-	cleanup_free char *text = NULL, *path = NULL;
-	int child, fd;
+	cleanup_free char *text = NULL;
+	int child;
 
+	*p = (struct place){-1, -1};
 	if (file_read(AT_FDCWD, list, 4096, &text, NULL, err) < 0)
 		return error_wrap(err, "find the pod's virtiofsd");
 	if (sscanf(text, "%d", &child) != 1)
 		return error_kind(err, ERR_NOT_RUNNING, "the pod's virtiofsd has ended");
-	path = xasprintf("/proc/%d/ns/mnt", child);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? error_errno(err, "open %s", path) : fd;
+	p->ns = open_of(child, "ns/mnt", O_RDONLY, err);
+	p->root = p->ns < 0 ? -1 : open_of(child, "root", O_PATH | O_DIRECTORY, err);
+	return p->root < 0 ? -1 : 0;
 }
 
 /* In the child: its root is then what virtiofsd shows. Returns a writable clone of the tmpfs. */
-static int enter(int ns, struct error *err)
+static int enter(const struct place *p, struct error *err)
 {
 	struct mount_attr rw = {.attr_clr = MOUNT_ATTR_RDONLY};
 	cleanup_close int top = -1;
 	struct statfs fs;
 
-	if (setns(ns, CLONE_NEWNS) < 0)
+	if (setns(p->ns, CLONE_NEWNS) < 0 || fchdir(p->root) < 0 || chroot(".") < 0)
 		return error_errno(err, "enter the mount namespace of virtiofsd");
 	if (statfs("/", &fs) < 0 || fs.f_type != TMPFS_MAGIC ||
 	    faccessat(AT_FDCWD, "/proc", F_OK, 0) == 0)
@@ -69,10 +91,10 @@ static int enter(int ns, struct error *err)
 
 typedef int (*work_fn)(int top, const void *arg, struct error *err);
 
-static _Noreturn void child_main(int ns, work_fn work, const void *arg, int out)
+static _Noreturn void child_main(const struct place *p, work_fn work, const void *arg, int out)
 {
 	struct error err = ERROR_INIT;
-	int top = enter(ns, &err);
+	int top = enter(p, &err);
 
 	if (top < 0 || work(top, arg, &err) < 0)
 		write_all(out, err.msg, strlen(err.msg), NULL);
@@ -82,14 +104,15 @@ static _Noreturn void child_main(int ns, work_fn work, const void *arg, int out)
 /* Runs `work` in a process inside; what it has to say is the error. */
 static int run_inside(pid_t minder, work_fn work, const void *arg, struct error *err)
 {
-	cleanup_close int ns = open_namespace(minder, err), out = -1, in = -1;
+	cleanup_place struct place place = {-1, -1};
+	cleanup_close int out = -1, in = -1;
 	char why[ERROR_MSG_MAX];
 	size_t n = 0;
 	ssize_t r;
 	pid_t pid;
 	int p[2];
 
-	if (ns < 0)
+	if (open_place(minder, &place, err) < 0)
 		return -1;
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return error_errno(err, "pipe");
@@ -99,7 +122,7 @@ static int run_inside(pid_t minder, work_fn work, const void *arg, struct error 
 	if (pid < 0)
 		return error_errno(err, "fork");
 	if (pid == 0)
-		child_main(ns, work, arg, out);
+		child_main(&place, work, arg, out);
 	close_fd(&out);
 	while (n < sizeof(why) - 1 &&
 	       ((r = read(in, why + n, sizeof(why) - 1 - n)) > 0 || (r < 0 && errno == EINTR)))
