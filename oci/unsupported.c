@@ -228,19 +228,17 @@ static int check_linux(const struct oci_spec *s, struct error *err)
 
 	if (check_namespaces(s, err) < 0 || check_seccomp(l->seccomp, err) < 0)
 		return -1;
-	if (l->n_net_devices > 0)
-		return refuse(err,
-			      "linux.netDevices[\"%s\"]: moving network devices is not supported",
-			      l->net_devices[0].host_name);
 	return l->resources ? oci_resources_supported(l->resources, "linux.resources", err) : 0;
 }
 
-/* Which hypervisor, kernel and size there may be is the host's to say (shim/choice.h, machine_size.h). */
+/* Which hypervisor, kernel and size there may be is the host's to say (shim/choice.h,
+ * machine_size.h). */
 static int check_vm(const struct oci_vm *vm, struct error *err)
 {
 	if (vm->n_hypervisor_parameters > 0)
-		return refuse(err, "vm.hypervisor.parameters: the hypervisor's arguments are husk's "
-				   "alone, as its jail depends on them");
+		return refuse(err,
+			      "vm.hypervisor.parameters: the hypervisor's arguments are husk's "
+			      "alone, as its jail depends on them");
 	if (vm->image_path || vm->image_format)
 		return refuse(err, "vm.image: the root file system is root.path's: mount the image "
 				   "there (ext4, xfs, erofs or squashfs), and its device is the "
@@ -249,7 +247,7 @@ static int check_vm(const struct oci_vm *vm, struct error *err)
 		return refuse(err, "vm.hwConfig.deviceTree: the machine has none");
 	if (vm->n_hw_dtdevs > 0 || vm->n_hw_iomems > 0 || vm->n_hw_irqs > 0)
 		return refuse(err, "vm.hwConfig.%s: devices of the host are not handed to a guest",
-			      vm->n_hw_dtdevs   ? "dtdevs"
+			      vm->n_hw_dtdevs	? "dtdevs"
 			      : vm->n_hw_iomems ? "iomems"
 						: "irqs");
 	return 0;

@@ -19,6 +19,7 @@
 #include "shim/handover.h"
 #include "shim/hooks.h"
 #include "shim/host_policy.h"
+#include "shim/net_devices.h"
 #include "shim/network.h"
 #include "shim/notify.h"
 #include "shim/plan.h"
@@ -218,6 +219,15 @@ static int start_proxy(struct making *m, struct error *err)
 	if (m->root.record.dirfd < 0)
 		return 0;
 	return record_note_proxy(&m->root.record, m->s->state.pid, m->s->state.pid_start, err);
+}
+
+/* Before anybody looks at the namespace, hooks included. */
+static int take_net_devices(struct making *m, struct error *err)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)m->s->state.pid);
+	return net_devices_move(m->plan.spec, path, err);
 }
 
 static int run_create_hooks(struct making *m, struct error *err)
@@ -461,6 +471,8 @@ static int make(struct making *m, struct error *err)
 	if (start_proxy(m, err) < 0)
 		return -1;
 	log_elapsed("proxy and network namespace", t);
+	if (take_net_devices(m, err) < 0)
+		return -1;
 	st->started = m->o->start;
 	if (state_save(&m->s->dir, st, err) < 0)
 		return -1;
@@ -517,6 +529,8 @@ static void undo(struct making *m)
 	host_cgroup_let_go(&st->cgroup);
 	if (host_cgroup_remove(&st->cgroup, &why) < 0)
 		log_warn("container \"%s\": %s", st->id, why.msg);
+	if (plan_netns(m->s->spec))
+		net_devices_return(m->s->spec, plan_netns(m->s->spec));
 	root_changes_settle(st->record, st->id, false, true, &m->g->wish, -1, NULL);
 	network_clean(m->s->dir.fd, plan_netns(m->s->spec), m->s->dir.id);
 	dir_remove(&m->s->dir, NULL);

@@ -315,6 +315,9 @@ int host_policy_check_joins(const struct oci_spec *spec, struct error *err)
 		return refuse(err, "linux.memoryPolicy: %s", why);
 	if (spec->lnx.intel_rdt)
 		return refuse(err, "linux.intelRdt: %s", why);
+	if (spec->lnx.n_net_devices > 0)
+		return refuse(err, "linux.netDevices[\"%s\"]: %s",
+			      spec->lnx.net_devices[0].host_name, why);
 	if (host_policy_apparmor(spec->process) || spec->process->selinux_label)
 		log_info("process.%s: the pod's microVM has that of its sandbox",
 			 spec->process->selinux_label ? "selinuxLabel" : "apparmorProfile");

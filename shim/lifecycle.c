@@ -5,6 +5,7 @@
 #include "lib/log.h"
 #include "shim/hooks.h"
 #include "shim/host_policy.h"
+#include "shim/net_devices.h"
 #include "shim/network.h"
 #include "shim/plan.h"
 #include "shim/pod.h"
@@ -179,6 +180,8 @@ int lifecycle_destroy(const struct globals *g, struct container_dir *d, struct c
 	if (netns >= 0)
 		netns_fd = xasprintf("/proc/self/fd/%d", netns);
 	network_clean(d->fd, netns_fd, d->id);
+	if (netns_fd && st->config && container_spec(st, &spec, NULL) == 0)
+		net_devices_return(spec, netns_fd);
 	st->status = OCI_STATUS_STOPPED;
 	st->pid = 0;
 	if (remove_cgroup(st, force, err) < 0)
@@ -186,7 +189,7 @@ int lifecycle_destroy(const struct globals *g, struct container_dir *d, struct c
 	if (root_changes_settle(st->record, d->id, st->started, force, &g->wish, -1, err) < 0 ||
 	    dir_remove(d, err) < 0)
 		return -1;
-	if (!st->config || container_spec(st, &spec, &hook_err) < 0)
+	if (!st->config || (!spec && container_spec(st, &spec, &hook_err) < 0))
 		return 0;
 	if (!st->sandbox)
 		host_policy_leave(spec, d->id);

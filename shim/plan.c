@@ -8,6 +8,7 @@
 #include "shim/annotations.h"
 #include "shim/host_policy.h"
 #include "shim/mirror.h"
+#include "shim/net_devices.h"
 #include "shim/network.h"
 #include "shim/paths.h"
 #include "shim/scratch.h"
@@ -120,7 +121,7 @@ int plan_load(const struct globals *g, const char *bundle, struct plan *p, struc
 	    size_machine(p, &file, err) < 0 || find_rootfs(p, err) < 0 ||
 	    mount_plan_make(p->spec, p->bundle, &p->mounts, err) < 0)
 		return error_wrap(err, "%s", path);
-	if (host_policy_check(p->spec, err) < 0 ||
+	if (host_policy_check(p->spec, err) < 0 || net_devices_check(p->spec, err) < 0 ||
 	    (p->pod.role == OCI_POD_JOINS && host_policy_check_joins(p->spec, err) < 0))
 		return error_wrap(err, "%s", path);
 	if (choose(g, p, err) < 0)
