@@ -11,6 +11,7 @@
  * from the loop, not below the feet of those who work.
  */
 #include "agent/server.h"
+#include "agent/forward.h"
 #include "agent/process.h"
 #include "agent/proto.h"
 #include "agent/streams.h"
@@ -51,7 +52,8 @@ struct server {
 	struct loop *loop;
 	struct streams *streams;
 	struct procs *procs;
-	struct listener control, stream;
+	struct forwards *forwards;
+	struct listener control, stream, forward;
 	server_peer_fn peer;
 	struct conn *conns;
 	unsigned n_conns;
@@ -277,6 +279,11 @@ static void accept_stream(struct server *s, int fd)
 	streams_accept(s->streams, fd);
 }
 
+static void accept_forward(struct server *s, int fd)
+{
+	forwards_accept(s->forwards, fd);
+}
+
 static void on_listener(void *arg, uint32_t events);
 
 static void on_pause_over(void *arg, uint32_t events UNUSED)
@@ -329,10 +336,13 @@ struct server *server_new(struct loop *loop, struct error *err)
 	s->loop = loop;
 	s->control = (struct listener){.server = s, .fd = -1, .accept = accept_control};
 	s->stream = (struct listener){.server = s, .fd = -1, .accept = accept_stream};
+	s->forward = (struct listener){.server = s, .fd = -1, .accept = accept_forward};
+	s->forwards = forwards_new(loop);
 	s->streams = streams_new(loop);
 	s->procs = procs_new(loop, s->streams, &proc_ops, err);
 	if (!s->procs) {
 		streams_free(s->streams);
+		forwards_free(s->forwards);
 		free(s);
 		return NULL;
 	}
@@ -349,6 +359,13 @@ int server_listen(struct server *s, int control, int stream, server_peer_fn peer
 	return s->control.src && s->stream.src ? 0 : -1;
 }
 
+int server_forward(struct server *s, int forward, struct error *err)
+{
+	s->forward.fd = forward;
+	s->forward.src = loop_add(s->loop, forward, EPOLLIN, on_listener, &s->forward, err);
+	return s->forward.src ? 0 : -1;
+}
+
 void server_set_times(struct server *s, uint64_t kernel_us, uint64_t agent_us)
 {
 	s->kernel_us = kernel_us;
@@ -363,11 +380,15 @@ void server_free(struct server *s)
 		conn_free(s->conns);
 	procs_free(s->procs);
 	streams_free(s->streams);
+	forwards_free(s->forwards);
 	loop_remove(s->control.src);
 	loop_remove(s->control.pause);
 	loop_remove(s->stream.src);
 	loop_remove(s->stream.pause);
+	loop_remove(s->forward.src);
+	loop_remove(s->forward.pause);
 	close_fd(&s->control.fd);
 	close_fd(&s->stream.fd);
+	close_fd(&s->forward.fd);
 	free(s);
 }

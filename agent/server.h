@@ -24,6 +24,8 @@ struct server *server_new(struct loop *loop, struct error *err);
  * NULL. */
 int server_listen(struct server *s, int control, int stream, server_peer_fn peer,
 		  struct error *err);
+/* The same for a third: connections to the guest's localhost (forward.h), of the same peers. */
+int server_forward(struct server *s, int forward, struct error *err);
 /* Marks for `hello`: CLOCK_BOOTTIME in microseconds at PID 1's start and when it listened. */
 void server_set_times(struct server *s, uint64_t kernel_us, uint64_t agent_us);
 /* Ends all connections, and kills what they own: for tests. */

@@ -19,6 +19,7 @@
 #include "lib/file.h"
 #include "lib/frame.h"
 #include "lib/log.h"
+#include "shim/forward.h"
 #include "shim/mirror.h"
 #include "shim/network.h"
 #include "shim/oom.h"
@@ -318,6 +319,22 @@ static struct network *follow_network(const struct proxy_job *job)
 	return n;
 }
 
+/* Kubernetes' port-forward connects to the localhost of a pod's namespace. */
+static struct forward *forward_localhost(const struct proxy_job *job)
+{
+	struct error err = ERROR_INIT;
+	struct forward *f;
+
+	if (job->role != OCI_POD_SANDBOX)
+		return NULL;
+	f = forward_start(job->dirfd, &err);
+	if (!f)
+		log_warn("container \"%s\": connections to its pod's localhost are not forwarded: "
+			 "%s",
+			 job->container, err.msg);
+	return f;
+}
+
 /* A pod's VM ends with its sandbox, and all that is in it. */
 static void end_vm(const struct proxy_job *job, struct network *network)
 {
@@ -361,6 +378,7 @@ int proxy_run(struct proxy_job *job)
 	struct error err = ERROR_INIT;
 	struct mirror *mirror = NULL;
 	struct network *network = NULL;
+	struct forward *forward = NULL;
 	cleanup_close int sfd = -1;
 	struct ending end = {.status = STATUS_VM_GONE};
 	uint64_t t = now_us();
@@ -374,6 +392,7 @@ int proxy_run(struct proxy_job *job)
 			log_warn("container \"%s\": not kept alike with the host: %s",
 				 job->container, err.msg);
 		network = follow_network(job);
+		forward = forward_localhost(job);
 	}
 	err = (struct error)ERROR_INIT;
 	if (start_relays(job, in, out, &err) < 0)
@@ -388,6 +407,7 @@ int proxy_run(struct proxy_job *job)
 	t = log_elapsed("rest of the output", t);
 	if (job->init) {
 		settle(job, mirror, ended ? &end : NULL);
+		forward_stop(forward);
 		end_vm(job, network);
 		if (end.oom)
 			tell_oom(job);
