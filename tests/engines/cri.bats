@@ -128,15 +128,15 @@ on_tty() {
 @test "port-forward: what listens on the pod's localhost, and on all addresses; two ports at once; nobody there" {
 	pod=$(pod ports)
 	run_container "$pod" ports local . sh -c 'mkdir /www && echo one >/www/file && httpd -f -p 127.0.0.1:8001 -h /www'
-	run_container "$pod" ports all . sh -c 'mkdir /www && head -c 3000000 /dev/zero | tr "\0" x >/www/file && httpd -f -p 8002 -h /www'
+	run_container "$pod" ports all . sh -c 'mkdir /www && head -c 3000000 /dev/zero | tr "\0" Z >/www/file && httpd -f -p 8002 -h /www'
 	wait_until answers 8001
 	wait_until answers 8002
 	has one "$(forward 8001)"
 	forward 8002 >"$T/much"
 	is 3000000 "$(tail -n 1 "$T/much" | wc -c)"
 	forward 8001 8002 >"$T/both"
-	grep -q '^one$' "$T/both"
-	is 3000000 "$(tail -n 1 "$T/both" | tr -dc x | wc -c)"
+	grep -q one "$T/both" # somewhere between the others
+	is 3000000 "$(tr -dc Z <"$T/both" | wc -c)"
 	run forward 8003
 	[[ $output != *HTTP* ]]
 	end_pod "$pod"
@@ -243,6 +243,9 @@ remove_container() { stop "$1" && remove "$1"; }
 	end_pod "$pod"
 }
 
+# On hosts with v1 hierarchies containerd gives containers no cgroup namespace: they see the pod's whole tree.
+of_cgroup() { exec_sync "$1" sh -c 'cat /sys/fs/cgroup/$(cut -d: -f3 /proc/self/cgroup)/'"$2"; }
+
 @test "a pod's resources size its machine; containers' bind, are updated, and show in the statistics" {
 	pod=$(pod sized '.linux.resources = {memory_limit_in_bytes: 268435456, cpu_quota: 150000, cpu_period: 100000, cpu_shares: 512}')
 	a=$(run_container "$pod" sized a '.linux.resources = {memory_limit_in_bytes: 67108864, cpu_quota: 50000, cpu_period: 100000}' \
@@ -251,12 +254,12 @@ remove_container() { stop "$1" && remove "$1"; }
 		is 2 "$(exec_sync "$a" nproc)"
 		kib=$(exec_sync "$a" awk '/^MemTotal/ { print $2 }' /proc/meminfo)
 		((kib > 200000 && kib < 700000)) || { echo "MemTotal: $kib" && return 1; }
-		is 67108864 "$(exec_sync "$a" cat /sys/fs/cgroup/memory.max)"
-		is "50000 100000" "$(exec_sync "$a" cat /sys/fs/cgroup/cpu.max)"
+		is 67108864 "$(of_cgroup "$a" memory.max)"
+		is "50000 100000" "$(of_cgroup "$a" cpu.max)"
 	fi
 	cri UpdateContainerResources "$(jq -n --arg id "$a" \
 		'{container_id: $id, linux: {memory_limit_in_bytes: 100663296, cpu_quota: 100000, cpu_period: 100000}}')"
-	with_runc || is 100663296 "$(exec_sync "$a" cat /sys/fs/cgroup/memory.max)"
+	with_runc || is 100663296 "$(of_cgroup "$a" memory.max)"
 
 	stats=$(cri ContainerStats "{\"container_id\": \"$a\"}")
 	is a "$(jq -r .stats.attributes.metadata.name <<<"$stats")"
@@ -273,14 +276,16 @@ remove_container() { stop "$1" && remove "$1"; }
 @test "what a pod cannot have is refused by name: the host's network, pids and ipc" {
 	with_runc && skip "runc has them"
 	run pod host '.hostname = "" | .linux.security_context.namespace_options.network = 2'
-	echo "$output" >&2
+	[[ $status != 0 ]]
+	has "linux.namespaces: a network namespace is needed" "$output"
+	has hostNetwork "$output"
 	run pod pids '.linux.security_context.namespace_options.pid = 2'
-	echo "$output" >&2
-	end_pod "$output" || :
+	[[ $status != 0 ]]
+	has hostPID "$output"
 	run pod ipc '.linux.security_context.namespace_options.ipc = 2'
-	echo "$output" >&2
-	end_pod "$output" || :
-	false
+	[[ $status != 0 ]]
+	has hostIPC "$output"
+	is "" "$(cri ListPodSandbox | jq -r '.items[].id')"
 }
 
 @test "a pod whose machine dies is not ready any more, its containers have ended, and all can be removed" {
