@@ -4,13 +4,17 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "lib/size.h"
 #include "netns/dump.h"
 #include "netns/netns.h"
 #include "netns/tap.h"
+#include "shim/annotations.h"
 #include "shim/config_file.h"
 #include "shim/kernel_config.h"
 #include "shim/kvm_probe.h"
+#include "shim/machine_size.h"
 #include "shim/paths.h"
+#include "shim/scratch.h"
 #include "shim/verbs.h"
 
 #include <fcntl.h>
@@ -264,6 +268,70 @@ static void vhost_row(void)
 	    "packets go by husk-vmm without it, slower: modprobe vhost_net");
 }
 
+/* ---- the host's settings */
+
+static const char *amount(uint64_t said, uint64_t otherwise, char buf[SIZE_TEXT])
+{
+	return size_text(said ? said : otherwise, buf);
+}
+
+static void list_row(const char *what, const struct config_list *l)
+{
+	printf("%-18s %-4s %s:", "", "", what);
+	for (size_t i = 0; i < l->n; i++)
+		printf(" %s", l->v[i]);
+	printf("%s\n", l->n ? "" : " none");
+}
+
+static void annotations_row(const struct config_file *f)
+{
+	bool any = false;
+
+	printf("%-18s %-4s ", "annotations", "");
+	for (const char *const *name = annotation_names; *name; name++)
+		if (annotation_allowed(f, *name)) {
+			printf("%s%s", any ? ", " : "", *name);
+			any = true;
+		}
+	printf("%s (%s)\n", any ? "" : "none", f->annotations.given ? "the file" : "the default");
+}
+
+/* What containers get that say nothing, and what they may say. */
+static void settings_rows(void)
+{
+	cleanup_config_file struct config_file f = {0};
+	struct error err = ERROR_INIT;
+	char a[SIZE_TEXT], b[SIZE_TEXT], c[SIZE_TEXT];
+	struct host_size host;
+
+	host_size(&host);
+	if (config_file_load(&f, &err) < 0) {
+		row("configuration", false, true, "the file cannot be used", err.msg);
+		return;
+	}
+	printf("%-18s %-4s %s\n", "configuration", "",
+	       f.path ? f.path : "no " CONFIG_FILE ": what is built in");
+	printf("%-18s %-4s memory %s%s, a pod's %s%s, at most %s%s\n", "machines", "",
+	       amount(f.memory.def, SIZE_MEMORY_DEFAULT, a), f.memory.def ? " (the file)" : "",
+	       amount(f.memory.pod, SIZE_MEMORY_POD, b), f.memory.pod ? " (the file)" : "",
+	       amount(f.memory.max, host.mem_bytes >> 20 << 20, c),
+	       f.memory.max ? " (the file)" : " (the host's)");
+	printf("%-18s %-4s vCPUs %u%s, a pod's %u%s, at most %u%s\n", "", "",
+	       f.vcpus.def ? f.vcpus.def : 1, f.vcpus.def ? " (the file)" : "",
+	       f.vcpus.pod ? f.vcpus.pod : SIZE_VCPUS_POD, f.vcpus.pod ? " (the file)" : "",
+	       f.vcpus.max ? f.vcpus.max : host.cpus,
+	       f.vcpus.max ? " (the file)" : " (the host's)");
+	printf("%-18s %-4s %s%s, at most %s%s\n", "scratch disks", "",
+	       amount(f.scratch.def, SCRATCH_DEFAULT, a), f.scratch.def ? " (the file)" : "",
+	       amount(f.scratch.max, SCRATCH_MAX, b), f.scratch.max ? " (the file)" : "");
+	printf("%-18s %-4s %s\n", "guests' consoles", "", f.console ? f.console : "not kept");
+	annotations_row(&f);
+	printf("%-18s %-4s what config.json may name\n", "section vm", "");
+	list_row("kernels", &f.kernels);
+	list_row("initrds", &f.initrds);
+	list_row("hypervisors", &f.hypervisors);
+}
+
 int cmd_check(const struct globals *g, int argc, char **argv, struct error *err)
 {
 	const struct option_def defs[] = {{0}};
@@ -286,6 +354,7 @@ int cmd_check(const struct globals *g, int argc, char **argv, struct error *err)
 	vhost_row();
 	path_row("virtiofsd", path_virtiofsd, false);
 	printf("%-18s %-4s %s\n", "cgroups", "", cgroup_version());
+	settings_rows();
 	printf("\n%s\n", missing ? "husk cannot run containers here: see the lines marked 'needed'."
 				 : "husk can run containers here.");
 	return missing ? 1 : 0;

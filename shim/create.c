@@ -94,7 +94,8 @@ static bool joins(const struct making *m)
 static void plan_slots(const struct making *m, struct vmm_config *cfg)
 {
 	unsigned disks = cfg->readonly_disks + cfg->writable_disks;
-	unsigned used = disks + (cfg->fs_sock >= 0 ? 1 : 0) + (cfg->debug ? 1 : 0); /* console */
+	unsigned used =
+		disks + (cfg->fs_sock >= 0 ? 1 : 0) + (cfg->debug || cfg->console_log ? 1 : 0);
 	unsigned left = used < SLOTS_QEMU ? SLOTS_QEMU - used : 0;
 	unsigned kept = is_sandbox(m) && left > MEMBER_DISKS ? MEMBER_DISKS : 0;
 
@@ -119,6 +120,7 @@ static int start_vmm(struct making *m, struct error *err)
 		.spec = m->plan.spec,
 		.id = m->s->dir.id,
 		.debug = m->g->debug,
+		.console_log = m->plan.console_log,
 		.listen_sock = listen_sock,
 		.cgroup = &m->s->state.cgroup,
 		.log_fd = m->g->log_fd,
@@ -577,7 +579,7 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 	*s = (struct lifecycle){.dir = {.fd = -1}, .proxy = {.link = -1}};
 	if (id_check(o->id, err) < 0)
 		return -1;
-	if (plan_load(g, o->bundle, &m.plan, err) < 0) {
+	if (plan_load(g, o->bundle, o->id, &m.plan, err) < 0) {
 		oci_spec_free(m.plan.spec);
 		plan_free(&m.plan);
 		return -1;

@@ -26,6 +26,7 @@ void plan_free(struct plan *p)
 	free(p->config);
 	free(p->rootfs);
 	free(p->data);
+	free(p->console_log);
 	mount_plan_free(&p->mounts);
 	choice_free(&p->choice);
 }
@@ -95,7 +96,20 @@ static int choose(const struct globals *g, struct plan *p, struct error *err)
 	return choice_make(&g->wish, p->pod.role == OCI_POD_JOINS ? NULL : &ask, &p->choice, err);
 }
 
-int plan_load(const struct globals *g, const char *bundle, struct plan *p, struct error *err)
+/* Of a machine that is the container's own. */
+static int plan_console(struct plan *p, const struct config_file *file, const char *id,
+			struct error *err)
+{
+	if (!file->console || p->pod.role == OCI_POD_JOINS)
+		return 0;
+	if (mkdir_p(file->console, 0700, err) < 0)
+		return error_wrap(err, "%s: console", file->path);
+	p->console_log = xasprintf("%s/%s.log", file->console, id);
+	return 0;
+}
+
+int plan_load(const struct globals *g, const char *bundle, const char *id, struct plan *p,
+	      struct error *err)
 {
 	cleanup_config_file struct config_file file = {0};
 	cleanup_free char *path = NULL;
@@ -124,7 +138,7 @@ int plan_load(const struct globals *g, const char *bundle, struct plan *p, struc
 	if (host_policy_check(p->spec, err) < 0 || net_devices_check(p->spec, err) < 0 ||
 	    (p->pod.role == OCI_POD_JOINS && host_policy_check_joins(p->spec, err) < 0))
 		return error_wrap(err, "%s", path);
-	if (choose(g, p, err) < 0)
+	if (plan_console(p, &file, id, err) < 0 || choose(g, p, err) < 0)
 		return -1;
 	choice_say(&p->choice, g->log_fd >= 0);
 	oci_spec_warn(p->spec);

@@ -15,13 +15,15 @@ struct plan {
 	struct oci_pod pod;
 	struct mount_plan mounts;
 	struct choice choice;
+	char *console_log;		   /* file for what the guest says; NULL: none */
 	uint64_t mem_bytes, scratch_bytes; /* of the machine; of its scratch disk */
 	unsigned vcpus;
 };
 
 /* Parses and checks all that can be checked beforehand; errors name the file and its field.
  * `bundle` NULL: the current directory. To be freed, spec included, whatever this returns. */
-int plan_load(const struct globals *g, const char *bundle, struct plan *p, struct error *err);
+int plan_load(const struct globals *g, const char *bundle, const char *id, struct plan *p,
+	      struct error *err);
 void plan_free(struct plan *p);
 
 /* The network namespace that config.json names; NULL: the container has a new one. */

@@ -157,12 +157,13 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 	const struct choice *choice = cfg->choice;
 	cleanup_free char *initramfs =
 		choice->initrd ? xstrdup(choice->initrd) : path_initramfs(err);
-	cleanup_free char *cmdline =
-		xasprintf("%s%s%s", cfg->debug ? "husk.debug" : "",
-			  cfg->debug && choice->parameters ? " " : "",
-			  choice->parameters ? choice->parameters : "");
-	cleanup_close int kfd = -1, ifd = -1;
+	cleanup_free char *cmdline = xasprintf("%s%s%s", cfg->debug ? "husk.debug" : "",
+					       cfg->debug && choice->parameters ? " " : "",
+					       choice->parameters ? choice->parameters : "");
+	cleanup_close int kfd = -1, ifd = -1, log = -1;
 	cleanup_jsonw struct jsonw w = {0};
+	unsigned nfds = 0;
+	int fds[5];
 
 	if (!initramfs)
 		return -1;
@@ -172,6 +173,12 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 	ifd = open(initramfs, O_RDONLY | O_CLOEXEC);
 	if (ifd < 0)
 		return error_errno(err, "open initramfs %s", initramfs);
+	if (cfg->console_log) {
+		log = open(cfg->console_log, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
+			   0600);
+		if (log < 0)
+			return error_errno(err, "console: %s", cfg->console_log);
+	}
 	if (begin(c, &w, "start", err) < 0)
 		return -1;
 	jsonw_kstr(&w, "engine", choice->engine);
@@ -187,7 +194,8 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 	if (cfg->file_bytes != VMM_FILE_BYTES_ANY)
 		jsonw_kint(&w, "file_bytes", (int64_t)cfg->file_bytes);
 	jsonw_kstr(&w, "cmdline", cmdline);
-	jsonw_kbool(&w, "console", cfg->debug);
+	jsonw_kbool(&w, "console", cfg->debug || cfg->console_log);
+	jsonw_kbool(&w, "console_log", cfg->console_log);
 	jsonw_kstr(&w, "log_level", cfg->debug ? "debug" : "info");
 	jsonw_kbool(&w, "log_json", log_is_json());
 	jsonw_kbool(&w, "fs", cfg->fs_sock >= 0);
@@ -195,8 +203,14 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 		jsonw_kstr(&w, "apparmor", host_policy_apparmor(cfg->spec->process));
 	if (cfg->spec && host_policy_selinux(cfg->spec->process))
 		jsonw_kstr(&w, "selinux", host_policy_selinux(cfg->spec->process));
-	return send_request(c, &w, (int[]){cfg->listen_sock, kfd, ifd, cfg->fs_sock},
-			    cfg->fs_sock >= 0 ? 4 : 3, err);
+	fds[nfds++] = cfg->listen_sock;
+	fds[nfds++] = kfd;
+	fds[nfds++] = ifd;
+	if (cfg->fs_sock >= 0)
+		fds[nfds++] = cfg->fs_sock;
+	if (log >= 0)
+		fds[nfds++] = log;
+	return send_request(c, &w, fds, nfds, err);
 }
 
 static int become_machine(void *arg, struct error *err)

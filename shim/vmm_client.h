@@ -32,6 +32,7 @@ struct vmm_config {
 	const struct oci_spec *spec; /* what it says of the machine's processes: host_policy.h */
 	const char *id;		     /* of the container */
 	bool debug;
+	const char *console_log;	  /* file for all that the guest says; NULL: none */
 	int log_fd;			  /* stderr of husk-vmm */
 	int lifeline;			  /* read end; the VMM ends when the write end closes */
 	int listen_sock;		  /* the control socket, bound and listening */

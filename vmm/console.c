@@ -6,20 +6,59 @@
 
 void console_init(struct console *c, size_t size)
 {
-	*c = (struct console){.size = size};
+	*c = (struct console){.size = size, .log_fd = -1};
+}
+
+void console_log_to(struct console *c, int fd)
+{
+	c->log_fd = fd;
+	c->log_left = CONSOLE_LOG_MAX;
+}
+
+static void log_line(struct console *c)
+{
+	static const char full[] = "(this file is full)\n";
+
+	if (c->line_len > c->log_left) {
+		write_all(c->log_fd, full, sizeof(full) - 1, NULL);
+		c->log_left = 0;
+	} else if (write_all(c->log_fd, c->line, c->line_len, NULL) < 0) {
+		c->log_left = 0; /* nobody is there to be told */
+	} else {
+		c->log_left -= c->line_len;
+	}
+	c->line_len = 0;
+}
+
+static void log_bytes(struct console *c, const char *data, size_t len)
+{
+	for (size_t i = 0; i < len && c->log_left > 0; i++) {
+		unsigned char b = (unsigned char)data[i];
+
+		if (b == '\r')
+			continue;
+		c->line[c->line_len++] =
+			(b < ' ' && b != '\n' && b != '\t') || b == 0x7f ? '?' : (char)b;
+		if (b == '\n' || c->line_len == sizeof(c->line))
+			log_line(c);
+	}
 }
 
 void console_free(struct console *c)
 {
+	if (c->line_len > 0 && c->log_left > 0)
+		log_line(c);
 	free(c->ring);
 	free(c->text);
-	*c = (struct console){.size = c->size};
+	*c = (struct console){.size = c->size, .log_fd = -1};
 }
 
 void console_put(struct console *c, const char *data, size_t len)
 {
 	if (!c->ring)
 		c->ring = xcalloc(1, c->size);
+	if (c->log_fd >= 0)
+		log_bytes(c, data, len);
 	if (len > c->size) {
 		data += len - c->size;
 		len = c->size;

@@ -10,16 +10,26 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define CONSOLE_LOG_MAX (4u << 20) /* bytes that a guest's console may take of a host's disk */
+
 struct console {
 	char *ring; /* allocated with the first byte */
 	size_t size;
 	size_t len, end; /* bytes held; where the next one goes */
 	char *text;	 /* the last answer of console_text() */
+	/* A file that has all of it, but what is beyond its bound. */
+	int log_fd; /* the caller's; -1: none */
+	size_t log_left, line_len;
+	char line[256]; /* not written yet */
 };
 
 /* An empty ring of `size` bytes, to be freed with console_free(). */
 void console_init(struct console *c, size_t size);
 void console_free(struct console *c);
+
+/* From now on what is put is written to `fd`, too, line by line, with '?' for control characters;
+ * CONSOLE_LOG_MAX bytes at most. The caller keeps `fd`. */
+void console_log_to(struct console *c, int fd);
 
 /* Appends `len` bytes; the oldest ones give way. */
 void console_put(struct console *c, const char *data, size_t len);

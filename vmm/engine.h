@@ -25,6 +25,7 @@ struct engine_config {
 	uint64_t mem_bytes;  /* a multiple of 1 MiB */
 	unsigned vcpus;
 	bool console;	  /* a console for all that the guest says, from the first line on */
+	int console_log;  /* a file for all of the console (console.h), or -1; kept by the caller */
 	const char *qemu; /* path of qemu-system-x86_64 (engine qemu) */
 	const char *apparmor, *selinux; /* for QEMU; NULL: none */
 	int fs_fd; /* connected vhost-user socket of a virtiofsd, or -1; kept by the caller */

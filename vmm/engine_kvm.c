@@ -414,6 +414,8 @@ struct engine *engine_kvm_start(struct loop *l, const struct engine_config *cfg,
 			  .ports = {.console = on_console, .arg = e, .irq_fd = -1}};
 	pthread_mutex_init(&e->ports_lock, NULL);
 	console_init(&e->console, CONSOLE_BYTES);
+	if (cfg->console_log >= 0)
+		console_log_to(&e->console, cfg->console_log);
 	console_put(&e->console, "", 0); /* has its memory: vCPUs' threads allocate none */
 	if (make_machine(e, cfg, err) < 0 || run(e, cfg, err) < 0) {
 		kvm_free(&e->engine);

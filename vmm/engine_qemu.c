@@ -752,6 +752,8 @@ struct engine *engine_qemu_start(struct loop *l, const struct engine_config *cfg
 	e->fs_fd = -1;
 	e->minder = (struct minder){.pidfd = -1, .status_fd = -1};
 	console_init(&e->console, CONSOLE_BYTES);
+	if (cfg->console_log >= 0)
+		console_log_to(&e->console, cfg->console_log);
 	console_init(&e->messages, MESSAGES_BYTES);
 	r = lay_wires(&w, cfg, err);
 	if (qemu_machine_make(cfg, khz, &machine, r == 0 ? err : NULL) < 0)

@@ -405,6 +405,7 @@ static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 		return -1;
 	if (get_bool(v, "log_json", &s->log_json, err) < 0 || get_bool(v, "fs", &s->fs, err) < 0 ||
 	    get_bool(v, "console", &s->console, err) < 0 ||
+	    get_bool(v, "console_log", &s->console_log, err) < 0 ||
 	    parse_confinement(v, "apparmor", &s->apparmor, err) < 0 ||
 	    parse_confinement(v, "selinux", &s->selinux, err) < 0)
 		return -1;
@@ -429,7 +430,7 @@ static int parse_op(yajl_val v, struct request *r, struct error *err)
 	case REQUEST_START:
 		if (parse_start(v, &r->start, err) < 0)
 			return -1;
-		r->nfds += r->start.fs;
+		r->nfds += r->start.fs + r->start.console_log;
 		return 0;
 	case REQUEST_ATTACH_BLOCK:
 		return parse_attach_block(v, r, err);

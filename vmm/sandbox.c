@@ -34,6 +34,7 @@ struct sandbox {
 	struct control *control;
 	struct opener *opener; /* of files in trees */
 	struct engine *engine;
+	int console_log; /* a file, or -1 */
 	enum state state;
 	struct virtio_device *vsock, *rng;
 	struct virtio_device *balloon, *fs; /* with engine kvm; fs: or NULL */
@@ -231,6 +232,7 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 				    .mem_bytes = r->memory,
 				    .vcpus = r->vcpus,
 				    .console = r->console,
+				    .console_log = -1,
 				    .qemu = r->qemu,
 				    .apparmor = r->apparmor,
 				    .selinux = r->selinux,
@@ -246,6 +248,8 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 	if (control_listen(s->control, steal_fd(&fds[0]), err) < 0 ||
 	    make_devices(s, r, fds, err) < 0)
 		return -1;
+	if (r->console_log)
+		cfg.console_log = s->console_log = steal_fd(&fds[3 + r->fs]);
 	s->disks.file_bytes = r->file_bytes;
 	s->vcpus = r->vcpus;
 	devices[0] = s->vsock;
@@ -597,7 +601,7 @@ struct sandbox *sandbox_new(struct loop *l, struct opener *opener, uint64_t exec
 {
 	struct sandbox *s = xcalloc(1, sizeof(*s));
 
-	*s = (struct sandbox){.loop = l, .opener = opener, .exec_us = exec_us};
+	*s = (struct sandbox){.loop = l, .opener = opener, .exec_us = exec_us, .console_log = -1};
 	return s;
 }
 
@@ -620,6 +624,7 @@ void sandbox_free(struct sandbox *s)
 {
 	/* The engine's end fails what waits for it, and the vsock's what waits for the guest. */
 	engine_free(s->engine);
+	close_fd(&s->console_log);
 	destroy(s->vsock);
 	destroy(s->rng);
 	destroy(s->balloon);

@@ -8,6 +8,9 @@
 #include "vmm/console.h"
 
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static void put(struct console *c, const char *s)
 {
@@ -105,6 +108,41 @@ static void gives_last_lines(void **state)
 	console_free(&c);
 }
 
+static void keeps_all_in_a_file_up_to_its_bound(void **state)
+{
+	struct console c;
+	int fd = memfd_create("log", 0);
+	static const char line[] = "0123456789 and so on, to a line of fifty bytes....\n";
+	char text[128] = "";
+	struct stat st;
+
+	(void)state;
+	console_init(&c, 16);
+	console_log_to(&c, fd);
+	put(&c, "first\r\n\x1b[31mred");
+	assert_int_equal(pread(fd, text, sizeof(text) - 1, 0), 6); /* line by line */
+	put(&c, "\x7f!\nlast words");
+	for (size_t i = 0; i < CONSOLE_LOG_MAX / strlen(line) + 100; i++)
+		put(&c, line);
+	assert_true(pread(fd, text, sizeof(text) - 1, 0) > 0);
+	assert_memory_equal(text, "first\n?[31mred?!\nlast words0123", 30);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_in_range(st.st_size, CONSOLE_LOG_MAX - 100, CONSOLE_LOG_MAX + 30);
+	assert_int_equal(pread(fd, text, 22, st.st_size - 22), 22);
+	assert_memory_equal(text, "\n(this file is full)\n", 22);
+	console_free(&c);
+	close(fd);
+
+	/* What has no end of line comes with the console's end. */
+	fd = memfd_create("log", 0);
+	console_init(&c, 16);
+	console_log_to(&c, fd);
+	put(&c, "no newline");
+	console_free(&c);
+	assert_int_equal(pread(fd, text, sizeof(text), 0), 10);
+	close(fd);
+}
+
 static void finds_a_panic(void **state)
 {
 	struct console c;
@@ -146,6 +184,7 @@ int main(void)
 		cmocka_unit_test(holds_what_a_plain_buffer_would),
 		cmocka_unit_test(cleans_control_characters),
 		cmocka_unit_test(gives_last_lines),
+		cmocka_unit_test(keeps_all_in_a_file_up_to_its_bound),
 		cmocka_unit_test(finds_a_panic),
 		cmocka_unit_test(finds_the_agents_last_words),
 	};
