@@ -21,6 +21,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "oci/idmap.h"
 #include "oci/validate.h"
 
 #include <fcntl.h>
@@ -96,6 +97,47 @@ struct container *container_new(const char *id, struct oci_spec *spec,
 	return c;
 }
 
+static bool same_mappings(const struct oci_id_mapping *a, size_t n_a,
+			  const struct oci_id_mapping *b, size_t n_b)
+{
+	cleanup_free char *x = oci_id_map_text(a, n_a);
+	cleanup_free char *y = oci_id_map_text(b, n_b);
+
+	return strcmp(x, y) == 0;
+}
+
+static void copy_mappings(struct oci_id_mapping **to, size_t *n_to,
+			  const struct oci_id_mapping *from, size_t n)
+{
+	*to = xcalloc(n + 1, sizeof(**to));
+	memcpy(*to, from, n * sizeof(**to));
+	*n_to = n;
+}
+
+/* They are those of the namespace, and may be left out; others would be a mistake. */
+static int take_mappings(struct oci_spec *spec, const struct oci_spec *other, struct error *err)
+{
+	struct oci_linux *l = &spec->lnx;
+	const struct oci_linux *o = &other->lnx;
+
+	if (!oci_spec_namespace(other, OCI_NS_USER))
+		return error_kind(err, ERR_INVALID, "it has no user namespace");
+	if (l->n_uid_mappings == 0 && l->n_gid_mappings == 0) {
+		copy_mappings(&l->uid_mappings, &l->n_uid_mappings, o->uid_mappings,
+			      o->n_uid_mappings);
+		copy_mappings(&l->gid_mappings, &l->n_gid_mappings, o->gid_mappings,
+			      o->n_gid_mappings);
+		return 0;
+	}
+	if (!same_mappings(l->uid_mappings, l->n_uid_mappings, o->uid_mappings, o->n_uid_mappings))
+		return error_kind(err, ERR_INVALID,
+				  "linux.uidMappings: not those of the user namespace");
+	if (!same_mappings(l->gid_mappings, l->n_gid_mappings, o->gid_mappings, o->n_gid_mappings))
+		return error_kind(err, ERR_INVALID,
+				  "linux.gidMappings: not those of the user namespace");
+	return 0;
+}
+
 int container_join(struct container *c, enum oci_ns_type type, const struct container *other,
 		   struct error *err)
 {
@@ -103,6 +145,8 @@ int container_join(struct container *c, enum oci_ns_type type, const struct cont
 
 	if (other->init <= 0 || other->init_pidfd < 0)
 		return error_kind(err, ERR_NOT_RUNNING, "container %s has no process", other->id);
+	if (type == OCI_NS_USER && take_mappings(c->spec, other->spec, err) < 0)
+		return -1;
 	j->pidfd = fcntl(other->init_pidfd, F_DUPFD_CLOEXEC, 0);
 	if (j->pidfd < 0)
 		return error_errno(err, "pidfd");

@@ -50,7 +50,7 @@ struct container_join {
 struct container {
 	char *id;
 	struct oci_spec *spec;			  /* owned */
-	struct container_join join[OCI_NS_TYPES]; /* ipc, uts, pid */
+	struct container_join join[OCI_NS_TYPES]; /* ipc, uts, pid, user */
 	struct proto_root root;			  /* its disks */
 	struct proto_mount *mounts; /* mounts of config.json whose data is the host's */
 	size_t n_mounts;
@@ -95,7 +95,7 @@ struct container *container_new(const char *id, struct oci_spec *spec,
 				size_t n_mounts, struct proto_device *devices, size_t n_devices,
 				bool notify, struct error *err);
 /* Its namespace of that type, which its config.json has, is to be that of `other`'s init.
- * ERR_NOT_RUNNING: that one has none. */
+ * ERR_NOT_RUNNING: that one has none. In a user namespace its mappings are those of `other`. */
 int container_join(struct container *c, enum oci_ns_type type, const struct container *other,
 		   struct error *err);
 /* In a worker: finds the disks by serial (bounded wait), mounts the root and volumes below c->dir

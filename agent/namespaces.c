@@ -11,7 +11,7 @@
  *  - those of another container of the pod (struct container's `join`): the agent enters them by
  *    the other init's pidfd, forks, and goes back. So the child is the agent's own, without a
  *    process in between, and is in them also if it has a new user namespace, whose rights would
- *    not suffice to enter them.
+ *    not suffice to enter them. A user namespace is the exception (namespaces_user.c).
  *
  * Paths of config.json mean nothing here, they are the host's: a namespace that is not another
  * container's is a new one.
@@ -184,7 +184,10 @@ pid_t ns_fork_init(const struct container *c, int *pidfd, struct error *err)
 		go_home(&h);
 		return -1;
 	}
-	pid = fork_away(flags, c->cgroup_fd, pidfd, c->join[OCI_NS_PID].on, err);
+	if (c->join[OCI_NS_USER].on)
+		pid = ns_fork_in_user(c, flags, pidfd, err);
+	else
+		pid = fork_away(flags, c->cgroup_fd, pidfd, c->join[OCI_NS_PID].on, err);
 	if (pid != 0)
 		go_home(&h); /* the child has left for good */
 	return pid;

@@ -26,6 +26,10 @@ pid_t ns_fork(uint64_t flags, int cgroup_fd, int *pidfd, struct error *err);
  * has ended. */
 pid_t ns_fork_init(const struct container *c, int *pidfd, struct error *err);
 
+/* The same in the user namespace of another container, with the other new namespaces in `flags`
+ * belonging to that; for ns_fork_init(). */
+pid_t ns_fork_in_user(const struct container *c, uint64_t flags, int *pidfd, struct error *err);
+
 /* Forks a process into the pid namespace of `init_pidfd`. The rest is setns(2) by the child. */
 pid_t ns_fork_into(const struct oci_spec *spec, int init_pidfd, int cgroup_fd, struct error *err);
 

@@ -278,8 +278,10 @@ static int parse_join(yajl_val tree, struct proto_request *r, struct error *err)
 	const struct {
 		enum oci_ns_type type;
 		char **id;
-	} types[] = {
-		{OCI_NS_IPC, &r->join.ipc}, {OCI_NS_UTS, &r->join.uts}, {OCI_NS_PID, &r->join.pid}};
+	} types[] = {{OCI_NS_IPC, &r->join.ipc},
+		     {OCI_NS_UTS, &r->join.uts},
+		     {OCI_NS_PID, &r->join.pid},
+		     {OCI_NS_USER, &r->join.user}};
 	yajl_val join = json_get(tree, "join");
 	size_t n = 0;
 
@@ -303,7 +305,8 @@ static int parse_join(yajl_val tree, struct proto_request *r, struct error *err)
 	}
 	/* Not to be passed over: the container would be by itself, and nobody know. */
 	if (n != join->u.object.len)
-		return error_kind(err, ERR_INVALID, "join: there may be ipc, uts and pid, once");
+		return error_kind(err, ERR_INVALID,
+				  "join: there may be ipc, uts, pid and user, once");
 	return 0;
 }
 
@@ -500,6 +503,7 @@ void proto_request_free(struct proto_request *r)
 	free(r->join.ipc);
 	free(r->join.uts);
 	free(r->join.pid);
+	free(r->join.user);
 	oci_spec_free(r->config);
 	oci_process_free(r->spec);
 	oci_resources_free(r->resources);

@@ -97,7 +97,7 @@ struct proto_device {
 
 /* The containers whose namespaces a new one is in; NULL: it is in none's. */
 struct proto_join {
-	char *ipc, *uts, *pid;
+	char *ipc, *uts, *pid, *user;
 };
 
 /* What `changes` and `push` are about. */

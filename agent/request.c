@@ -222,7 +222,8 @@ static struct container *new_container(struct procs *set, struct proto_request *
 			  r->n_mounts, steal_ptr(&r->devices), r->n_devices, r->notify, err);
 	if (c && join(set, c, OCI_NS_IPC, r->join.ipc, err) == 0 &&
 	    join(set, c, OCI_NS_UTS, r->join.uts, err) == 0 &&
-	    join(set, c, OCI_NS_PID, r->join.pid, err) == 0)
+	    join(set, c, OCI_NS_PID, r->join.pid, err) == 0 &&
+	    join(set, c, OCI_NS_USER, r->join.user, err) == 0)
 		return c;
 	if (c)
 		container_free(c);

@@ -111,6 +111,7 @@ static bool may_have_path(enum oci_pod_role role, enum oci_ns_type type)
 	case OCI_NS_UTS:
 		return role != OCI_POD_SINGLE;
 	case OCI_NS_PID:
+	case OCI_NS_USER:
 		return role == OCI_POD_JOINS;
 	default:
 		return false;

@@ -19,6 +19,7 @@ case_() {
 }
 
 @test "a container is in the namespaces that it joins, and its exec'd processes are" { case_ namespaces_are_joined; }
+@test "containers of one user namespace may do to each other what those without one may" { case_ a_user_namespace_is_joined; }
 @test "who shares processes ends alone, and with the container whose they are" { case_ ends_in_a_shared_pid_namespace; }
 @test "one that is out of memory is killed, its neighbours and the agent are not" { case_ out_of_memory; }
 @test "a disk that never comes, a pause and a delete delay nobody else" { case_ nobody_is_delayed; }

@@ -10,7 +10,7 @@ import agent_cases
 from agent_cases import (Container, Guest, busybox, create_members, image, push, read_all, refused,
                          scratch, tree)
 
-PROGRAMS = ("hostname", "readlink", "head", "tail", "grep", "wc", "ps")
+PROGRAMS = ("hostname", "readlink", "head", "tail", "grep", "wc", "ps", "kill")
 NAMESPACES = 'for n in pid ipc uts net mnt cgroup; do echo $n $(readlink /proc/self/ns/$n); done'
 ALL = ("pid", "mount", "ipc", "uts", "cgroup")
 SHM = [{"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
@@ -80,6 +80,50 @@ def namespaces_are_joined():
         members = create_members("e", "true", namespaces=ALL, join={"pid": "alone"})
         refused(lambda: s.a.call("create", **members), "not_running",
                 "join.pid: container alone has ended")
+
+
+def a_user_namespace_is_joined():
+    ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    maps = {"uidMappings": ids, "gidMappings": ids}
+    mounts = [{"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+              {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"},
+              {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]}]
+    everything = {k: ["CAP_SYS_ADMIN", "CAP_KILL", "CAP_DAC_OVERRIDE", "CAP_SETGID"]
+                  for k in ("bounding", "effective", "permitted")}
+    more = {"mounts": mounts, "namespaces": (*ALL, "user"), "process": {"capabilities": everything}}
+    user = "readlink /proc/self/ns/user"
+    with PodGuest() as g:
+        s = g.run("s", user + "; read a", top={"hostname": "pod"}, **more, **maps)
+        of_s = s.line()
+        # with the mappings of the one that it joins, which config.json may repeat
+        name, joins = "pod", {**more, "namespaces": ALL, "paths": ["user"]}
+        for maps_again, id, join in (({}, "a", ("ipc", "uts", "user")),
+                                     (maps, "b", ("ipc", "uts", "pid", "user"))):
+            c = g.run(id, user + f"; echo {id} >/dev/mqueue/{id}; hostname; echo $?; read a",
+                      join={t: "s" for t in join}, **joins, **maps_again)
+            told = [c.line(), c.line(), c.line()]
+            assert told == [of_s, name, "0"], told
+            assert c.exec("cat /proc/self/uid_map").split() == ["0", "100000", "65536"]
+            assert c.exec(user).strip() == of_s
+            # it has the rights over what is shared
+            name = f"of-{id}"
+            assert c.exec(f"hostname {name}; hostname").split() == [name]
+            assert set(s.exec("ls /dev/mqueue; hostname").split()) >= {id, name}
+        pid = b"".join(c.exec("ps").encode().splitlines()[1:2]).split()[0].decode()
+        assert s.exec(f"kill -0 {pid}; echo $?") == "0\n"
+        c.tell("")
+        assert c.wait()[0] == 0
+        others = [{"containerID": 0, "hostID": 200000, "size": 65536}]
+        members = create_members("e", "true", join={"user": "s"}, uidMappings=others,
+                                 gidMappings=ids, **joins)
+        refused(lambda: s.a.call("create", **members), "invalid",
+                "join.user: linux.uidMappings: not those of the user namespace")
+        alone = g.run("alone", user + "; read a", **more, **maps)
+        assert alone.line() != of_s
+        s.tell("")
+        s.wait()
+        members = create_members("e", "true", join={"user": "s"}, **joins)
+        refused(lambda: s.a.call("create", **members), "not_running", "join.user: ")
 
 
 def ends_in_a_shared_pid_namespace():

@@ -59,6 +59,8 @@ static void expect_create(const struct proto_request *r)
 		expect_name(r->join.uts, PROTO_ID_MAX);
 	if (r->join.pid)
 		expect_name(r->join.pid, PROTO_ID_MAX);
+	if (r->join.user)
+		expect_name(r->join.user, PROTO_ID_MAX);
 	expect(!r->join.ipc || oci_spec_namespace(r->config, OCI_NS_IPC));
 	expect(!r->join.uts || oci_spec_namespace(r->config, OCI_NS_UTS));
 	expect(!r->join.pid || oci_spec_namespace(r->config, OCI_NS_PID));

@@ -233,7 +233,9 @@ static void test_join(void **state UNUSED)
 	expect_invalid(CREATE_JOINING("{\"ipc\":\"..\"}"), "join.ipc: must be 1 to", true);
 	expect_invalid(CREATE_JOINING("{\"uts\":\"s\"}"), "join.uts: config has no uts namespace",
 		       true);
-	expect_invalid(CREATE_JOINING("{\"user\":\"s\"}"), "join: there may be", true);
+	expect_invalid(CREATE_JOINING("{\"user\":\"s\"}"),
+		       "join.user: config has no user namespace", true);
+	expect_invalid(CREATE_JOINING("{\"net\":\"s\"}"), "join: there may be", true);
 	expect_invalid(CREATE_JOINING("{\"ipc\":\"a\",\"ipc\":\"b\"}"), "join: there may be", true);
 }
 
