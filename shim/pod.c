@@ -249,6 +249,12 @@ bool pod_is_joiner(int dirfd)
 
 /* ---- leave */
 
+static bool vm_went_away(const struct error *err)
+{
+	return err->kind == ERR_PEER || err->kind == ERR_NOT_RUNNING || err->errnum == EPIPE ||
+	       err->errnum == ECONNRESET;
+}
+
 /* The guest lets the disk go, the machine takes it out, and the guest hears that its slot is free
  * for another. */
 static int leave_disk(struct vmm_client *vmm, struct agent_client *a, const char *serial,
@@ -257,7 +263,8 @@ static int leave_disk(struct vmm_client *vmm, struct agent_client *a, const char
 	struct error why = ERROR_INIT;
 
 	/* One that the guest never saw is nobody's to release. */
-	if (agent_release(a, serial, false, &why) < 0 && why.kind != ERR_NOT_FOUND)
+	if (agent_release(a, serial, false, &why) < 0 && why.kind != ERR_NOT_FOUND &&
+	    !vm_went_away(&why))
 		log_warn("disk %s: %s", serial, why.msg);
 	if (vmm_detach(vmm, serial, err) < 0)
 		return -1;
@@ -305,7 +312,7 @@ static int leave_vm(const struct container_dir *d, const struct container_state 
 
 	if (vmm_connect(d->fd, &vmm, err) < 0 || agent_connect(&vmm, CONNECT_MS, &a, err) < 0)
 		return -1;
-	if (agent_delete(&a, d->id, &why) < 0 && why.kind != ERR_NOT_FOUND)
+	if (agent_delete(&a, d->id, &why) < 0 && why.kind != ERR_NOT_FOUND && !vm_went_away(&why))
 		log_warn("container \"%s\": %s", d->id, why.msg);
 	return leave_disks(&vmm, &a, st->tag, err);
 }

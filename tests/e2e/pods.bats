@@ -387,6 +387,30 @@ box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 	is running "$(state_of s)"
 }
 
+@test "who joins while the sandbox ends fails, or ends with it" {
+	local i pid
+	for ((i = 0; i < $(rounds 6 2); i++)); do
+		sandbox s
+		member a '.' sh -c 'echo a >/made; sleep 100000'
+		"$HUSK" --root "$ROOT" run -d -b "$B" a </dev/null >"$T/a.out" 2>"$T/a.err" &
+		pid=$!
+		read -rt "0.0$((i * 2))" -u "$TICK" || :
+		husk kill s KILL
+		wait_until gone $pid
+		if wait $pid; then
+			wait_until is_stopped a
+			husk delete a
+		else
+			is 1 "$(grep -c '^husk: error: ' "$T/a.err")"
+			[[ ! -e $ROOT/a ]]
+		fi
+		wait_until is_stopped s
+		husk delete s
+		is "" "$(ls "$HUSK_DATA/changes")"
+		rm -rf "$T/a" "$T/s"
+	done
+}
+
 @test "who cannot join is told why" {
 	sandbox s
 	start_box single "del(.mounts[] | select(.destination == \"/dev/shm\"))
