@@ -34,7 +34,8 @@ PACKAGES_TEST := libcmocka-dev bats clang libclang-rt-dev llvm clang-format clan
 	shellcheck ccache jq tmux debootstrap runc crun containerd umoci skopeo python3 procps util-linux \
 	iproute2 iptables ca-certificates docker.io containernetworking-plugins \
 	podman netavark aardvark-dns xfsprogs squashfs-tools attr erofs-utils \
-	catatonit python3-grpcio python3-protobuf python3-websocket protobuf-compiler
+	catatonit python3-grpcio python3-protobuf python3-websocket protobuf-compiler \
+	apparmor python3-jsonschema golang-github-opencontainers-specs-dev
 # Besides, tests/nested/kernel unpacks linux-image-cloud-amd64 in the cache; it is not installed.
 PACKAGES := $(PACKAGES_BUILD) $(PACKAGES_RUN) $(PACKAGES_TEST)
 
