@@ -27,9 +27,10 @@ int network_await(const struct network *n, const struct proto_network *want, str
 /* A descriptor that tells when network_begin()'s process is over; -1: it is. */
 int *network_hiding(struct network *n);
 
-/* Makes the guest's network like `want`, whose parts are taken over, with the cards that are there. `named` is called when the
- * interfaces are there and have their names and the host's sysctls, before they have addresses. The
- * error is the first one, names the object, and does not keep the rest from being done. */
+/* Makes the guest's network like `want`, whose parts are taken over, with the cards that are there.
+ * `named` is called when the interfaces are there and have their names and the host's sysctls,
+ * before they have addresses. The error is the first one, names the object, and does not keep the
+ * rest from being done. */
 int network_apply(struct network *n, struct proto_network *want,
 		  int (*named)(void *arg, struct error *err), void *arg, struct error *err);
 

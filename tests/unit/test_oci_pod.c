@@ -123,7 +123,7 @@ static void paths_are_for_pods(void **state)
 		{single, "ipc", false},	  {single, "pid", false}, {single, "uts", false},
 		{sandbox, "ipc", true},	  {sandbox, "uts", true}, {sandbox, "pid", false},
 		{joins, "ipc", true},	  {joins, "uts", true},	  {joins, "pid", true},
-		{joins, "mount", false},  {joins, "user", false}, {joins, "cgroup", false},
+		{joins, "mount", false},  {joins, "user", true}, {joins, "cgroup", false},
 		{sandbox, "user", false}, {joins, "time", false},
 	};
 
