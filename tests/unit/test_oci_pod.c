@@ -123,14 +123,17 @@ static void paths_are_for_pods(void **state)
 		{single, "ipc", false},	  {single, "pid", false}, {single, "uts", false},
 		{sandbox, "ipc", true},	  {sandbox, "uts", true}, {sandbox, "pid", false},
 		{joins, "ipc", true},	  {joins, "uts", true},	  {joins, "pid", true},
-		{joins, "mount", false},  {joins, "user", true}, {joins, "cgroup", false},
+		{joins, "mount", false},  {joins, "user", true},  {joins, "cgroup", false},
 		{sandbox, "user", false}, {joins, "time", false},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		/* the first two are needed in a pod */
 		cleanup_free char *lnx =
-			xasprintf(",{'type':'%s','path':'/proc/1/ns/x'}]", cases[i].type);
+			xasprintf(",{'type':'%s','path':'/proc/1/ns/x'}%s%s]", cases[i].type,
+				  strcmp(cases[i].type, "pid") ? ",{'type':'pid'}" : "",
+				  strcmp(cases[i].type, "ipc") ? ",{'type':'ipc'}" : "");
 		cleanup_oci_spec struct oci_spec *spec = spec_of(cases[i].who, lnx);
 		struct error err = ERROR_INIT;
 		int r = oci_spec_supported(spec, &err);
