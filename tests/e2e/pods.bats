@@ -177,6 +177,20 @@ box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 	wait_until is_stopped c
 }
 
+@test "a pod with a user namespace: its containers are in it" {
+	# the image's files are not the mapped root's: nothing can be made in them
+	local maps='del(.mounts[] | select(.destination | startswith("/etc/"))) | .linux.uidMappings = [{containerID: 0, hostID: 100000, size: 65536}] | .linux.gidMappings = .linux.uidMappings'
+	sandbox s ".linux.namespaces += [{type: \"user\"}] | $maps"
+	# as containerd writes it: the path, and the mappings again
+	join a ".linux.namespaces += [{type: \"user\", path: \"/proc/$(part_of proxy s)/ns/user\"}] | $maps"
+	is "$(in_box s readlink /proc/self/ns/user)" "$(in_box a readlink /proc/self/ns/user)"
+	is "0 100000 65536" "$(in_box a cat /proc/self/uid_map | xargs)"
+	in_box a sh -c 'touch /dev/mqueue/q; echo shared >/dev/shm/x'
+	is shared "$(in_box s cat /dev/shm/x)"
+	refused '.linux.namespaces += [{type: "user", path: "/proc/1/ns/user"}]' \
+		'linux.namespaces[6].path: /proc/1/ns/user: is of no container of the pod "s"'
+}
+
 @test "Kubernetes' files: hosts, termination log, tokens that are exchanged, a directory of the pod's own" {
 	local token=$T/token tokens
 	mkdir -p "$token/..1" "$T/empty"
