@@ -70,6 +70,28 @@ static void write_seccomp(struct jsonw *w)
 	jsonw_end_obj(w);
 }
 
+/* Whether the host has resctrl is asked when a container wants it. */
+static void write_rdt(struct jsonw *w)
+{
+	jsonw_key(w, "intelRdt");
+	jsonw_obj(w);
+	jsonw_kbool(w, "enabled", true);
+	jsonw_kbool(w, "schemata", true);
+	jsonw_kbool(w, "monitoring", true);
+	jsonw_end_obj(w);
+}
+
+static void write_policy(struct jsonw *w, const struct oci_features *f)
+{
+	if (!f->memory_modes)
+		return;
+	jsonw_key(w, "memoryPolicy");
+	jsonw_obj(w);
+	write_list(w, "modes", f->memory_modes);
+	write_list(w, "flags", f->memory_flags);
+	jsonw_end_obj(w);
+}
+
 static void write_linux(struct jsonw *w, const struct oci_features *f)
 {
 	jsonw_key(w, "linux");
@@ -95,7 +117,9 @@ static void write_linux(struct jsonw *w, const struct oci_features *f)
 	write_seccomp(w);
 	write_enabled(w, "apparmor", true);
 	write_enabled(w, "selinux", true);
-	write_enabled(w, "intelRdt", true);
+	write_rdt(w);
+	write_policy(w, f);
+	write_enabled(w, "netDevices", true);
 	jsonw_key(w, "mountExtensions");
 	jsonw_obj(w);
 	write_enabled(w, "idmap", true);
@@ -116,7 +140,7 @@ static void write_annotations(struct jsonw *w, const struct oci_features *f)
 	jsonw_end_obj(w);
 }
 
-/* Annotations that choose the sandbox or its size. */
+/* Annotations that choose the sandbox or its size, or what systemd does with its scope. */
 static const char *const unsafe_annotations[] = {
 	"io.husk.",
 	"io.kubernetes.cri.container-type",
@@ -127,6 +151,7 @@ static const char *const unsafe_annotations[] = {
 	"io.kubernetes.cri.sandbox-memory",
 	"io.kubernetes.cri-o.ContainerType",
 	"io.kubernetes.cri-o.SandboxID",
+	"org.systemd.property.",
 	NULL,
 };
 

@@ -16,6 +16,8 @@ struct oci_features {
 	struct oci_opt_bool cgroup_v1;
 	struct oci_opt_bool cgroup_v2;
 	struct oci_opt_bool cgroup_systemd;
+	/* NULL-terminated names of linux.memoryPolicy; NULL: left out. */
+	const char *const *memory_modes, *const *memory_flags;
 	bool checkpoint; /* are `checkpoint` and `restore` there? */
 };
 

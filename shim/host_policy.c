@@ -121,6 +121,18 @@ static const struct number_name mode_flags[] = {
 	{NULL, 0},
 };
 
+void memory_policy_names(const char *mode_names[POLICY_NAMES_MAX],
+			 const char *flag_names[POLICY_NAMES_MAX])
+{
+	_Static_assert(ARRAY_LEN(modes) <= POLICY_NAMES_MAX &&
+			       ARRAY_LEN(mode_flags) <= POLICY_NAMES_MAX,
+		       "all have room");
+	for (const struct number_name *n = modes; n->name; n++)
+		*mode_names++ = n->name;
+	for (const struct number_name *n = mode_flags; n->name; n++)
+		*flag_names++ = n->name;
+}
+
 static const struct number_name *find_name(const struct number_name *names, const char *name)
 {
 	for (; names->name; names++)

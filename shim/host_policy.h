@@ -27,6 +27,10 @@ int host_policy_enter(const struct oci_spec *spec, const char *id, struct error 
 /* Removes what it made in the resctrl file system, once the machine is gone. */
 void host_policy_leave(const struct oci_spec *spec, const char *id);
 
+/* The modes and flags of linux.memoryPolicy that are known, for `features`. */
+#define POLICY_NAMES_MAX 16
+void memory_policy_names(const char *modes[POLICY_NAMES_MAX], const char *flags[POLICY_NAMES_MAX]);
+
 /* ---- parts, for tests */
 
 #define RESCTRL_DIR "/sys/fs/resctrl"

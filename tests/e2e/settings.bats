@@ -225,8 +225,13 @@ between() {
 	done
 }
 
-@test "features tells which annotations choose a machine" {
+@test "features tells what config.json may have, and which annotations choose a machine" {
 	husk features >"$T/features"
+	jq -e '.linux.cgroup == {v1: true, v2: true, systemd: true, systemdUser: false, rdma: false}' "$T/features"
+	jq -e '.linux | .netDevices.enabled and .intelRdt.enabled and .mountExtensions.idmap.enabled' "$T/features"
+	jq -e '.linux.memoryPolicy | (.modes | index("MPOL_BIND")) and (.flags | index("MPOL_F_STATIC_NODES"))' "$T/features"
+	jq -e '.annotations["org.opencontainers.runc.checkpoint.enabled"] == "false"' "$T/features"
+	jq -e '.potentiallyUnsafeConfigAnnotations | index("org.systemd.property.")' "$T/features"
 	is true "$(jq '.potentiallyUnsafeConfigAnnotations | index("io.husk.") != null' "$T/features")"
 	for a in memory cpu-quota cpu-period cpu-shares; do
 		jq -e --arg a "io.kubernetes.cri.sandbox-$a" '.potentiallyUnsafeConfigAnnotations | index($a)' "$T/features"
