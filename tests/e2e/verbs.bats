@@ -115,7 +115,7 @@ BUSY='trap "exit 0" TERM; echo up; while :; do usleep 20000; done'
 	husk delete c
 }
 
-@test "a container is paused before its start; delete --force takes a paused one" {
+@test "a container is paused before its start; one whose proxy is killed has stopped" {
 	bundle c . true
 	husk create -b "$B" c </dev/null
 	husk pause c
@@ -124,12 +124,15 @@ BUSY='trap "exit 0" TERM; echo up; while :; do usleep 20000; done'
 	husk resume c
 	is created "$(state_of c)"
 	husk pause c
-	husk delete --force c
+	kill -9 "$(pid_of c)"
+	wait_until is_stopped c
+	is "container not paused" "$(words husk resume c)"
+	husk delete c
 	is 'container "c" does not exist' "$(words husk pause c)"
 	is 'container "c" does not exist' "$(words husk resume c)"
 }
 
-@test "a sync does not let a paused container go on, nor a resume a sync's" {
+@test "a sync does not let a paused container go on; delete --force takes it with its changes" {
 	start_box c '.annotations["io.husk.sync-interval"] = "1"' sh -c "$BUSY"
 	inside c sh -c 'echo data >/file'
 	husk pause c
@@ -139,6 +142,10 @@ BUSY='trap "exit 0" TERM; echo up; while :; do usleep 20000; done'
 	[[ $(used c) == "$before" ]]
 	husk resume c
 	wait_until uses_more "$before"
+	inside c sh -c 'echo more >/file'
+	husk pause c
+	husk delete --force c
+	is more "$(cat "$B/rootfs/file")"
 }
 
 @test "update: flags, JSON and standard input; what is refused changes nothing" {
@@ -153,7 +160,7 @@ BUSY='trap "exit 0" TERM; echo up; while :; do usleep 20000; done'
 	# What engines send: everything, with zeros for what stays.
 	echo '{"memory":{"limit":73400320,"swap":-1,"reservation":0},"cpu":{"shares":0,"quota":0,"period":0,"cpus":"","mems":"",
 		"realtimeRuntime":0},"pids":{"limit":0},"blockIO":{"weight":0},"devices":[{"allow":false,"access":"rwm"}]}' |
-		husk update --resources=- c
+		husk update --resources - c
 	is "73400320 max 20000 50000 50" "$(inside c cat /sys/fs/cgroup/{memory.max,memory.swap.max,cpu.max,pids.max} | xargs)"
 	echo '{"cpu":{"burst":5000},"unified":{"memory.high":"60000000"}}' >"$T/r"
 	husk update -r "$T/r" c
