@@ -328,6 +328,8 @@ static int exec_in(const struct globals *g, const struct container_dir *d,
 			status = o->detach ? run_detached(&r, intr, err) : run_foreground(&r, err);
 		}
 	}
+	if (status < 0 && err->kind == ERR_NOT_FOUND && st->status == OCI_STATUS_CREATING)
+		error_set(err, "container \"%s\" is being created", d->id);
 	agent_msg_free(&r.made);
 	agent_close(&r.agent);
 	for (unsigned i = 0; i < STREAMS; i++)

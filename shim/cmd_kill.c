@@ -1,7 +1,9 @@
 /*
  * kill: signals go to the guest's process through the agent, so that the container ends in order,
  * with its output and status, whatever the signal is. Only a guest that does not obey SIGKILL, by
- * no answer or by another, is ended from outside: by SIGKILL to its proxy.
+ * no answer or by another, is ended from outside: by SIGKILL to its proxy. A container that is
+ * being created is nothing yet that could handle a signal: KILL ends its create, others are
+ * refused.
  */
 #include "lib/cleanup.h"
 #include "oci/signal.h"
@@ -43,5 +45,10 @@ int cmd_kill(const struct globals *g, int argc, char **argv, struct error *err)
 	 * had before. */
 	if (err->kind == ERR_NOT_RUNNING || !process_alive(st.pid, st.pid_start))
 		return all ? 0 : error_kind(err, ERR_NOT_RUNNING, "container not running");
-	return sig == SIGKILL ? kill(st.pid, SIGKILL) : -1;
+	if (sig == SIGKILL)
+		return kill(st.pid, SIGKILL);
+	/* "does not exist" would tell callers that it has gone. */
+	if (err->kind == ERR_NOT_FOUND && st.status == OCI_STATUS_CREATING)
+		return error_set(err, "container \"%s\" is being created", d.id);
+	return -1;
 }

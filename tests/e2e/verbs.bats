@@ -217,10 +217,10 @@ BUSY='trap "exit 0" TERM; echo up; while :; do usleep 20000; done'
 		# The rest of memory's statistics and what is told of each processor depend on the kind of cgroup.
 		runc events --stats r | jq -S '.data.cpu.usage |= {kernel, user, total} | .data.memory.raw = 0 | .data.blkio = 0
 			| [paths | select(.[-1] | type == "string") | map(tostring) | join(".")]
-			| map(select(test("usage$|max$|total$|pids|cpuset.cpus|hugetlb.|psi") | not)) | unique' >"$T/theirs"
+			| map(select(test("usage$|max$|total$|pids|cpuset.(cpus|mems)|hugetlb.|psi") | not)) | unique' >"$T/theirs"
 		jq -S '.data.network_interfaces = null | .data.memory.raw = 0 | .data.blkio = 0 | del(.data.memory.cache)
 			| [paths | select(.[-1] | type == "string") | map(tostring) | join(".")]
-			| map(select(test("usage$|max$|total$|pids|cpuset.cpus|hugetlb.|psi") | not)) | unique' "$T/stats" >"$T/ours"
+			| map(select(test("usage$|max$|total$|pids|cpuset.(cpus|mems)|hugetlb.|psi") | not)) | unique' "$T/stats" >"$T/ours"
 		diff "$T/theirs" "$T/ours"
 	fi
 
