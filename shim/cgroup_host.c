@@ -161,7 +161,7 @@ int cgroup_host_read(struct cgroup_host *h, struct error *err)
 	cleanup_free char *mounts = NULL, *self = NULL;
 
 	*h = (struct cgroup_host){0};
-	if (file_read(AT_FDCWD, "/proc/self/mountinfo", TABLE_MAX, &mounts, NULL, err) < 0)
+	if (file_read(AT_FDCWD, "/proc/thread-self/mountinfo", TABLE_MAX, &mounts, NULL, err) < 0)
 		return -1;
 	/* A kernel without cgroups has no such file. */
 	if (file_read(AT_FDCWD, "/proc/self/cgroup", TABLE_MAX, &self, NULL, NULL) < 0)

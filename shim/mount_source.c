@@ -222,7 +222,7 @@ static int mounted_how(dev_t dev, enum host_use *use, struct error *err)
 	char *save = NULL, word[32];
 
 	*use = USE_NONE;
-	if (file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &text, NULL, err) < 0)
+	if (file_read(AT_FDCWD, "/proc/thread-self/mountinfo", MOUNTINFO_MAX, &text, NULL, err) < 0)
 		return -1;
 	snprintf(word, sizeof(word), "%u:%u", major(dev), minor(dev));
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {

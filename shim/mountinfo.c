@@ -151,7 +151,7 @@ int mountinfo_of(int fd, struct mount_entry *m, struct error *err)
 		return error_kind(
 			err, ERR_UNSUPPORTED,
 			"this kernel does not tell mounts by number: 5.8 or later is needed");
-	if (file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &text, &len, err) < 0)
+	if (file_read(AT_FDCWD, "/proc/thread-self/mountinfo", MOUNTINFO_MAX, &text, &len, err) < 0)
 		return -1;
 	return mountinfo_find(text, len, sx.stx_mnt_id, m, err);
 }

@@ -29,10 +29,13 @@
 #include "netns/netns.h"
 #include "shim/console.h"
 #include "shim/oom.h"
+#include "shim/proxy_view.h"
 #include "shim/spawn.h"
 #include "shim/state.h"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -324,11 +327,57 @@ static int run_committed(struct proxy_job *job)
 	return proxy_run(job);
 }
 
+static int work(struct orders *o)
+{
+	cleanup_free char *noted = o->init ? NULL : proxy_note(FD_DIR, o->process);
+	int status = answer(NULL) < 0 || await_commit() < 0 ? 1 : run_committed(&o->job);
+
+	if (noted)
+		unlinkat(FD_DIR, noted, 0);
+	return status;
+}
+
+struct worker {
+	struct orders *o;
+	sem_t go;
+	int status;
+	bool failed;
+};
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+
+	while (sem_wait(&w->go) < 0)
+		;
+	if (!w->failed)
+		w->status = work(w->o);
+	return NULL;
+}
+
+/* The init's pid is looked into by engines: proxy_view.h. */
+static int work_beside_view(struct orders *o, struct error *err)
+{
+	struct worker w = {.o = o, .status = 1};
+	pthread_t thread;
+	int r;
+
+	sem_init(&w.go, 0, 0);
+	r = pthread_create(&thread, NULL, worker_main, &w);
+	if (r != 0) {
+		errno = r;
+		return error_errno(err, "start a thread");
+	}
+	w.failed = view_enter(FD_DIR, err) < 0;
+	sem_post(&w.go);
+	pthread_join(thread, NULL);
+	return w.failed ? -1 : w.status;
+}
+
 int proxy_main(void)
 {
 	struct orders o = {0};
 	struct error err = ERROR_INIT, why = ERROR_INIT;
-	cleanup_free char *noted = NULL;
 	bool console, entered;
 	int status;
 
@@ -350,9 +399,11 @@ int proxy_main(void)
 	close(FD_CONSOLE);
 	/* Before our pid is known to anybody. */
 	proxy_hold_signals();
-	noted = o.init ? NULL : proxy_note(FD_DIR, o.process);
-	status = answer(NULL) < 0 || await_commit() < 0 ? 1 : run_committed(&o.job);
-	if (noted)
-		unlinkat(FD_DIR, noted, 0);
-	return status;
+	if (!o.init)
+		return work(&o);
+	status = work_beside_view(&o, &err);
+	if (status >= 0)
+		return status;
+	answer(err.msg);
+	return 1;
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bats
 # podman with husk as its runtime, on networks of its own (netavark; aardvark-dns for names). Its bridges and
 # firewall rules are in a network namespace of their own, `node`; `out` is the world beyond it.
-# HUSK_TEST_RUNTIME=runc runs the same with runc.
 
 load ../e2e/helpers
 load ../e2e/netns
+load podman
 
 OUT=10.99.0.1  # the world
 NODE=10.99.0.2 # where ports are published
@@ -12,38 +12,15 @@ NODE=10.99.0.2 # where ports are published
 setup_file() {
 	make_base
 	command -v podman iptables >/dev/null && [[ -x /usr/lib/podman/netavark ]] || return 0
-	export PODMAN=$BASE/podman CONTAINERS_CONF=$BASE/containers.conf
-	export CONTAINERS_STORAGE_CONF=$BASE/storage.conf
-	mkdir -p "$PODMAN"/{tmp,networks,xdg}
 	make_netns node out
 	veth out o0 node n0
 	addresses out o0 $OUT/24
 	addresses node n0 $NODE/24
 	in_ns node ip route add default via $OUT
-	# The process that conmon has clean up knows the runtime, but none of its flags.
-	printf '#!/bin/sh\nexec "%s" --root "%s" "$@"\n' "${HUSK_TEST_RUNTIME:-$HUSK}" "$PODMAN/oci" >"$PODMAN/runtime"
-	chmod 755 "$PODMAN/runtime"
-	cat >"$CONTAINERS_CONF" <<-C
-		[containers]
-		default_ulimits = ["nofile=1024:20000", "nproc=4096:4096"]
-		log_driver = "k8s-file"
-		[engine]
-		cgroup_manager = "cgroupfs"
-		events_logger = "file"
-		tmp_dir = "$PODMAN/tmp"
-		conmon_env_vars = [$(env | sed -nE 's/^(PATH|HUSK_[A-Z]+)=(.*)$/"\1=\2"/p' | paste -sd,)]
-		[network]
-		network_backend = "netavark"
-		network_config_dir = "$PODMAN/networks"
-	C
-	printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "%s"\n' "$PODMAN/data" "$PODMAN/run" \
-		>"$CONTAINERS_STORAGE_CONF"
-	# What has fixed names is private to this view of the mounts.
-	mkdir -p "$BASE"/run/{containers,netns} /run/{containers,netns}
-	mount --bind "$BASE/run/containers" /run/containers
-	mount --bind "$BASE/run/netns" /run/netns
+	NODE_NS=$(ns_path node)
+	export NODE_NS
 	cp "$NETTEST" "$ROOTFS/bin/"
-	tar -C "$ROOTFS" -c . | podman import -c 'ENV PATH=/bin' -c 'CMD sh' - box >/dev/null
+	make_podman
 	serve_in out 7000
 	echo "$SERVER" >"$BASE/server.pid"
 	BEFORE=$(ours | cut -d' ' -f1)
@@ -53,31 +30,18 @@ teardown_file() {
 	[[ ${PODMAN:-} ]] || return 0
 	kill "$(cat "$BASE/server.pid")"
 	wait_until gone "$(cat "$BASE/server.pid")"
-	cut -d' ' -f5 /proc/self/mountinfo | grep "^$PODMAN/" | sort -r | xargs -r -n 1 umount
-	cut -d' ' -f5 /proc/self/mountinfo | grep '^/run/netns/' | xargs -r -n 1 umount
-	umount /run/netns /run/containers
-	rmdir /run/containers 2>/dev/null || :
+	end_podman
 	end_netns
 	export BEFORE=
 	none_left
 }
-
-# As root of a node whose network namespace is `node`, and whose files are the test's.
-podman() { timeout 120 nsenter --net="$NS/node" -- podman --root "$PODMAN/data" --runroot "$PODMAN/run" --runtime "$PODMAN/runtime" "$@"; }
 
 setup() {
 	setup_test
 	[[ ${PODMAN:-} ]] || skip "podman, netavark or iptables is missing"
 }
 
-teardown() {
-	# podman unmounts a rootfs before it has the container deleted: what was applied stays until the next create
-	local record
-	for record in "$HUSK_DATA"/changes/*/; do
-		[[ -e $record/applied ]] && rm -rf "$record"
-	done
-	ROOT=$PODMAN/oci check_nothing_left
-}
+teardown() { clean_podman; }
 
 in_ct() { podman exec "$@"; }
 out() { timeout "$WAIT_S" nsenter --net="$NS/out" -- "$@"; }

@@ -1,0 +1,61 @@
+# podman.bash - podman with files of the test's own, that runs containers with husk; and an image, `box`.
+# HUSK_TEST_RUNTIME=runc runs the same with runc.
+# shellcheck shell=bash
+
+# make_podman: for setup_file, after make_base. PODMAN is its directory.
+make_podman() {
+	export PODMAN=$BASE/podman CONTAINERS_CONF=$BASE/containers.conf
+	export CONTAINERS_STORAGE_CONF=$BASE/storage.conf
+	mkdir -p "$PODMAN"/{tmp,networks,xdg}
+	# The process that conmon has clean up knows the runtime, but none of its flags.
+	printf '#!/bin/sh\nexec "%s" --root "%s" "$@"\n' "${HUSK_TEST_RUNTIME:-$HUSK}" "$PODMAN/oci" >"$PODMAN/runtime"
+	chmod 755 "$PODMAN/runtime"
+	cat >"$CONTAINERS_CONF" <<-C
+		[containers]
+		default_ulimits = ["nofile=1024:20000", "nproc=4096:4096"]
+		log_driver = "k8s-file"
+		[engine]
+		cgroup_manager = "cgroupfs"
+		events_logger = "file"
+		tmp_dir = "$PODMAN/tmp"
+		conmon_env_vars = [$(env | sed -nE 's/^(PATH|HUSK_[A-Z]+)=(.*)$/"\1=\2"/p' | paste -sd,)]
+		[network]
+		network_backend = "netavark"
+		network_config_dir = "$PODMAN/networks"
+	C
+	printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "%s"\n' "$PODMAN/data" "$PODMAN/run" \
+		>"$CONTAINERS_STORAGE_CONF"
+	# What has fixed names is private to this view of the mounts.
+	mkdir -p "$BASE"/run/{containers,netns} /run/{containers,netns}
+	mount --bind "$BASE/run/containers" /run/containers
+	mount --bind "$BASE/run/netns" /run/netns
+	tar -C "$ROOTFS" -c . | podman import -q -c 'ENV PATH=/bin' -c 'CMD sh' - box >/dev/null
+	BEFORE=$(ours | cut -d' ' -f1)
+}
+
+# For teardown_file.
+end_podman() {
+	[[ ${PODMAN:-} ]] || return 0
+	cut -d' ' -f5 /proc/self/mountinfo | grep "^$PODMAN/" | sort -r | xargs -r -n 1 umount
+	cut -d' ' -f5 /proc/self/mountinfo | grep '^/run/netns/' | xargs -r -n 1 umount
+	umount /run/netns /run/containers
+	rmdir /run/containers 2>/dev/null || :
+}
+
+# NODE_NS: a network namespace for it, if the file has made one.
+podman() {
+	timeout 120 ${NODE_NS:+nsenter --net="$NODE_NS" --} podman --root "$PODMAN/data" --runroot "$PODMAN/run" \
+		--runtime "$PODMAN/runtime" "$@"
+}
+
+# For teardown.
+clean_podman() {
+	podman rm -af -t 0 >/dev/null
+	# podman unmounts a rootfs before it has the container deleted: what was applied stays until the next create
+	local record
+	for record in "$HUSK_DATA"/changes/*/; do
+		[[ -e $record/applied ]] && rm -rf "$record"
+	done
+	rm -rf "$HUSK_DATA/trees" # a cache: what is in it is of images
+	ROOT=$PODMAN/oci check_nothing_left
+}

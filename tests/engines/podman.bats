@@ -1,0 +1,193 @@
+#!/usr/bin/env bats
+# podman with husk as its runtime, by conmon: what docker's tests show of docker, without networks
+# (podman_network.bats). HUSK_TEST_RUNTIME=runc runs the same with runc.
+
+load ../e2e/helpers
+load podman
+
+setup_file() {
+	make_base
+	command -v podman conmon >/dev/null || return 0
+	make_podman
+}
+
+teardown_file() {
+	[[ ${PODMAN:-} ]] || return 0
+	end_podman
+	export BEFORE=
+	none_left
+}
+
+setup() {
+	setup_test
+	[[ ${PODMAN:-} ]] || skip "podman or conmon is missing"
+	D=$T/data
+	mkdir -p "$D"
+}
+
+teardown() { clean_podman; }
+
+prun() { podman run --network none "$@" </dev/null; }
+in_ct() { podman exec "$@" </dev/null; }
+about() { podman inspect -f "{{$2}}" "$1"; }
+about_is() { [[ $(about "$1" "$2") == "$3" ]]; }
+logs_have() { podman logs "$1" 2>&1 | grep -q "$2"; }
+
+# Counts in its log; says bye on TERM.
+counter() {
+	local name=$1
+	shift
+	prun -d --name "$name" "$@" box sh -c 'trap "echo bye; exit 3" TERM; trap "echo usr1" USR1; echo up
+		i=0; while :; do sleep 0.25; echo $((i += 1)); done' >/dev/null
+	wait_until logs_have "$name" up
+}
+
+@test "run: names, user, directory, capabilities, limits, mounts, streams" {
+	mkdir "$D/v"
+	echo on-host >"$D/v/f"
+	# shellcheck disable=SC2016
+	run --separate-stderr prun --rm -e SET=here -w /tmp -u user --group-add 33 --hostname there --cap-add NET_ADMIN --cap-drop CHOWN \
+		--security-opt no-new-privileges --ulimit nofile=100:200 --sysctl net.ipv4.ip_forward=1 --memory 100m --pids-limit 30 --cpus 1.5 \
+		-v "$D/v:/v" -v "$D/v:/ro:ro" --tmpfs /t:size=1m --mount type=volume,src=vol,dst=/vol --shm-size 1m box sh -c '
+		echo "$SET $PWD $(hostname) $(id -u):$(id -g)"; grep -E "^(CapBnd|NoNewPrivs|Seccomp):" /proc/self/status; ulimit -n; ulimit -Hn
+		cat /proc/sys/net/ipv4/ip_forward /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/cpu.max; nproc; cat /v/f
+		touch /ro/x; df -k /t /dev/shm | awk "NR > 1 { print \$2 }"; exit 7'
+	status_is 7
+	is "here /tmp there 1000:1000
+NoNewPrivs:	1
+Seccomp:	2
+100
+200
+1
+104857600
+30
+150000 100000
+2
+on-host
+1024
+1024" "$(grep -v ^CapBnd <<<"$output")"
+	is "touch: /ro/x: Read-only file system" "$stderr"
+	local caps=$((16#$(sed -n 's/^CapBnd:\t//p' <<<"$output")))
+	((caps & 1 << 12 && !(caps & 1)))
+	is "in" "$(echo in | podman run --rm -i --network none box cat)"
+	podman volume rm vol >/dev/null
+	run prun --rm --read-only --read-only-tmpfs=false box touch /x
+	has "Read-only file system" "$output"
+}
+
+@test "run: exit statuses and words of what cannot run; an out of memory; --init; --privileged" {
+	run prun --rm box no-such-command
+	status_is 127
+	has 'executable file `no-such-command` not found' "${output//\"no-such-command\": executable file not found/executable file \`no-such-command\` not found}"
+	run prun --rm box /etc/passwd
+	status_is 126
+	has "ermission denied" "$output"
+	run prun --rm --network host box true
+	status_is 126
+	has "which a microVM cannot share" "${output/network namespace is needed: a microVM cannot share/which a microVM cannot share}"
+	prun --name oom --memory 30m --memory-swap 30m box tail /dev/zero || is 137 $?
+	is "137 true" "$(about oom .State.ExitCode) $(about oom .State.OOMKilled)"
+	run prun --rm --init box cat /proc/1/comm
+	is catatonit "$output"
+	run prun --rm --privileged box sh -c 'mkdir /m && mount -t tmpfs t /m && echo mounted; ls /dev/fuse; find /dev -type b ! -name "loop*"'
+	is "mounted
+/dev/fuse" "$output"
+}
+
+@test "-it: a terminal, attach and detach; exec: -it, user, statuses" {
+	podman_line=$(printf '%q ' nsenter -- podman --root "$PODMAN/data" --runroot "$PODMAN/run" --runtime "$PODMAN/runtime")
+	podman_line=${podman_line#nsenter -- }
+	on_pty --size 90x25 bash -c "exec $podman_line run -it --network none --name ct box sh" <<-'S'
+		expect # 
+		send tty; stty size; echo $((6*7))\n
+		expect /dev/pts/0
+		expect 25 90
+		expect 42
+		expect # 
+		send \x10\x11
+		exit 0
+	S
+	is running "$(about ct .State.Status)"
+	is "user 1000" "$(in_ct -e WHO=user -u user ct sh -c 'echo $WHO $(id -u)')"
+	run in_ct ct sh -c 'exit 77'
+	status_is 77
+	run in_ct ct no-such-command
+	status_is 127
+	is typed "$(echo typed | podman exec -i ct cat)"
+	on_pty --size 77x33 bash -c "exec $podman_line exec -it ct sh" <<-'S'
+		expect # 
+		send stty size\n
+		expect 33 77
+		expect # 
+		send exit 5\n
+		exit 5
+	S
+	on_pty bash -c "exec $podman_line attach ct" <<-'S'
+		send echo again $((5*5))\n
+		expect again 25
+		send exit 3\n
+		exit 3
+	S
+	is "exited 3" "$(about ct .State.Status) $(about ct .State.ExitCode)"
+}
+
+went_on() { [[ $(podman logs --tail 1 "$1") != "$2" ]]; }
+
+@test "logs -f, top, stats, kill, pause, update's limits, stop, start, cp, diff, commit, wait, restart, rm" {
+	local last
+	counter ct --memory 200m
+	podman logs -f ct >"$T/logs" 3>&- &
+	local logs=$!
+	podman kill -s USR1 ct >/dev/null
+	wait_until grep -q usr1 "$T/logs"
+	has "sh -c trap" "$(podman top ct args)"
+	run podman stats --no-stream --format '{{.Name}} {{.MemUsage}} {{.PIDs}}' ct
+	[[ $output =~ ^ct\ [1-9][0-9.]*MB\ /\ [0-9.]+MB\ [1-9] ]] || { echo "$output" && return 1; }
+	in_ct ct sh -c 'echo written >/root/f; rm /etc/group'
+	podman pause ct >/dev/null
+	is paused "$(about ct .State.Status)"
+	last=$(podman logs --tail 1 ct)
+	podman unpause ct >/dev/null
+	wait_until went_on ct "$last"
+	podman commit -q --pause ct box2 >/dev/null
+	is "written" "$(prun --rm box2 cat /root/f)"
+	podman rmi box2 >/dev/null
+	podman stop -t 20 ct >/dev/null
+	wait $logs
+	is bye "$(tail -n 1 "$T/logs")"
+	is 3 "$(podman wait ct)"
+	is "A /root/f
+C /etc
+C /root
+D /etc/group" "$(podman diff ct | sort)"
+	podman cp ct:/root/f "$D/f"
+	is written "$(cat "$D/f")"
+	podman start ct >/dev/null
+	echo brought >"$D/in"
+	podman cp "$D/in" ct:/root/in
+	wait_until reads ct /root/in brought
+	podman restart -t 20 ct >/dev/null
+	is "written brought" "$(in_ct ct cat /root/f /root/in | xargs)"
+	podman rm -f -t 0 ct >/dev/null
+	is "" "$(podman ps -aq)"
+}
+
+reads() { [[ $(in_ct "$1" cat "$2" 2>/dev/null) == "$3" ]]; }
+
+@test "a container whose conmon and microVM are killed; --restart; healthcheck" {
+	forever ct
+	in_ct ct sh -c 'echo safe >/root/f; sync'
+	kill -9 "$(jq -r .vmm_pid "$PODMAN/oci/$(about ct .Id)/state.json")"
+	wait_until about_is ct .State.Status exited
+	podman start ct >/dev/null
+	is safe "$(in_ct ct cat /root/f)"
+	prun -d --name fails --restart on-failure:2 box sh -c 'exit 5' >/dev/null
+	wait_until about_is fails .RestartCount 2
+	prun -d --name well --health-cmd 'test -e /tmp/well' --health-interval disable box sleep 1000 >/dev/null
+	run podman healthcheck run well
+	[[ $status != 0 ]]
+	in_ct well touch /tmp/well
+	podman healthcheck run well
+}
+
+forever() { prun -d --name "$1" box sh -c 'trap "exit 0" TERM; sleep 100000 & wait' >/dev/null; }
