@@ -30,6 +30,8 @@ make_podman() {
 	mount --bind "$BASE/run/containers" /run/containers
 	mount --bind "$BASE/run/netns" /run/netns
 	tar -C "$ROOTFS" -c . | podman import -q -c 'ENV PATH=/bin' -c 'CMD sh' - box >/dev/null
+	# podman mounts its own directory on itself when it first needs to.
+	podman run --rm --network none box true </dev/null
 	BEFORE=$(ours | cut -d' ' -f1)
 }
 
