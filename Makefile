@@ -35,7 +35,7 @@ PACKAGES_TEST := libcmocka-dev bats clang libclang-rt-dev llvm clang-format clan
 	iproute2 iptables ca-certificates docker.io containernetworking-plugins \
 	podman netavark aardvark-dns xfsprogs squashfs-tools attr erofs-utils \
 	catatonit python3-grpcio python3-protobuf python3-websocket protobuf-compiler \
-	apparmor python3-jsonschema golang-github-opencontainers-specs-dev
+	apparmor systemd dbus python3-jsonschema golang-github-opencontainers-specs-dev
 # Besides, tests/nested/kernel unpacks linux-image-cloud-amd64 in the cache; it is not installed.
 PACKAGES := $(PACKAGES_BUILD) $(PACKAGES_RUN) $(PACKAGES_TEST)
 

@@ -101,12 +101,36 @@ static void add(struct cgroup_host *h, const struct cgroup_hierarchy *one)
 	v[h->n++] = *one;
 }
 
-static bool known(const struct cgroup_host *h, bool v2, const char *names)
+/* The same hierarchy, if we have it already. */
+static struct cgroup_hierarchy *known(const struct cgroup_host *h,
+				      const struct cgroup_hierarchy *one)
 {
 	for (size_t i = 0; i < h->n; i++)
-		if (h->v[i].v2 == v2 && strcmp(h->v[i].names, names) == 0)
-			return true;
-	return false;
+		if (h->v[i].v2 == one->v2 && strcmp(h->v[i].names, one->names) == 0)
+			return &h->v[i];
+	return NULL;
+}
+
+static void free_hierarchy(struct cgroup_hierarchy *one)
+{
+	free(one->mount);
+	free(one->names);
+	free(one->own);
+}
+
+/* Of two mounts of a hierarchy the first counts, unless the second hides it. */
+static void take(struct cgroup_host *h, struct cgroup_hierarchy *one)
+{
+	struct cgroup_hierarchy *before = known(h, one);
+
+	if (!before) {
+		add(h, one);
+	} else if (strcmp(before->mount, one->mount) == 0) {
+		free_hierarchy(before);
+		*before = *one;
+	} else {
+		free_hierarchy(one);
+	}
 }
 
 /* id parent major:minor root point options [fields] - type source superoptions */
@@ -135,7 +159,7 @@ static void parse_mount(char *line, const char *self, struct cgroup_host *h)
 		!cgroup_names_have(field[5], ',', "ro") && !cgroup_names_have(super, ',', "ro");
 	one.names = one.v2 ? xstrdup("") : v1_names(super);
 	own = own_path(self, one.names);
-	if (known(h, one.v2, one.names) || !own) {
+	if (!own) {
 		free(one.names);
 		return;
 	}
@@ -143,7 +167,7 @@ static void parse_mount(char *line, const char *self, struct cgroup_host *h)
 	unescape(field[4]);
 	one.mount = xstrdup(field[4]);
 	one.own = below_root(own, field[3]);
-	add(h, &one);
+	take(h, &one);
 }
 
 void cgroup_host_parse(const char *mountinfo, const char *self, struct cgroup_host *h)
@@ -183,11 +207,8 @@ int cgroup_host_read(struct cgroup_host *h, struct error *err)
 
 void cgroup_host_free(struct cgroup_host *h)
 {
-	for (size_t i = 0; i < h->n; i++) {
-		free(h->v[i].mount);
-		free(h->v[i].names);
-		free(h->v[i].own);
-	}
+	for (size_t i = 0; i < h->n; i++)
+		free_hierarchy(&h->v[i]);
 	free(h->v);
 	*h = (struct cgroup_host){0};
 }

@@ -178,6 +178,28 @@ static uint64_t number_of(const char *value)
 	return value[0] < '0' || value[0] > '9' ? UINT64_MAX : strtoull(value, NULL, 10);
 }
 
+/* Of a second, and of whole hundredths. */
+static void quota_property(struct properties *p, uint64_t quota, uint64_t period)
+{
+	property_number(p, "CPUQuotaPerSecUSec", (quota * 1000000 / period + 9999) / 10000 * 10000);
+	property_number(p, "CPUQuotaPeriodUSec", period);
+}
+
+/* In v1 the two are files of their own. */
+static void quota_property_v1(struct properties *p, const struct cgroup_limits *limits)
+{
+	uint64_t quota = UINT64_MAX, period = 100000;
+
+	for (size_t i = 0; i < limits->n; i++) {
+		if (strcmp(limits->v[i].file, "cpu.cfs_quota_us") == 0)
+			quota = number_of(limits->v[i].value);
+		if (strcmp(limits->v[i].file, "cpu.cfs_period_us") == 0)
+			period = number_of(limits->v[i].value);
+	}
+	if (quota != UINT64_MAX)
+		quota_property(p, quota, period);
+}
+
 /* One limit, as it is written to its file, in systemd's words if it has some for it. */
 static void limit_property(struct properties *p, const struct cgroup_limit *l)
 {
@@ -192,12 +214,8 @@ static void limit_property(struct properties *p, const struct cgroup_limit *l)
 		if (strcmp(l->file, plain[i].file) == 0)
 			property_number(p, plain[i].name, number_of(l->value));
 	if (strcmp(l->file, "cpu.max") == 0 &&
-	    sscanf(l->value, "%" SCNu64 " %" SCNu64, &quota, &period) == 2) {
-		/* of a second, and of whole hundredths */
-		property_number(p, "CPUQuotaPerSecUSec",
-				(quota * 1000000 / period + 9999) / 10000 * 10000);
-		property_number(p, "CPUQuotaPeriodUSec", period);
-	}
+	    sscanf(l->value, "%" SCNu64 " %" SCNu64, &quota, &period) == 2)
+		quota_property(p, quota, period);
 	if (l->controller == LIMIT_CPUSET && strcmp(l->file, "cpuset.cpus") == 0)
 		property_mask(p, "AllowedCPUs", l->value);
 	if (l->controller == LIMIT_CPUSET && strcmp(l->file, "cpuset.mems") == 0)
@@ -261,6 +279,7 @@ static int limit_properties(struct properties *p, const struct host_cgroup *cg,
 	for (size_t i = 0; i < limits.n; i++)
 		if (v2 || limits.v[i].controller != LIMIT_CPUSET)
 			limit_property(p, &limits.v[i]);
+	quota_property_v1(p, &limits);
 	return 0;
 }
 

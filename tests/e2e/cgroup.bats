@@ -91,7 +91,8 @@ in_there() { [[ $(cgroup_of "$1" memory) == "$PARENT/c" ]]; }
 	is null "$(jq .cgroup.dirs "$ROOT/c/state.json")"
 	end_box c
 	start_box husk-e2e-d "$limits"
-	local own=$(cgroup_of $$ memory)
+	local own
+	own=$(cgroup_of $$ memory)
 	is_v2 && own=$(dirname "$own")
 	is "${own%/}/husk-e2e-d" "$(cgroup_of "$(pid_of husk-e2e-d)" memory)"
 	end_box husk-e2e-d

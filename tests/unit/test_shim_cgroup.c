@@ -81,6 +81,15 @@ static void test_a_mount_of_a_part(void **state UNUSED)
 	cgroup_host_free(&h);
 	cgroup_host_parse("30 23 0:26 /../.. /sys/fs/cgroup rw - cgroup2 none rw\n", "0::/\n", &h);
 	assert_string_equal(h.v[0].own, "/");
+	cgroup_host_free(&h);
+	/* one over the other, and one elsewhere */
+	cgroup_host_parse("30 23 0:26 /.. /cg rw - cgroup2 none rw\n"
+			  "31 30 0:26 /x /cg rw - cgroup2 none rw\n"
+			  "32 23 0:26 /x/y /elsewhere rw - cgroup2 none rw\n",
+			  "0::/x/y/z\n", &h);
+	assert_int_equal(h.n, 1);
+	assert_string_equal(h.v[0].mount, "/cg");
+	assert_string_equal(h.v[0].own, "/y/z");
 }
 
 static void expect_place(const char *own, const char *path, bool beside, const char *want)

@@ -1,0 +1,95 @@
+#!/usr/bin/env bats
+# --systemd-cgroup with a real systemd (systemd.bash).
+
+load helpers
+load cgroup
+load systemd
+
+setup_file() {
+	make_base
+	[[ -w $CG && -x /lib/systemd/systemd ]] && command -v busctl dbus-daemon >/dev/null || return 0
+	export PARENT=/husk-systemd.$$
+	start_systemd "$BASE/systemd" "$PARENT"
+	export SYSTEMD
+}
+
+teardown_file() {
+	[[ ${SYSTEMD:-} ]] || return 0
+	stop_systemd
+	remove_cgroups "$PARENT"
+}
+
+setup() {
+	setup_test
+	[[ ${SYSTEMD:-} ]] || skip "systemd, busctl or dbus-daemon is missing, or cgroups cannot be written to"
+}
+teardown() { check_nothing_left; }
+
+husk_there() { in_systemd "$HUSK" --systemd-cgroup --root "$ROOT" "$@"; }
+property() { in_systemd systemctl show -P "$2" "$1"; }
+unit_gone() { [[ $(property "$1" LoadState) == not-found ]]; }
+
+@test "a container is a scope of systemd, with its limits; delete takes it away" {
+	bundle c '.linux.cgroupsPath = "husk-test.slice:pre:c" | .linux.resources += {
+		memory: {limit: 134217728}, cpu: {quota: 20000, period: 100000, shares: 512, cpus: "0"}} |
+		.annotations["org.systemd.property.TimeoutStopUSec"] = "uint64 5000000" |
+		.annotations["org.systemd.property.Documentation"] = "true"' sleep 1000
+	run husk_there run -d -b "$B" c </dev/null
+	status_is 1
+	has "husk: error: --systemd-cgroup: systemd: pre-c.scope: " "$output"
+	has "Failed to set unit properties" "$output"
+	unit_gone pre-c.scope
+
+	bundle c '.linux.cgroupsPath = "husk-test.slice:pre:c" | .linux.resources += {
+		memory: {limit: 134217728}, cpu: {quota: 20000, period: 100000, shares: 512, cpus: "0"}} |
+		.annotations["org.systemd.property.TimeoutStopUSec"] = "uint64 5000000"' sleep 1000
+	husk_there run -d -b "$B" c </dev/null >"$T/out" 2>&1
+	is active "$(property pre-c.scope ActiveState)"
+	is husk-test.slice "$(property pre-c.scope Slice)"
+	is yes "$(property pre-c.scope Delegate)"
+	is 5s "$(property pre-c.scope TimeoutStopUSec)"
+	is 700ms "$(property pre-c.scope CPUQuotaPerSecUSec)"
+	local bytes path=$PARENT/husk.slice/husk-test.slice/pre-c.scope
+	bytes=$(cg_read memory "$path" memory.limit_in_bytes memory.max)
+	((bytes > 134217728 && bytes < 536870912))
+	is 0 "$(cg_read cpuset "$path" cpuset.cpus cpuset.cpus)"
+	for p in proxy vmm; do is "$path" "$(cgroup_of "$(host_pid "$(part_of $p c)")" cpu)"; done
+
+	# systemd goes over its units, and leaves them as they are
+	in_systemd systemctl daemon-reload
+	is "$bytes" "$(cg_read memory "$path" memory.limit_in_bytes memory.max)"
+	husk_there exec c true </dev/null
+	husk_there delete --force c
+	unit_gone pre-c.scope
+	[[ -z $(cgroup_dirs "$path") ]]
+}
+
+# The pid here of a process that has pid $1 there.
+host_pid() { grep -l "^NSpid:.*	$1\(	.*\)*$" /proc/[0-9]*/status 2>/dev/null | cut -d/ -f3 | head -n 1; }
+
+@test "a container that ends by itself, a killed create, a default name: nothing is left with systemd" {
+	bundle e . true
+	husk_there run -b "$B" e </dev/null
+	husk_there state e 2>/dev/null && husk_there delete e
+	unit_gone husk-e.scope
+	bundle k '.hooks.prestart = [{path: "/bin/sleep", args: ["sleep", "1000"]}]' true
+	in_systemd sh -c 'echo $$ >"$0"; exec "$@"' "$T/pid" \
+		"$HUSK" --systemd-cgroup --root "$ROOT" create -b "$B" k </dev/null >/dev/null 2>&1 3>&- &
+	wait_until grep -qs vmm_pid "$ROOT/k/state.json"
+	is active "$(property husk-k.scope ActiveState)"
+	in_systemd kill -9 "$(cat "$T/pid")"
+	in_systemd pkill -x sleep || :
+	wait_until unit_gone husk-k.scope
+	husk_there delete --force k
+}
+
+@test "without systemd the error names it; a path of cgroupfs is refused" {
+	bundle c . true
+	run "$HUSK" --systemd-cgroup --root "$ROOT" run -b "$B" c </dev/null
+	status_is 1
+	has "husk: error: --systemd-cgroup: systemd: husk-c.scope: Failed to connect to bus: " "$output"
+	bundle d '.linux.cgroupsPath = "/docker/x"' true
+	run "$HUSK" --systemd-cgroup --root "$ROOT" run -b "$B" d </dev/null
+	status_is 1
+	has 'linux.cgroupsPath: "/docker/x": expected cgroupsPath to be of format "slice:prefix:name"' "$output"
+}
