@@ -330,6 +330,11 @@ int jail_filter_opener(void)
 	return filter_process(filter_opener, ARRAY_LEN(filter_opener), "opener");
 }
 
+int jail_filter_minder(void)
+{
+	return filter_process(filter_minder, ARRAY_LEN(filter_minder), "minder");
+}
+
 void jail_thread(enum jail_role role)
 {
 	static const struct {

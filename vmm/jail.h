@@ -66,5 +66,7 @@ int jail_set_capabilities(uint64_t keep);
 int jail_restrict_paths(bool may_read);
 /* The opener's list of system calls, from now on. */
 int jail_filter_opener(void);
+/* The same for QEMU's minder. */
+int jail_filter_minder(void);
 
 #endif

@@ -51,6 +51,12 @@
 
 /* syscalls qemu: sendto recvmsg wait4 */
 
+/* Until its program ends it waits, and is told to seal.
+ * jail_set_capabilities() makes two of these calls, and the kernel itself restart_syscall, in a
+ * process that was stopped or frozen in poll(). */
+/* syscalls minder: poll ppoll restart_syscall recvfrom umount2 wait4 capset
+ * prctl(0==PR_CAP_AMBIENT) exit_group rt_sigreturn */
+
 #define NAMESPACES (CLONE_NEWPID | CLONE_NEWNS) /* the others are husk-vmm's, and empty */
 #define PROGRAM_FILES 256			/* RLIMIT_NOFILE */
 #define FD_ASIDE 512 /* descriptors are moved above this before they get their numbers */
@@ -234,7 +240,8 @@ static _Noreturn void mind(int status, int parent_end, const struct minder_confi
 		become_program(status, cfg);
 
 	/* Whoever waits for the end of a socket or pipe must not wait for us. */
-	if (dup2(status, 0) < 0 || dup2(pidfd, 1) < 0 || close_range(2, ~0u, 0) < 0)
+	if (dup2(status, 0) < 0 || dup2(pidfd, 1) < 0 || close_range(2, ~0u, 0) < 0 ||
+	    jail_filter_minder() < 0)
 		_exit(127);
 	for (;;) {
 		if (poll(p, 2, -1) < 0)

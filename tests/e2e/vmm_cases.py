@@ -264,6 +264,9 @@ def qemu_is_jailed():
             raise AssertionError("the root is writable")
         except OSError:
             pass
+        with open(f"/proc/{int(status['PPid'])}/status") as f:
+            minder = f.read()
+        assert "husk-minder" in minder and "Seccomp:\t2" in minder, minder
         wait_until("an empty mount namespace",
                    lambda: open(f"/proc/{qemu}/mountinfo").read() == "")
         for ns in ("pid", "mnt", "net", "ipc", "uts", "cgroup"):

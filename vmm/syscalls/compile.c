@@ -7,7 +7,7 @@
  * people: who may make which call, and where it says so.
  *
  * Filters: one for the process with each engine, which every thread has, and on top of it one
- * each for the threads that need less; one for the opener. A call that is not allowed is
+ * each for the threads that need less; one each for the opener and QEMU's minder. A call that is not allowed is
  * SECCOMP_RET_TRAP: vmm/jail.c names it and ends the process. Another architecture's calls (and
  * x32's) kill the process outright.
  */
@@ -46,6 +46,7 @@ enum {
 	ROLE_net = 8,
 	ROLE_qemu = 16,
 	ROLE_opener = 32,
+	ROLE_minder = 64,
 	ROLE_thread = ROLE_loop | ROLE_vcpu | ROLE_block | ROLE_net,
 };
 
@@ -77,6 +78,7 @@ static const struct {
 	{"block", ROLE_block, "a disk's thread"},
 	{"net", ROLE_net, "a network card's thread"},
 	{"opener", ROLE_opener, "the opener"},
+	{"minder", ROLE_minder, "the minder of QEMU"},
 };
 #define NFILTERS (sizeof(filters) / sizeof(filters[0]))
 
