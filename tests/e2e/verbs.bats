@@ -186,6 +186,8 @@ BUSY='trap "exit 0" TERM; echo up; while :; do usleep 20000; done'
 	has 'linux.resources.unified["memory.high"]' "$(words husk update -r "$T/r" c)"
 	echo '{"pids":{"limit":7},"devices":[{"allow":true}]}' >"$T/r"
 	is "linux.resources.devices: device rules cannot be changed" "$(words husk update -r "$T/r" c)"
+	# the host's part, of processors that it does not have
+	has "linux.resources.cpu.cpus: " "$(words husk update --cpuset-cpus 4000 --pids-limit 9 c)"
 	echo '{"pids":' >"$T/r"
 	words husk update -r "$T/r" c
 	has "--resources: open $T/none: No such file" "$(words husk update -r "$T/none" c)"

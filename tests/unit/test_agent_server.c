@@ -535,6 +535,25 @@ static void test_delete_kills(void **state)
 	close(fd);
 }
 
+static void test_stats_come_with_the_guests_own_size(void **state)
+{
+	int fd = dial_control(*state);
+	struct io io = run(*state, fd, CREATE(1, "c", PROCESS("", "sleep 100")), "c");
+	yajl_val v;
+
+	ask(fd, OP(3, "stats", "c"));
+	v = hear(fd);
+	assert_int_equal(json_int(v, "seq", -1), 3);
+	assert_true(json_bool(v, "ok", false));
+	assert_true(json_int(v, "cpus", 0) > 0 && json_int(v, "memory", 0) > 1 << 20);
+	assert_non_null(json_get(json_get(json_get(v, "stats"), "cpu"), "usage"));
+	yajl_tree_free(v);
+	ask(fd, OP(4, "stats", "d"));
+	hear_error(fd, 4, "not_found", "does not exist");
+	io_close(&io);
+	close(fd);
+}
+
 static void test_pause_and_resume(void **state)
 {
 	int fd = dial_control(*state);
@@ -668,6 +687,7 @@ int main(void)
 		TEST(test_many_containers_come_and_go_at_once),
 		TEST(test_shutdown_ends_what_is_being_made),
 		TEST(test_join_names_a_container_that_runs),
+		TEST(test_stats_come_with_the_guests_own_size),
 		TEST(test_pause_and_resume),
 		TEST(test_sigkill_ends_a_process_whose_output_nobody_reads),
 		TEST(test_a_death_in_a_start_hook_is_a_failed_start),
