@@ -297,11 +297,14 @@ install: all kernel ## into DESTDIR/PREFIX (default /usr/local)
 	install -D -m 644 $$(readlink -f build/vmlinux) $(DESTDIR)$(PREFIX)/libexec/husk/vmlinux
 	install -D -m 644 $$(dirname $$(readlink -f build/vmlinux))/.config $(DESTDIR)$(PREFIX)/libexec/husk/config
 	install -D -m 644 docs/husk.8 $(DESTDIR)$(PREFIX)/share/man/man8/husk.8
+	install -D -m 644 contrib/completion/husk.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/husk
+	install -D -m 644 contrib/husk/config.json $(DESTDIR)$(PREFIX)/share/doc/husk/config.json
 
 .PHONY: uninstall
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/husk $(DESTDIR)$(PREFIX)/share/man/man8/husk.8
-	rm -rf $(DESTDIR)$(PREFIX)/libexec/husk
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/husk
+	rm -rf $(DESTDIR)$(PREFIX)/libexec/husk $(DESTDIR)$(PREFIX)/share/doc/husk
 
 .PHONY: clean
 clean: ## remove build/ (the kernel's cache stays)

@@ -7,9 +7,9 @@
  * people: who may make which call, and where it says so.
  *
  * Filters: one for the process with each engine, which every thread has, and on top of it one
- * each for the threads that need less; one each for the opener and QEMU's minder. A call that is not allowed is
- * SECCOMP_RET_TRAP: vmm/jail.c names it and ends the process. Another architecture's calls (and
- * x32's) kill the process outright.
+ * each for the threads that need less; one each for the opener and QEMU's minder. A call that is
+ * not allowed is SECCOMP_RET_TRAP: vmm/jail.c names it and ends the process. Another architecture's
+ * calls (and x32's) kill the process outright.
  */
 #include <errno.h>
 #include <fcntl.h>
