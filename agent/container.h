@@ -146,9 +146,9 @@ unsigned long container_oom_kills(struct container *c);
 /* Closes what keeps namespaces and mounts of the container in being. The caller has reaped the
  * init, and must not have exec'd processes of the container left to reap. */
 void container_close(struct container *c);
-/* In a worker that has c->cgroup_fd, after container_close(): kills what is left, unmounts, removes
- * the cgroup, and waits (bounded) until the disks are not in use any more. An error tells what is
- * left. */
+/* In a worker that has c->cgroup_fd, when both have closed that: kills what is left, unmounts,
+ * removes the cgroup, and waits (bounded) until the disks are not in use any more. An error tells
+ * what is left. */
 int container_dismantle(struct container *c, struct error *err);
 void container_free(struct container *c);
 

@@ -344,6 +344,14 @@ static void ctr_strip(struct ctr *ctr)
 	ctr->oom_src = NULL;
 	close_fd(&ctr->oom_fd);
 	ready_unwatch(ctr);
+}
+
+/* The end of a mount namespace unmounts some twenty file systems, and frees what is in them: in
+ * the process that closes it last. */
+static void on_dismantling(void *arg)
+{
+	const struct ctr *ctr = arg;
+
 	container_close(ctr->c);
 }
 
@@ -353,12 +361,15 @@ static void ctr_dismantle(struct ctr *ctr)
 				       .work = dismantle,
 				       .arg = ctr,
 				       .keep = &ctr->c->cgroup_fd,
+				       .begun = on_dismantling,
 				       .done = on_dismantled};
 	struct error err = ERROR_INIT;
 
 	ctr_strip(ctr);
-	if (worker_start(ctr->set, ctr, &job, &err) < 0)
-		on_dismantled(ctr, container_dismantle(ctr->c, &err) < 0 ? &err : NULL);
+	if (worker_start(ctr->set, ctr, &job, &err) == 0)
+		return;
+	container_close(ctr->c);
+	on_dismantled(ctr, container_dismantle(ctr->c, &err) < 0 ? &err : NULL);
 }
 
 void ctr_delete(struct ctr *ctr)
@@ -729,6 +740,7 @@ void procs_free(struct procs *set)
 			}
 		if (!ctr->dismantling)
 			ctr_strip(ctr);
+		container_close(ctr->c);
 		container_dismantle(ctr->c, NULL);
 		on_dismantled(ctr, NULL);
 	}

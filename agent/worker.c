@@ -71,7 +71,8 @@ static void __attribute__((noreturn)) run(const struct worker_job *job, int sync
 	struct error err = ERROR_INIT;
 	bool keep = job->keep && *job->keep >= 0;
 
-	if (worker_become(job->name, fds, keep ? 2 : 1, &err) < 0 || job->work(job->arg, &err) < 0)
+	if ((job->begun && sync_await(sync, SYNC_GO, &err) < 0) ||
+	    worker_become(job->name, fds, keep ? 2 : 1, &err) < 0 || job->work(job->arg, &err) < 0)
 		sync_failed(sync, &err);
 	else
 		sync_ready(sync, NULL);
@@ -100,7 +101,13 @@ static int fork_worker(struct worker *w, const struct worker_job *job, struct er
 	w->pid = fork();
 	if (w->pid == 0)
 		run(job, theirs);
-	return w->pid < 0 ? error_errno(err, "fork") : 0;
+	if (w->pid < 0)
+		return error_errno(err, "fork");
+	if (job->begun) {
+		job->begun(job->arg);
+		sync_order(w->sync_fd, SYNC_GO, NULL); /* one that is dead will be reaped */
+	}
+	return 0;
 }
 
 static struct worker *start(struct procs *set, struct ctr *ctr, const struct worker_job *job,

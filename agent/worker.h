@@ -13,6 +13,9 @@ struct worker_job {
 	void *arg;
 	int *keep; /* a descriptor that `work` needs: in the worker *keep is its number. NULL: none
 		    */
+	/* In the agent, when there is a worker that has all that the agent has open, and before it
+	 * closes that: so it is the worker that closes last what is closed here. NULL: nothing. */
+	void (*begun)(void *arg);
 	/* In the loop, when the worker has been reaped: all that it had open is closed. `failure`
 	 * NULL: `work` has succeeded. A worker that was killed has failed. */
 	void (*done)(void *arg, const struct error *failure);
