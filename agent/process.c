@@ -11,17 +11,15 @@
  *	leave	the record stays for late waiters: init's until the container is deleted, an
  *		exec'd process's until its owner's connection ends
  *
- * Deleting waits for the processes of a container to be reaped, and its workers, and has another
- * worker unmount all. A `create` that fails goes the same way, and is answered at the end of it:
- *its disks are free then.
+ * A container that is deleted, or whose `create` failed, goes on in process_end.c.
  *
  * A process belongs to the client that made it. When that one's connection ends the process is
  * killed, by pid: it cannot have been reused, since only this table reaps.
  */
-#include "agent/ready.h"
 #include "agent/process.h"
 #include "agent/namespaces.h"
 #include "agent/projects.h"
+#include "agent/ready.h"
 #include "agent/request_network.h"
 #include "agent/root.h"
 #include "agent/tools.h"
@@ -233,7 +231,7 @@ void proc_reply_wait(const struct proc *p, struct proto_reply *r)
 				  .clean = p == p->ctr->init && root_is_clean(p->ctr->c)};
 }
 
-static void answer_wait(struct proc *p)
+void proc_answer_wait(struct proc *p)
 {
 	struct proto_reply r;
 
@@ -271,132 +269,15 @@ static void proc_check_leave(struct proc *p)
 {
 	if (!proc_over(p))
 		return;
-	answer_wait(p);
+	proc_answer_wait(p);
 	if (p != p->ctr->init && (!p->owner || p->state == PROC_FAILED))
 		proc_drop(p);
 }
 
-static bool ctr_all_reaped(const struct ctr *ctr)
-{
-	if (tools_running(ctr->set, ctr) || workers_running(ctr->set, ctr))
-		return false;
-	for (const struct proc *p = ctr->procs; p; p = p->next)
-		if (!p->reaped)
-			return false;
-	return true;
-}
-
-static void signal_proc(const struct proc *p, int signal)
+void proc_signal(const struct proc *p, int signal)
 {
 	if (p->pid > 0 && !p->reaped)
 		kill(p->pid, signal);
-}
-
-/* The last that is done: it is gone, or an error tells what is left of it. */
-static void on_dismantled(void *arg, const struct error *failure)
-{
-	struct ctr *ctr = arg;
-	struct procs *set = ctr->set;
-	struct ctr **at = &set->ctrs;
-	struct proto_reply ok = {.type = REPLY_OK};
-
-	while (*at != ctr)
-		at = &(*at)->next;
-	*at = ctr->next;
-	set->n_ctrs--;
-	projects_release(set->projects, ctr->c->id);
-	if (failure) {
-		log_error("delete: %s", failure->msg);
-		waiters_fail(set, &ctr->deleters, failure);
-	} else {
-		waiters_reply(set, &ctr->deleters, &ok);
-	}
-	if (ctr->creator)
-		waiters_fail(set, &ctr->creator, ctr->failure);
-	while (ctr->watchers)
-		waiters_forget(set, &ctr->watchers, ctr->watchers->client);
-	container_free(ctr->c);
-	free(ctr->failure);
-	free(ctr);
-	procs_check_down(set);
-}
-
-static int dismantle(void *arg, struct error *err)
-{
-	const struct ctr *ctr = arg;
-
-	return container_dismantle(ctr->c, err);
-}
-
-/* All but the table's entry and what is mounted. */
-static void ctr_strip(struct ctr *ctr)
-{
-	ctr->dismantling = true;
-	if (ctr->failure && ctr->init) {
-		ctr->creator = ctr->init->asker;
-		ctr->init->asker = NULL;
-	}
-	while (ctr->procs) {
-		answer_wait(ctr->procs);
-		proc_drop(ctr->procs);
-	}
-	loop_remove(ctr->oom_src);
-	ctr->oom_src = NULL;
-	close_fd(&ctr->oom_fd);
-	ready_unwatch(ctr);
-}
-
-/* The end of a mount namespace unmounts some twenty file systems, and frees what is in them: in
- * the process that closes it last. */
-static void on_dismantling(void *arg)
-{
-	const struct ctr *ctr = arg;
-
-	container_close(ctr->c);
-}
-
-static void ctr_dismantle(struct ctr *ctr)
-{
-	const struct worker_job job = {.name = "husk-delete",
-				       .work = dismantle,
-				       .arg = ctr,
-				       .keep = &ctr->c->cgroup_fd,
-				       .begun = on_dismantling,
-				       .done = on_dismantled};
-	struct error err = ERROR_INIT;
-
-	ctr_strip(ctr);
-	if (worker_start(ctr->set, ctr, &job, &err) == 0)
-		return;
-	container_close(ctr->c);
-	on_dismantled(ctr, container_dismantle(ctr->c, &err) < 0 ? &err : NULL);
-}
-
-void ctr_delete(struct ctr *ctr)
-{
-	struct error err = ERROR_INIT;
-
-	if (ctr->dismantling)
-		return;
-	ctr->deleting = true;
-	if (ctr_all_reaped(ctr)) {
-		ctr_dismantle(ctr);
-		return;
-	}
-	tools_kill(ctr->set, ctr);
-	workers_kill(ctr->set, ctr);
-	if (ctr->c->cgroup_fd >= 0 && container_kill_all(ctr->c, SIGKILL, &err) < 0)
-		log_error("container %s: %s", ctr->c->id, err.msg);
-	/* Also those that are not in the cgroup yet, or in none. */
-	for (struct proc *p = ctr->procs; p; p = p->next)
-		signal_proc(p, SIGKILL);
-}
-
-/* Something that a delete waits for has ended. */
-static void ctr_check_delete(struct ctr *ctr)
-{
-	if (ctr->deleting && !ctr->dismantling && ctr_all_reaped(ctr))
-		ctr_dismantle(ctr);
 }
 
 /* An init whose pid namespace does not end with it leaves others behind. */
@@ -410,7 +291,7 @@ void proc_kill(struct proc *p)
 	p->killed = true;
 	if (p->reaped)
 		return;
-	signal_proc(p, SIGKILL);
+	proc_signal(p, SIGKILL);
 	if (p->pid == 0)
 		workers_kill(p->ctr->set, p->ctr);
 	else if (takes_all_along(p))
@@ -478,7 +359,7 @@ static void fail_create(struct proc *p, const struct error *err)
 	remember_failure(p->ctr, err);
 	/* Not at once: the report may have been taken on behalf of reaping this very process. */
 	p->ctr->deleting = true;
-	signal_proc(p, SIGKILL);
+	proc_signal(p, SIGKILL);
 }
 
 void ctr_fail(struct ctr *ctr, const struct error *err)
@@ -738,11 +619,7 @@ void procs_free(struct procs *set)
 				kill(p->pid, SIGKILL);
 				waitpid(p->pid, NULL, 0);
 			}
-		if (!ctr->dismantling)
-			ctr_strip(ctr);
-		container_close(ctr->c);
-		container_dismantle(ctr->c, NULL);
-		on_dismantled(ctr, NULL);
+		ctr_end_now(ctr);
 	}
 	waiters_forget(set, &set->downers, NULL);
 	projects_free(set->projects);

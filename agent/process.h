@@ -1,8 +1,9 @@
 /*
  * process.h - the containers and processes of this guest, as the server sees them.
  *
- * process.c keeps the table: who owns a process, who waits for it, its streams, its end.
- * request.c does what the host asks. Both answer through struct proc_ops, at once or later.
+ * process.c keeps the table: who owns a process, who waits for it, its streams, its end;
+ * process_end.c ends containers; request.c does what the host asks. All answer through struct
+ * proc_ops, at once or later.
  */
 #ifndef HUSK_AGENT_PROCESS_H
 #define HUSK_AGENT_PROCESS_H
@@ -138,8 +139,8 @@ int proc_add_stream(struct proc *p, struct stream **slot, enum stream_kind kind,
 		    struct error *err);
 /* Forgets a process that was never forked. */
 void proc_drop(struct proc *p);
-/* Kills what runs, and deletes the container once everything is reaped: maybe now. */
-void ctr_delete(struct ctr *ctr);
+/* Sends a signal to a process that is there, if it is. */
+void proc_signal(const struct proc *p, int signal);
 /* Sends SIGKILL to a process, and to all that depend on it; stops the making of a container. */
 void proc_kill(struct proc *p);
 /* It is gone, and the host wants it over: a reader that does not read cannot delay that for ever.
@@ -160,6 +161,17 @@ void waiters_fail(struct procs *set, struct waiter **list, const struct error *e
 /* True when the end of the process is final: reaped, and its output taken over. */
 bool proc_over(const struct proc *p);
 void proc_reply_wait(const struct proc *p, struct proto_reply *r);
+/* Answers all who wait. */
+void proc_answer_wait(struct proc *p);
+
+/* ---- process_end.c */
+
+/* Kills what runs, and deletes the container once everything is reaped: maybe now. */
+void ctr_delete(struct ctr *ctr);
+/* Something that a delete waits for has ended. */
+void ctr_check_delete(struct ctr *ctr);
+/* Deletes a container whose processes and workers have been reaped, without the loop: for tests. */
+void ctr_end_now(struct ctr *ctr);
 
 /* ---- request.c */
 
