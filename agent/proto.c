@@ -428,6 +428,8 @@ static int parse_what(yajl_val tree, struct proto_request *r, struct error *err)
 
 static int parse_release(yajl_val tree, struct proto_request *r, struct error *err)
 {
+	if (json_get(tree, "share"))
+		return parse_name(tree, "", "share", r->share, PROTO_MEMBER_MAX, err);
 	r->detached = json_bool(tree, "detached", false);
 	return parse_name(tree, "", "serial", r->serial, PROTO_SERIAL_MAX, err);
 }

@@ -151,6 +151,7 @@ struct proto_request {
 	enum proto_what what;		   /* changes, push */
 	char serial[PROTO_SERIAL_MAX + 1]; /* release; changes: of a disk */
 	bool detached;			   /* release: the host has detached it */
+	char share[PROTO_MEMBER_MAX + 1];  /* release: a member of the share; "": a disk */
 	struct proto_network *network;	   /* network */
 };
 

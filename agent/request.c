@@ -8,6 +8,7 @@
 #include "agent/stats.h"
 #include "agent/sysctl.h"
 #include "agent/tools.h"
+#include "agent/volumes.h"
 #include "agent/worker.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
@@ -650,8 +651,25 @@ static int release_disk(void *arg, struct error *err)
 	return disk_release(arg, err);
 }
 
+static int forget_share(void *arg, struct error *err)
+{
+	(void)err;
+	volumes_forget(arg);
+	return 0;
+}
+
 static int do_release(struct procs *set, void *client, struct proto_request *r, struct error *err)
 {
+	if (r->share[0]) {
+		if (worker_start(set, NULL,
+				 &(struct worker_job){.name = "husk-forget",
+						      .work = forget_share,
+						      .arg = r->share},
+				 err) < 0)
+			return -1;
+		reply_ok(set, client, r->seq);
+		return 0;
+	}
 	if (r->detached) {
 		slots_detached(r->serial);
 		reply_ok(set, client, r->seq);

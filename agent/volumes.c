@@ -41,7 +41,10 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#define FORGET_US 100000
+#define FORGET_TRIES 20
 #define ATIME_FLAGS (MS_NOATIME | MS_STRICTATIME | MS_RELATIME | MS_NODIRATIME)
 #define ATIME_ATTRS ((uint64_t)(MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME))
 
@@ -135,6 +138,16 @@ int volumes_of_pod(const struct container *c, struct error *err)
 			return error_wrap(err, "mounts[%zu] (%s)", c->mounts[i].index,
 					  c->spec->mounts[c->mounts[i].index].destination);
 	return 0;
+}
+
+/* What the kernel has looked up it believes for a second (virtiofsd's cache=auto). */
+void volumes_forget(const char *name)
+{
+	cleanup_free char *path = xasprintf("%s/%s", SHARE_DIR, name);
+	struct stat st;
+
+	for (unsigned i = 0; i < FORGET_TRIES && lstat(path, &st) == 0; i++)
+		usleep(FORGET_US);
 }
 
 /* ---- copies for user namespaces */

@@ -31,6 +31,10 @@ void volumes_settle(const struct container *c);
  * waits until its disks are free. Before c->dir is removed. */
 int volumes_release(const struct container *c, struct error *err);
 
+/* In a worker: the host has taken the member `name` out of the share. Looks for it until the kernel
+ * has noticed, and with that forgotten its files, which virtiofsd keeps open as long. */
+void volumes_forget(const char *name);
+
 /* Where the data of mount `m` is: the path of a file or directory in the agent's mount namespace
  * and in copies of it. malloc'ed. */
 char *volumes_path(const struct container *c, const struct proto_mount *m);

@@ -274,6 +274,16 @@ int agent_ready(struct agent_client *a, const char *container, struct agent_msg 
 	return begin(a, &w, "ready", container, err) < 0 ? -1 : call(a, &w, out, 0, err);
 }
 
+int agent_release_share(struct agent_client *a, const char *name, struct error *err)
+{
+	cleanup_jsonw struct jsonw w = {0};
+
+	if (begin(a, &w, "release", NULL, err) < 0)
+		return -1;
+	jsonw_kstr(&w, "share", name);
+	return call(a, &w, NULL, ANSWER_MS, err);
+}
+
 int agent_watch(struct agent_client *a, const char *container, struct error *err)
 {
 	return simple_call(a, "watch", container, err);

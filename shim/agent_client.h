@@ -57,6 +57,8 @@ int agent_delete(struct agent_client *a, const char *container, struct error *er
 /* Gives a disk back that no container uses; `detached`: the VM has taken it out. ERR_NOT_FOUND: the
  * guest has no such disk. */
 int agent_release(struct agent_client *a, const char *serial, bool detached, struct error *err);
+/* The host has taken a member of the share away: the guest forgets its files. */
+int agent_release_share(struct agent_client *a, const char *name, struct error *err);
 /* Ends what runs in the guest and brings its disks in order; the VM is to be ended then. */
 int agent_shutdown(struct agent_client *a, struct error *err);
 

@@ -293,14 +293,21 @@ static int leave_disks(struct vmm_client *vmm, struct agent_client *a, const cha
 }
 
 static int leave_shares(const struct container_dir *d, const struct container_state *st,
-			struct error *err)
+			struct agent_client *a, struct error *err)
 {
 	cleanup_sandbox struct sandbox s = {.dir = {.fd = -1}};
+	char **names = NULL;
+	int r;
 
 	if (open_sibling(d->fd, st->sandbox, &s, NULL) < 0 ||
 	    !process_alive(s.state.share_pid, s.state.share_start))
 		return 0;
-	return share_leave(s.state.share_pid, st->tag, err);
+	r = share_leave(s.state.share_pid, st->tag, &names, err);
+	/* What it cannot forget now it forgets later. */
+	for (char **name = names; r == 0 && name && *name; name++)
+		agent_release_share(a, *name, NULL);
+	strv_free(names);
+	return r;
 }
 
 static int leave_vm(const struct container_dir *d, const struct container_state *st,
@@ -309,12 +316,14 @@ static int leave_vm(const struct container_dir *d, const struct container_state 
 	cleanup_vmm struct vmm_client vmm = {.sock = -1};
 	cleanup_agent struct agent_client a = {.sock = -1};
 	struct error why = ERROR_INIT;
+	int r;
 
 	if (vmm_connect(d->fd, &vmm, err) < 0 || agent_connect(&vmm, CONNECT_MS, &a, err) < 0)
 		return -1;
 	if (agent_delete(&a, d->id, &why) < 0 && why.kind != ERR_NOT_FOUND && !vm_went_away(&why))
 		log_warn("container \"%s\": %s", d->id, why.msg);
-	return leave_disks(&vmm, &a, st->tag, err);
+	r = leave_disks(&vmm, &a, st->tag, err);
+	return leave_shares(d, st, &a, r < 0 ? NULL : err) < 0 ? -1 : r;
 }
 
 int pod_leave(const struct container_dir *d, const struct container_state *st, struct error *err)
@@ -325,7 +334,7 @@ int pod_leave(const struct container_dir *d, const struct container_state *st, s
 	/* Its create did not get that far. */
 	if (!pod_is_joiner(d->fd))
 		return 0;
-	if (leave_vm(d, st, &why) == 0 && leave_shares(d, st, &why) == 0) {
+	if (leave_vm(d, st, &why) == 0) {
 		log_elapsed("leave the pod", t);
 		return 0;
 	}

@@ -18,8 +18,8 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "shim/share.h"
+#include "shim/state.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
@@ -102,9 +102,8 @@ static _Noreturn void child_main(const struct place *p, work_fn work, const void
 }
 
 /* Runs `work` in a process inside; what it has to say is the error. */
-static int run_inside(pid_t minder, work_fn work, const void *arg, struct error *err)
+static int run_inside(const struct place *place, work_fn work, const void *arg, struct error *err)
 {
-	cleanup_place struct place place = {-1, -1};
 	cleanup_close int out = -1, in = -1;
 	char why[ERROR_MSG_MAX];
 	size_t n = 0;
@@ -112,8 +111,6 @@ static int run_inside(pid_t minder, work_fn work, const void *arg, struct error 
 	pid_t pid;
 	int p[2];
 
-	if (open_place(minder, &place, err) < 0)
-		return -1;
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return error_errno(err, "pipe");
 	in = p[0];
@@ -122,7 +119,7 @@ static int run_inside(pid_t minder, work_fn work, const void *arg, struct error 
 	if (pid < 0)
 		return error_errno(err, "fork");
 	if (pid == 0)
-		child_main(&place, work, arg, out);
+		child_main(place, work, arg, out);
 	close_fd(&out);
 	while (n < sizeof(why) - 1 &&
 	       ((r = read(in, why + n, sizeof(why) - 1 - n)) > 0 || (r < 0 && errno == EINTR)))
@@ -158,6 +155,13 @@ static int add(int top, const void *arg, struct error *err)
 	return 0;
 }
 
+static int join(pid_t minder, const struct joining *j, struct error *err)
+{
+	cleanup_place struct place place = {-1, -1};
+
+	return open_place(minder, &place, err) < 0 ? -1 : run_inside(&place, add, j, err);
+}
+
 int share_join(pid_t minder, const struct mount_plan *p, struct error *err)
 {
 	cleanup_free int *trees = xcalloc(p->n + 1, sizeof(*trees));
@@ -174,13 +178,18 @@ int share_join(pid_t minder, const struct mount_plan *p, struct error *err)
 			r = error_wrap(err, "mounts[%zu]", p->v[i].index);
 	}
 	if (r == 0)
-		r = run_inside(minder, add, &j, err);
+		r = join(minder, &j, err);
 	for (size_t i = 0; i < p->n; i++)
 		close_fd(&trees[i]);
 	return r;
 }
 
 /* ---- leave */
+
+static bool is_a_share(const char *name)
+{
+	return name[0] == 'm';
+}
 
 static bool ends_with(const char *name, const char *tag)
 {
@@ -191,28 +200,37 @@ static bool ends_with(const char *name, const char *tag)
 
 static int drop(int top, const void *arg, struct error *err)
 {
-	int copy = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_dir DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-	const char *tag = arg;
+	for (char *const *name = arg; *name; name++) {
+		cleanup_free char *path = xasprintf("/%s", *name);
 
-	if (!dir)
-		return error_errno(err, "read the directory of shares");
-	for (struct dirent *e; (e = readdir(dir));) {
-		cleanup_free char *path = xasprintf("/%s", e->d_name);
-
-		if (!ends_with(e->d_name, tag))
-			continue;
 		/* Whoever was killed before it was mounted left the name alone. */
 		if (umount2(path, MNT_DETACH) < 0 && errno != EINVAL)
 			return error_errno(err, "unmount %s", path);
-		if (unlinkat(top, e->d_name, 0) < 0 &&
-		    (errno != EISDIR || unlinkat(top, e->d_name, AT_REMOVEDIR) < 0))
+		if (unlinkat(top, *name, 0) < 0 &&
+		    (errno != EISDIR || unlinkat(top, *name, AT_REMOVEDIR) < 0))
 			return error_errno(err, "remove %s", path);
 	}
 	return 0;
 }
 
-int share_leave(pid_t minder, const char *tag, struct error *err)
+int share_leave(pid_t minder, const char *tag, char ***names, struct error *err)
 {
-	return run_inside(minder, drop, tag, err);
+	cleanup_place struct place place = {-1, -1};
+	cleanup_free char *root = NULL;
+	size_t n = 0;
+
+	*names = NULL;
+	if (open_place(minder, &place, err) < 0)
+		return -1;
+	root = xasprintf("/proc/self/fd/%d", place.root);
+	*names = dir_list(root, is_a_share, err);
+	if (!*names)
+		return -1;
+	for (char **v = *names; *v; v++)
+		if (ends_with(*v, tag))
+			(*names)[n++] = *v;
+		else
+			free(*v);
+	(*names)[n] = NULL;
+	return n > 0 ? run_inside(&place, drop, *names, err) : 0;
 }

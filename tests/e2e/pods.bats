@@ -98,6 +98,10 @@ share_of() {
 	echo "$child"
 }
 
+# open_in PID: how many descriptors the process has, which is virtiofsd's child.
+open_in() { find "/proc/$(tr -d ' ' <"/proc/$1/task/$1/children")/fd" -mindepth 1 | wc -l; }
+has_open() { [[ $(open_in "$1") == "$2" ]]; }
+
 # ---- tests
 
 @test "containers of a pod share one microVM, its network, ipc and host name, and nothing else" {
@@ -138,8 +142,9 @@ box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 
 @test "what a container that was deleted had is there for the next one" {
 	sandbox s
-	local i vmm share fds before
+	local i vmm share fds before files
 	vmm=$(vmm_of s) share=$(share_of s)
+	files=$(open_in "$share")
 	mkdir "$T/empty"
 	for ((i = 0; i < $(rounds 8 3); i++)); do
 		join c ".mounts += [{destination: \"/e\", type: \"bind\", source: \"$T/empty\", options: [\"rbind\", \"rw\"]}]" \
@@ -153,6 +158,8 @@ box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 		rm -rf "$T/c"
 	done
 	is "$before" "$fds"
+	# nor does virtiofsd keep the file system of a share in use
+	wait_until has_open "$share" "$files"
 	is "$i" "$(wc -l <"$T/empty/log")"
 	is "" "$(ls "$HUSK_DATA/changes")"
 }

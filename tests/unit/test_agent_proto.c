@@ -270,6 +270,11 @@ static void test_changes_and_push(void **state UNUSED)
 	parse_ok("{\"seq\":1,\"op\":\"release\",\"serial\":\"s\",\"detached\":true}", &r);
 	assert_true(r.detached);
 	proto_request_free(&r);
+	parse_ok("{\"seq\":1,\"op\":\"release\",\"share\":\"m3.0a1b2c3d\"}", &r);
+	assert_string_equal(r.share, "m3.0a1b2c3d");
+	assert_string_equal(r.serial, "");
+	proto_request_free(&r);
+	expect_invalid("{\"seq\":1,\"op\":\"release\",\"share\":\"..\"}", "share: ", true);
 	expect_invalid("{\"seq\":1,\"op\":\"push\",\"what\":\"projects\"}", "container: ", true);
 	expect_invalid("{\"seq\":1,\"op\":\"release\"}", "serial: ", true);
 	expect_invalid("{\"seq\":1,\"op\":\"release\",\"serial\":\"a/b\"}", "serial: ", true);
