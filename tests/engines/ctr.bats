@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # containerd by ctr, with io.containerd.runc.v2 and husk as its runtime: ctr run flag by flag, tasks, a containerd that is
 # killed and comes back, many at once. What a container is in the first place: tests/e2e/containerd.bats.
+# shellcheck disable=SC2016
 
 load ../e2e/helpers
 load ../e2e/containerd
@@ -63,9 +64,7 @@ has_status() { [[ $(status_of "$1") == "$2" ]]; }
 @test "ctr run: environment, user, directory, capabilities, limits, mounts, seccomp, read-only, --privileged" {
 	jq -n '{defaultAction: "SCMP_ACT_ALLOW", syscalls: [{names: ["mkdir", "mkdirat"], action: "SCMP_ACT_ERRNO"}]}' >"$D/seccomp"
 	echo on-host >"$D/f"
-	# shellcheck disable=SC2016
 	local own='cd /sys/fs/cgroup; cd ./$(cut -d: -f3 /proc/self/cgroup);'
-	# shellcheck disable=SC2016
 	run ctr_run --rm --env SET=here --cwd /etc --cap-add CAP_NET_ADMIN --cap-drop CAP_CHOWN --memory-limit 104857600 --cpus 1.5 \
 		--seccomp --seccomp-profile "$D/seccomp" --read-only --device /dev/fuse --label l=v \
 		--mount "type=bind,src=$D,dst=/mnt,options=rbind:ro" --mount type=cgroup,src=cgroup,dst=/sys/fs/cgroup,options=ro "$IMAGE" c1 sh -c '

@@ -27,11 +27,11 @@ start_docker() {
 containerd_pid() { cat "$DOCKER/exec/containerd/containerd.pid"; }
 docker_up() { docker version >/dev/null 2>&1; }
 
-# stop_docker [SIGNAL]: until it is gone.
+# stop_docker SIGNAL: until it is gone.
 stop_docker() {
 	local pid
 	pid=$(cat "$DOCKER/pid")
-	kill -s "${1:-TERM}" "$pid"
+	kill -s "$1" "$pid"
 	wait_until gone "$pid"
 	rm -f "$DOCKER/pid"
 }
@@ -39,7 +39,7 @@ stop_docker() {
 # For teardown_file.
 end_docker() {
 	[[ ${DOCKER:-} && -e $DOCKER/pid ]] || return 0
-	stop_docker
+	stop_docker TERM
 	cut -d' ' -f5 /proc/self/mountinfo | grep "^$DOCKER/" | sort -r | xargs -r -n 1 umount
 	umount /usr/local/bin
 	export BEFORE=

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # docker build whose RUN steps are microVMs: the classic builder, with husk as dockerd's default runtime; and BuildKit, whose
 # steps dockerd has run by the program `runc` on its PATH, with husk in runc's place.
+# shellcheck disable=SC2154
 
 load ../e2e/helpers
 load docker

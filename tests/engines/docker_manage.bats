@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # What is done with containers that run: exec, logs, attach, signals, ends, top, inspect, pause, update, stats, events.
+# shellcheck disable=SC2016
 
 load ../e2e/helpers
 load docker
@@ -35,7 +36,6 @@ same_exec_as_runc() {
 
 @test "exec: -e -w -u -i -d -t --privileged, exit status, and runc's words for what cannot run" {
 	forever ct
-	# shellcheck disable=SC2016
 	is "here /etc 1000:1000" "$(in_ct -e SET=here -w /etc -u user ct sh -c 'echo $SET $PWD $(id -u):$(id -g)')"
 	run in_ct ct sh -c 'exit 77'
 	status_is 77
@@ -171,7 +171,6 @@ ls: /etc/group: No such file or directory" "$output"
 }
 
 @test "update: memory, CPUs, processes, of a container that runs; its --restart" {
-	# shellcheck disable=SC2016
 	local own='cd /sys/fs/cgroup; cd ./$(cut -d: -f3 /proc/self/cgroup);'
 	forever ct --memory 200m --memory-swap 400m
 	docker update --memory 100m --memory-swap 100m --cpus 0.5 --cpu-shares 512 --pids-limit 50 --restart on-failure:3 ct >/dev/null

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # Docker: many containers at one time, restart policies, and engines that die and come back with live-restore on.
+# shellcheck disable=SC2016
 
 load ../e2e/helpers
 load docker
@@ -32,7 +33,6 @@ at_once() {
 
 start_nth() { forever "m$1" -e "NTH=$1" -v "shared:/shared" >"$T/start.$1" 2>&1; }
 
-# shellcheck disable=SC2016
 exec_nth() { in_ct "m$1" sh -c 'echo $NTH; echo $NTH >/shared/$NTH' >"$T/exec.$1"; }
 
 @test "20 containers at once: started, exec'ed in, stopped, removed" {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # docker run with husk as its runtime, flag by flag, in few containers; and what it says when a container cannot run,
 # beside what it says with runc.
+# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154
 
 load ../e2e/helpers
 load docker
@@ -31,7 +32,6 @@ same_as_runc() {
 
 @test "-e -w -u --group-add --hostname --domainname --add-host --dns --label --env-file --entrypoint" {
 	printf 'FROM=file\n' >"$D/env"
-	# shellcheck disable=SC2016
 	drun --name ct -e SET=here --env-file "$D/env" -w /made/here -u user --group-add 33 --hostname there --domainname d.example \
 		--add-host other:192.0.2.7 --dns 192.0.2.53 --label l=v --entrypoint /bin/sh box -c '
 		echo "$SET $FROM $HOSTNAME $PWD"; id; hostname; cat /proc/sys/kernel/domainname; grep other /etc/hosts
@@ -49,7 +49,6 @@ nameserver 192.0.2.53" "$(cat "$T/out")"
 @test "--cap-add, --cap-drop, --security-opt seccomp and no-new-privileges, --ulimit, --sysctl, --oom-score-adj" {
 	local caps='grep -E "^(CapEff|NoNewPrivs|Seccomp):" /proc/self/status'
 	jq -n '{defaultAction: "SCMP_ACT_ALLOW", syscalls: [{names: ["mkdir", "mkdirat"], action: "SCMP_ACT_ERRNO"}]}' >"$D/seccomp"
-	# shellcheck disable=SC2016
 	run drun --rm --cap-drop ALL --cap-add CHOWN --cap-add NET_ADMIN --security-opt no-new-privileges \
 		--security-opt seccomp="$D/seccomp" --ulimit nofile=100:200 --ulimit core=0 --sysctl net.ipv4.ip_forward=1 \
 		--sysctl kernel.shmmax=4096 --oom-score-adj 321 box sh -c "$caps"'
@@ -73,9 +72,7 @@ made" "$output"
 
 @test "--memory, --cpus, --pids-limit, --cpuset-cpus, --shm-size bind in the container" {
 	# Its cgroup, wherever this host's dockerd has its root mounted.
-	# shellcheck disable=SC2016
 	local own='cd /sys/fs/cgroup; cd ./$(cut -d: -f3 /proc/self/cgroup);'
-	# shellcheck disable=SC2016
 	run drun --rm --memory 100m --memory-swap 100m --memory-reservation 50m --cpus 1.5 --cpu-shares 512 --pids-limit 30 --shm-size 1m box \
 		sh -c "$own"' cat memory.max memory.low cpu.max pids.max; nproc
 		dd if=/dev/zero of=/dev/shm/f bs=1M count=2 2>&1 | grep -o "No space.*"
@@ -122,7 +119,6 @@ Permission denied" "$output"
 logs_have() { docker logs "$1" 2>&1 | grep -q "$2"; }
 
 @test "--device: nodes for what the guest's kernel has; --privileged: all that the guest has, nothing of the host" {
-	# shellcheck disable=SC2016
 	run drun --rm --device /dev/fuse --device /dev/null:/dev/xnull:r --cap-add MKNOD box sh -c '
 		stat -c "%n %t %T" /dev/fuse /dev/xnull; exec 3</dev/fuse && echo open; mknod /dev/k c 1 11; cat /dev/k 2>&1 | head -n 1'
 	is "/dev/fuse a e5

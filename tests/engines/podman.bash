@@ -32,6 +32,7 @@ make_podman() {
 	tar -C "$ROOTFS" -c . | podman import -q -c 'ENV PATH=/bin' -c 'CMD sh' - box >/dev/null
 	# podman mounts its own directory on itself when it first needs to.
 	podman run --rm --network none box true </dev/null
+	export BEFORE
 	BEFORE=$(ours | cut -d' ' -f1)
 }
 

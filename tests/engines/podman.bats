@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # podman with husk as its runtime, by conmon: what docker's tests show of docker, without networks
 # (podman_network.bats). HUSK_TEST_RUNTIME=runc runs the same with runc.
+# shellcheck disable=SC2016,SC2030,SC2031,SC2154
 
 load ../e2e/helpers
 load podman
@@ -45,9 +46,7 @@ counter() {
 @test "run: names, user, directory, capabilities, limits, mounts, streams" {
 	mkdir "$D/v"
 	echo on-host >"$D/v/f"
-	# shellcheck disable=SC2016
 	local own='cd /sys/fs/cgroup; cd ./$(cut -d: -f3 /proc/self/cgroup);'
-	# shellcheck disable=SC2016
 	run --separate-stderr prun --rm -e SET=here -w /tmp -u user --group-add 33 --hostname there --cap-add NET_ADMIN --cap-drop CHOWN \
 		--security-opt no-new-privileges --ulimit nofile=100:200 --sysctl net.ipv4.ip_forward=1 --memory 100m --pids-limit 30 --cpus 1.5 \
 		-v "$D/v:/v" -v "$D/v:/ro:ro" --tmpfs /t:size=1m --mount type=volume,src=vol,dst=/vol --shm-size 1m box sh -c '
