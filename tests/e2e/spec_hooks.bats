@@ -29,7 +29,7 @@ order() { xargs <"$T/order"; }
 		rm -f "$T/order"
 		bundle "$phase" ".hooks = {$phase: [$(hook one), $(hook two 3), $(hook three)], poststop: [$(hook after)]}" true
 		run --separate-stderr husk create -b "$B" "$phase" </dev/null
-		one_error "hooks.$phase[1] ($T/hook): exit status 3"
+		one_error "hooks.${phase}[1] ($T/hook): exit status 3"
 		is "one two after" "$(order)"
 		is "stopped null" "$(jq -r '.status + " " + (.pid // "null" | tostring)' "$T/after.state" | sed 's/ 0$/ null/')"
 		[[ ! -e $ROOT/$phase ]]

@@ -43,7 +43,8 @@ static void test_no_line_of_any_length(void **state UNUSED)
 	char text[PROTO_READY_MAX + 8], line[PROTO_READY_MAX + 1];
 
 	memset(text, 'x', sizeof(text));
-	memcpy(text, "READY=", 6);
+	for (size_t i = 0; i < 6; i++)
+		text[i] = "READY="[i];
 	assert_true(ready_line(text, PROTO_READY_MAX, line));
 	assert_int_equal(strlen(line), PROTO_READY_MAX);
 	assert_false(ready_line(text, PROTO_READY_MAX + 1, line));
