@@ -1,9 +1,13 @@
 /* What the agent parses: a request of the host (first byte '0', or none of these), a
- * /proc/<pid>/stat line ('1'), a command line ('2'). Whatever the bytes, what comes out is within
+ * /proc/<pid>/stat line ('1'), a command line ('2'), the kernel's texts about a cgroup and its
+ * links
+ * ('3'). Whatever the bytes, what comes out is within
  * its limits, and an error can be answered. */
 #include "agent/proto.h"
 #include "agent/ps.h"
+#include "agent/stats.h"
 #include "lib/cleanup.h"
+#include "lib/file.h"
 #include "lib/json.h"
 
 #include <string.h>
@@ -85,6 +89,28 @@ static void expect_network(const struct proto_network *n)
 	}
 }
 
+/* What comes out of them is what the host's end takes. */
+static void try_stats(const char *text)
+{
+	cleanup_free struct stats *s = xcalloc(1, sizeof(*s)), *back = xcalloc(1, sizeof(*back));
+	struct proto_reply r = {.type = REPLY_STATS, .stats = s};
+	cleanup_free char *out = NULL;
+	cleanup_json yajl_val v = NULL;
+	size_t len;
+
+	stats_parse_memory(text, s);
+	stats_parse_io(text, s);
+	stats_parse_psi(text, &s->cpu_psi);
+	stats_parse_interfaces(text, s);
+	s->n_cpus = stats_parse_list(text, s->cpus);
+	expect(s->n_raw <= STATS_KEYS_MAX && s->n_disks <= STATS_LIST_MAX);
+	expect(s->n_interfaces <= STATS_LIST_MAX && s->n_cpus <= STATS_CPUS_MAX);
+	expect(proto_reply_text(&r, &out, &len, NULL) == 0);
+	v = json_parse(out, len, NULL);
+	expect(v != NULL);
+	stats_read(json_get(v, "stats"), back, NULL);
+}
+
 static void try_request(const char *text, size_t len)
 {
 	struct proto_request r;
@@ -105,7 +131,10 @@ static void try_request(const char *text, size_t len)
 		if (r.op == OP_NETWORK)
 			expect_network(r.network);
 		expect((r.op == OP_EXEC) == (r.spec != NULL));
-		expect((r.op == OP_UPDATE) == (r.resources != NULL));
+		expect(r.op == OP_UPDATE || !r.resources);
+		expect(!r.cgroup || (r.op == OP_EXEC && r.cgroup[0] && r.cgroup[0] != '/' &&
+				     !strstr(r.cgroup, "//") && strncmp(r.cgroup, "../", 3) != 0 &&
+				     !strstr(r.cgroup, "/../") && strcmp(r.cgroup, "..") != 0));
 		expect(r.op != OP_KILL || (r.signal >= 1 && r.signal <= PROTO_SIGNAL_MAX));
 		expect(!r.container ||
 		       (r.container[0] && !strchr(r.container, '/') &&
@@ -144,6 +173,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	case '2':
 		try_ps(NULL, (const char *)data + 1, size - 1);
+		break;
+	case '3':
+		try_stats(line);
 		break;
 	default:
 		try_request((const char *)data + (data[0] == '0'), size - (data[0] == '0'));
