@@ -70,7 +70,9 @@ void console_put(struct console *c, const char *data, size_t len)
 		memcpy(c->ring + c->end, data, n);
 		data += n;
 		len -= n;
-		c->end = (c->end + n) % c->size;
+		c->end += n;
+		if (c->end == c->size)
+			c->end = 0;
 	}
 }
 

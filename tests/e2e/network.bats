@@ -112,7 +112,6 @@ sees_not() { ! sees "$@"; }
 
 @test "more links than cards: the last is refused, and has the first free card" {
 	local n=8 i
-	[[ $ENGINE == kvm ]] || n=4
 	for ((i = 0; i < n; i++)); do plug eth$i 7$i; done
 	run_box
 	plug eth9 79

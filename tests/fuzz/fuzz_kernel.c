@@ -45,8 +45,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	m.r[0] = (struct mem_region){.size = RAM, .hva = map + 4096, .fd = -1};
 	img.kernel_fd = kernel;
 	img.initramfs_fd = initramfs;
-	if (arch_load(&m, &img, &entry, NULL) == 0)
-		require(entry.ip < RAM && mem_at(&m, entry.table, 4096));
+	for (int machine = ARCH_OWN; machine <= ARCH_MICROVM; machine++) {
+		img.machine = (enum arch_machine)machine;
+		if (arch_load(&m, &img, &entry, NULL) == 0)
+			require(entry.ip < RAM && mem_at(&m, entry.table, 4096) &&
+				mem_at(&m, entry.initramfs, 4));
+	}
 	for (unsigned i = 0; i < 4096; i++)
 		require(map[i] == GUARD && map[4096 + RAM + i] == GUARD);
 	return 0;
