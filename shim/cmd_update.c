@@ -42,66 +42,74 @@ static int parse(const char *text, struct oci_resources **r, struct error *err)
 	return oci_resources_supported(*r, RESOURCES, err);
 }
 
-/* ---- the machine's bounds */
+/* ---- the machine's bounds
 
-static int check_memory(const struct oci_resources *r, uint64_t machine, struct error *err)
+   As for `create`, more than the host has is no wish for more; nor is what the container was made
+   with, which callers send again with what they change. */
+
+static uint64_t memory_of(const struct oci_resources *r)
 {
-	if (!r->memory.limit.has || r->memory.limit.v <= 0 ||
-	    (uint64_t)r->memory.limit.v <= machine)
+	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t limit;
+
+	if (!r || !r->memory.limit.has || r->memory.limit.v <= 0)
 		return 0;
-	return error_kind(err, ERR_UNSUPPORTED,
-			  RESOURCES ".memory.limit: %" PRId64 " bytes are more than the "
-				    "container's machine has (%" PRIu64 " MiB), and a machine's "
-				    "memory is fixed when it is made: create the container with "
-				    "this limit, or with the annotation io.husk.memory",
-			  r->memory.limit.v, machine >> 20);
+	limit = (uint64_t)r->memory.limit.v;
+	return limit < host ? limit : host;
 }
 
-/* As for `create`, more than the host has is no wish for more. */
-static int check_cpus(const struct oci_resources *r, uint64_t machine, struct error *err)
+static uint64_t period_of(const struct oci_cpu *c)
+{
+	return c->period_us.has && c->period_us.v ? c->period_us.v : PERIOD_US;
+}
+
+static uint64_t cpus_of(const struct oci_resources *r)
 {
 	long online = sysconf(_SC_NPROCESSORS_ONLN);
-	uint64_t period =
-		r->cpu.period_us.has && r->cpu.period_us.v ? r->cpu.period_us.v : PERIOD_US;
-	uint64_t want;
+	uint64_t n;
 
-	if (!r->cpu.quota_us.has || r->cpu.quota_us.v <= 0)
+	if (!r || !r->cpu.quota_us.has || r->cpu.quota_us.v <= 0)
 		return 0;
-	want = ((uint64_t)r->cpu.quota_us.v + period - 1) / period;
-	if (online > 0 && want > (uint64_t)online)
-		want = (uint64_t)online;
-	if (want <= machine)
-		return 0;
-	return error_kind(err, ERR_UNSUPPORTED,
-			  RESOURCES ".cpu.quota: %" PRId64 " of %" PRIu64 " us take %" PRIu64
-				    " processors, and the container's machine "
-				    "was made with %" PRIu64 ": create the container with this "
-				    "limit, or with the annotation io.husk.vcpus",
-			  r->cpu.quota_us.v, period, want, machine);
+	n = ((uint64_t)r->cpu.quota_us.v + period_of(&r->cpu) - 1) / period_of(&r->cpu);
+	return online > 0 && n > (uint64_t)online ? (uint64_t)online : n;
 }
 
 static int check_machine(struct agent_client *a, const char *id, const struct oci_resources *r,
-			 struct error *err)
+			 const struct oci_resources *old, struct error *err)
 {
 	cleanup_agent_msg struct agent_msg m = {0};
 
-	if (agent_stats(a, id, &m, err) < 0 || check_memory(r, m.guest_memory, err) < 0)
+	if (agent_stats(a, id, &m, err) < 0)
 		return -1;
-	return check_cpus(r, m.guest_cpus, err);
+	if (memory_of(r) > m.guest_memory && memory_of(r) > memory_of(old))
+		return error_kind(err, ERR_UNSUPPORTED,
+				  RESOURCES ".memory.limit: %" PRId64 " bytes are more than the "
+					    "container's machine has (%" PRIu64 " MiB), and a "
+					    "machine's memory is fixed when it is made: create the "
+					    "container with this limit, or with the annotation "
+					    "io.husk.memory",
+				  r->memory.limit.v, m.guest_memory >> 20);
+	if (cpus_of(r) > m.guest_cpus && cpus_of(r) > cpus_of(old))
+		return error_kind(err, ERR_UNSUPPORTED,
+				  RESOURCES ".cpu.quota: %" PRId64 " of %" PRIu64
+					    " us take %" PRIu64 " processors, and the container's "
+					    "machine was made with %" PRIu64
+					    ": create the container "
+					    "with this limit, or with the annotation io.husk.vcpus",
+				  r->cpu.quota_us.v, period_of(&r->cpu), cpus_of(r), m.guest_cpus);
+	return 0;
 }
 
 /* ---- both */
 
 /* When something is refused the limits that are known from before hold again. */
 static int update_host(const struct container_state *st, const struct oci_resources *r,
-		       struct error *err)
+		       const struct oci_resources *old, struct error *err)
 {
-	cleanup_oci_spec struct oci_spec *spec = NULL;
-
 	if (host_cgroup_update(&st->cgroup, r, err) == 0)
 		return 0;
-	if (container_spec(st, &spec, NULL) == 0 && spec->lnx.resources)
-		host_cgroup_update(&st->cgroup, spec->lnx.resources, NULL);
+	if (old)
+		host_cgroup_update(&st->cgroup, old, NULL);
 	return -1;
 }
 
@@ -110,13 +118,19 @@ static int apply(const struct container_dir *d, struct container_state *st, cons
 {
 	cleanup_vmm struct vmm_client vmm = {.sock = -1};
 	cleanup_agent struct agent_client a = {.sock = -1};
+	cleanup_oci_spec struct oci_spec *spec = NULL;
 	cleanup_free char *config = NULL;
+	const struct oci_resources *old;
 
-	if (update_config(st->config, resources, &config, err) < 0 ||
-	    container_agent(d, st, &vmm, &a, err) < 0 || check_machine(&a, d->id, r, err) < 0 ||
+	if (container_spec(st, &spec, err) < 0 ||
+	    update_config(st->config, resources, &config, err) < 0 ||
+	    container_agent(d, st, &vmm, &a, err) < 0)
+		return -1;
+	old = spec->lnx.resources;
+	if (check_machine(&a, d->id, r, old, err) < 0 ||
 	    agent_update(&a, d->id, resources, err) < 0)
 		return -1;
-	if (update_host(st, r, err) < 0) {
+	if (update_host(st, r, old, err) < 0) {
 		agent_undo_update(&a, d->id, NULL);
 		return -1;
 	}
