@@ -127,6 +127,30 @@ goes_on() {
 	done
 }
 
+used() { husk events --stats "$1" | jq .data.cpu.usage.total; }
+uses_more() { (($(used c) > $1)); }
+
+# Whatever the state says then: a container that is not paused goes on, and resume lets a paused one.
+@test "pause and resume that are killed at any time leave a container that can go on" {
+	local ms verb before
+	bundle c . sh -c 'while :; do usleep 20000; done'
+	husk run -d -b "$B" c </dev/null >"$T/out" 2>&1
+	for ms in 2 5 10 20 40 80 $(seq 3 7 "$(rounds 60 3)"); do
+		for verb in pause resume; do
+			timeout -s KILL "$(printf '0.%03d' "$ms")" "$HUSK" --root "$ROOT" "$verb" c >/dev/null 2>&1 </dev/null || :
+		done
+		case $(state_of c) in
+		paused) husk resume c ;;
+		*) is running "$(state_of c)" ;;
+		esac
+		before=$(used c)
+		wait_until uses_more "$before"
+	done
+	husk pause c
+	is paused "$(state_of c)"
+	husk delete --force c
+}
+
 @test "delete during a start that takes its time waits, with --force ends it" {
 	bundle c '.hooks.startContainer = [{path: "/bin/sh", args: ["sh", "-c", "echo >/dev/shm/begun; exec sleep 1000"]}]' true
 	husk create -b "$B" c </dev/null >"$T/out" 2>&1
