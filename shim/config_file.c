@@ -19,6 +19,11 @@
 #define MIB (UINT64_C(1) << 20)
 #define KEYS_MAX 32
 
+#define TEXT_(n) #n
+#define TEXT(n) TEXT_(n)
+#define VCPUS_MAX_TEXT TEXT(MACHINE_VCPUS_MAX)
+#define LIST_MAX_TEXT TEXT(CONFIG_LIST_MAX)
+
 /* `name` is the key's whole name, for messages. */
 typedef int (*take_fn)(yajl_val v, const char *name, void *to, struct error *err);
 
@@ -32,37 +37,35 @@ struct key {
 
 /* ---- values */
 
-static const char *text_of(yajl_val v, const char *name, struct error *err)
+/* An error that names key and value. */
+static int wrong(yajl_val v, const char *name, struct error *err, const char *must)
 {
 	if (YAJL_IS_STRING(v))
-		return YAJL_GET_STRING(v);
-	error_kind(err, ERR_INVALID, "%s: must be a string", name);
-	return NULL;
+		return error_kind(err, ERR_INVALID, "%s: \"%.200s\": %s", name, YAJL_GET_STRING(v),
+				  must);
+	return error_kind(err, ERR_INVALID, "%s: %.40s: %s", name,
+			  YAJL_IS_NUMBER(v)   ? YAJL_GET_NUMBER(v)
+			  : YAJL_IS_TRUE(v)   ? "true"
+			  : YAJL_IS_FALSE(v)  ? "false"
+			  : YAJL_IS_OBJECT(v) ? "an object"
+			  : YAJL_IS_ARRAY(v)  ? "a list"
+					      : "null",
+			  must);
 }
 
 static int take_path(yajl_val v, const char *name, void *to, struct error *err)
 {
-	const char *value = text_of(v, name, err);
-
-	if (!value)
-		return -1;
-	if (value[0] != '/')
-		return error_kind(err, ERR_INVALID, "%s: \"%.200s\": must be an absolute path",
-				  name, value);
-	*(char **)to = xstrdup(value);
+	if (!YAJL_IS_STRING(v) || YAJL_GET_STRING(v)[0] != '/')
+		return wrong(v, name, err, "must be an absolute path");
+	*(char **)to = xstrdup(YAJL_GET_STRING(v));
 	return 0;
 }
 
 static int take_engine(yajl_val v, const char *name, void *to, struct error *err)
 {
-	const char *value = text_of(v, name, err);
-
-	if (!value)
-		return -1;
-	if (!choice_is_word(value))
-		return error_kind(err, ERR_INVALID, "%s: \"%.200s\": must be %s", name, value,
-				  CHOICE_WORDS);
-	*(char **)to = xstrdup(value);
+	if (!YAJL_IS_STRING(v) || !choice_is_word(YAJL_GET_STRING(v)))
+		return wrong(v, name, err, "must be " CHOICE_WORDS);
+	*(char **)to = xstrdup(YAJL_GET_STRING(v));
 	return 0;
 }
 
@@ -75,10 +78,9 @@ static int take_bytes(yajl_val v, const char *name, uint64_t min, uint64_t max, 
 
 	if (!(YAJL_IS_STRING(v) && size_parse(YAJL_GET_STRING(v), &n)) &&
 	    !(YAJL_IS_INTEGER(v) && YAJL_GET_INTEGER(v) > 0 && (n = (uint64_t)YAJL_GET_INTEGER(v))))
-		return error_kind(err, ERR_INVALID,
-				  "%s: must be a number of bytes, or one with K, M, G or T in "
-				  "quotation marks",
-				  name);
+		return wrong(v, name, err,
+			     "must be a number of bytes, or one with K, M, G or T in quotation "
+			     "marks");
 	if (n < min || n > max)
 		return error_kind(err, ERR_INVALID, "%s: %" PRIu64 " bytes: must be from %s to %s",
 				  name, n, size_text(min, low), size_text(max, high));
@@ -100,8 +102,7 @@ static int take_vcpus(yajl_val v, const char *name, void *to, struct error *err)
 {
 	if (!YAJL_IS_INTEGER(v) || YAJL_GET_INTEGER(v) < 1 ||
 	    YAJL_GET_INTEGER(v) > MACHINE_VCPUS_MAX)
-		return error_kind(err, ERR_INVALID, "%s: must be a number from 1 to %d", name,
-				  MACHINE_VCPUS_MAX);
+		return wrong(v, name, err, "must be a number from 1 to " VCPUS_MAX_TEXT);
 	*(unsigned *)to = (unsigned)YAJL_GET_INTEGER(v);
 	return 0;
 }
@@ -117,13 +118,13 @@ static int take_wiring(yajl_val v, const char *name, void *to, struct error *err
 			*(enum net_wiring *)to = (enum net_wiring)i;
 			return 0;
 		}
-	return error_kind(err, ERR_INVALID, "%s: must be \"auto\", \"tc\" or \"bridge\"", name);
+	return wrong(v, name, err, "must be \"auto\", \"tc\" or \"bridge\"");
 }
 
 static int take_bool(yajl_val v, const char *name, void *to, struct error *err)
 {
 	if (!YAJL_IS_TRUE(v) && !YAJL_IS_FALSE(v))
-		return error_kind(err, ERR_INVALID, "%s: must be true or false", name);
+		return wrong(v, name, err, "must be true or false");
 	*(bool *)to = YAJL_IS_TRUE(v);
 	return 0;
 }
@@ -133,17 +134,20 @@ static int take_list(yajl_val v, const char *name, const char *prefix, struct co
 		     struct error *err)
 {
 	if (!YAJL_IS_ARRAY(v) || v->u.array.len > CONFIG_LIST_MAX)
-		return error_kind(err, ERR_INVALID, "%s: must be a list of at most %d", name,
-				  CONFIG_LIST_MAX);
+		return wrong(v, name, err, "must be a list of at most " LIST_MAX_TEXT);
 	l->given = true;
 	l->v = xcalloc(v->u.array.len + 1, sizeof(*l->v));
 	for (size_t i = 0; i < v->u.array.len; i++) {
-		const char *s = YAJL_GET_STRING(v->u.array.values[i]);
+		yajl_val member = v->u.array.values[i];
+		const char *s = YAJL_GET_STRING(member);
+		char its_name[64], must[64];
 
-		if (!s || strncmp(s, prefix, strlen(prefix)) != 0)
-			return error_kind(err, ERR_INVALID,
-					  "%s[%zu]: must be a string that begins with %s", name, i,
-					  prefix);
+		if (!s || strncmp(s, prefix, strlen(prefix)) != 0) {
+			snprintf(its_name, sizeof(its_name), "%s[%zu]", name, i);
+			snprintf(must, sizeof(must), "must be a string that begins with %s",
+				 prefix);
+			return wrong(member, its_name, err, must);
+		}
 		l->v[l->n++] = xstrdup(s);
 	}
 	return 0;
@@ -186,7 +190,8 @@ static int take_object(yajl_val v, const char *in, const struct key *keys, void 
 	bool seen[KEYS_MAX] = {0};
 
 	if (!YAJL_IS_OBJECT(v))
-		return error_kind(err, ERR_INVALID, "%s%smust be an object", in, in[0] ? ": " : "");
+		return in[0] ? wrong(v, in, err, "must be an object")
+			     : error_kind(err, ERR_INVALID, "must be an object");
 	for (size_t i = 0; i < v->u.object.len; i++) {
 		const char *key = v->u.object.keys[i];
 		const struct key *k = keys;

@@ -177,12 +177,12 @@ between() {
 		one_error "$HUSK_CONFIG: $2"
 	}
 	wrong '{"memory": {"default": "lots"}}' \
-		'memory.default: must be a number of bytes, or one with K, M, G or T in quotation marks'
+		'memory.default: "lots": must be a number of bytes, or one with K, M, G or T in quotation marks'
 	wrong '{"memory": {"pod": "2G", "maximum": "1G"}}' 'memory.pod: 2147483648: is more than memory.maximum, 1073741824'
-	wrong '{"vcpus": {"default": 65}}' 'vcpus.default: must be a number from 1 to 64'
+	wrong '{"vcpus": {"default": 65}}' 'vcpus.default: 65: must be a number from 1 to 64'
 	wrong '{"vcpus": {"cores": 1}}' 'vcpus: "cores": no such key: there are default, maximum and pod'
 	wrong '{"console": "x"}' 'console: "x": must be an absolute path'
-	wrong '{"annotations": ["memory"]}' 'annotations[0]: must be a string that begins with io.husk.'
+	wrong '{"annotations": ["memory"]}' 'annotations[0]: "memory": must be a string that begins with io.husk.'
 	settings "{\"console\": \"$HUSK_CONFIG\"}"
 	run --separate-stderr husk run -b "$B" c </dev/null
 	one_error "console: $HUSK_CONFIG/c.log: Not a directory"
@@ -206,7 +206,7 @@ between() {
 	settings '{"vcpus": 1}'
 	run husk check
 	status_is 1
-	has "$HUSK_CONFIG: vcpus: must be an object" "$output"
+	has "$HUSK_CONFIG: vcpus: 1: must be an object" "$output"
 }
 
 @test "contrib's configuration file is taken, and has every key that there is" {

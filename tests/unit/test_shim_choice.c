@@ -178,19 +178,19 @@ static void the_file_is_strict(void **state)
 	refuses("{\"engin\": \"kvm\"}",
 		"\"engin\": no such key: there are engine, kernel, qemu, memory, vcpus, scratch, "
 		"console, annotations, vm and network");
-	refuses("{\"engine\": true}", "engine: must be a string");
+	refuses("{\"engine\": true}", "engine: true: must be auto, kvm or qemu");
 	refuses("{\"engine\": \"\"}", "engine: \"\": must be auto, kvm or qemu");
 	refuses("{\"kernel\": \"vmlinux\"}", "kernel: \"vmlinux\": must be an absolute path");
 	refuses("{\"qemu\": \"\"}", "qemu: \"\": must be an absolute path");
 	refuses("{\"qemu\": \"/a\", \"qemu\": \"/b\"}", "qemu: is there twice");
-	refuses("{\"network\": true}", "network: must be an object");
+	refuses("{\"network\": true}", "network: true: must be an object");
 	refuses("{\"network\": {}, \"network\": {}}", "network: is there twice");
 	refuses("{\"network\": {\"wiring\": \"ovs\"}}",
-		"network.wiring: must be \"auto\", \"tc\" or \"bridge\"");
+		"network.wiring: \"ovs\": must be \"auto\", \"tc\" or \"bridge\"");
 	refuses("{\"network\": {\"wiring\": 1}}",
-		"network.wiring: must be \"auto\", \"tc\" or \"bridge\"");
+		"network.wiring: 1: must be \"auto\", \"tc\" or \"bridge\"");
 	refuses("{\"network\": {\"vhost_net\": \"yes\"}}",
-		"network.vhost_net: must be true or false");
+		"network.vhost_net: \"yes\": must be true or false");
 	refuses("{\"network\": {\"vhost\": true}}",
 		"network: \"vhost\": no such key: there are wiring and vhost_net");
 }
@@ -198,11 +198,12 @@ static void the_file_is_strict(void **state)
 static void sizes_are_checked(void **state)
 {
 	(void)state;
-	refuses("{\"memory\": 1}", "memory: must be an object");
+	refuses("{\"memory\": 1}", "memory: 1: must be an object");
 	refuses("{\"memory\": {\"max\": 1}}",
 		"memory: \"max\": no such key: there are default, maximum and pod");
 	refuses("{\"memory\": {\"default\": \"1X\"}}",
-		"memory.default: must be a number of bytes, or one with K, M, G or T in quotation "
+		"memory.default: \"1X\": must be a number of bytes, or one with K, M, G or T in "
+		"quotation "
 		"marks");
 	refuses("{\"memory\": {\"default\": \"63M\"}}",
 		"memory.default: 66060288 bytes: must be from 64M to 1T");
@@ -210,8 +211,8 @@ static void sizes_are_checked(void **state)
 		"memory.pod: 2199023255552 bytes: must be from 64M to 1T");
 	refuses("{\"memory\": {\"default\": \"2G\", \"maximum\": \"1G\"}}",
 		"memory.default: 2147483648: is more than memory.maximum, 1073741824");
-	refuses("{\"vcpus\": {\"default\": 0}}", "vcpus.default: must be a number from 1 to 64");
-	refuses("{\"vcpus\": {\"pod\": \"2\"}}", "vcpus.pod: must be a number from 1 to 64");
+	refuses("{\"vcpus\": {\"default\": 0}}", "vcpus.default: 0: must be a number from 1 to 64");
+	refuses("{\"vcpus\": {\"pod\": \"2\"}}", "vcpus.pod: \"2\": must be a number from 1 to 64");
 	refuses("{\"vcpus\": {\"pod\": 3, \"maximum\": 2}}",
 		"vcpus.pod: 3: is more than vcpus.maximum, 2");
 	refuses("{\"scratch\": {\"pod\": \"1G\"}}",
@@ -224,11 +225,12 @@ static void sizes_are_checked(void **state)
 static void lists_are_checked(void **state)
 {
 	(void)state;
-	refuses("{\"annotations\": \"io.husk.*\"}", "annotations: must be a list of at most 256");
+	refuses("{\"annotations\": \"io.husk.*\"}",
+		"annotations: \"io.husk.*\": must be a list of at most 256");
 	refuses("{\"annotations\": [\"io.husk.a\", \"*\"]}",
-		"annotations[1]: must be a string that begins with io.husk.");
+		"annotations[1]: \"*\": must be a string that begins with io.husk.");
 	refuses("{\"vm\": {\"kernels\": [1]}}",
-		"vm.kernels[0]: must be a string that begins with /");
+		"vm.kernels[0]: 1: must be a string that begins with /");
 	refuses("{\"vm\": {\"images\": []}}",
 		"vm: \"images\": no such key: there are kernels, initrds and hypervisors");
 }
