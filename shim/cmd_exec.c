@@ -225,6 +225,7 @@ static int run_detached(struct running *r, int intr_fd, struct error *err)
 				 .dirfd = r->d->fd,
 				 .console_sock = -1,
 				 .scratch = -1,
+				 .notify_sock = -1,
 				 .log_fd = r->g->log_fd,
 				 .own_session = true};
 	struct proxy_job job = {.container = r->d->id,

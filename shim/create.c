@@ -52,6 +52,7 @@ struct making {
 	int intr_fd;
 	int lifeline; /* write end */
 	pid_t vmm_pid;
+	int notify_sock; /* that is mounted in the container */
 	struct vmm_client vmm;
 	struct agent_client agent;
 	struct root_disks root;
@@ -191,6 +192,7 @@ static int start_proxy(struct making *m, struct error *err)
 				 .dirfd = m->s->dir.fd,
 				 .console_sock = -1,
 				 .scratch = m->root.record.scratch,
+				 .notify_sock = m->notify_sock,
 				 .log_fd = m->g->log_fd,
 				 .own_session = true};
 
@@ -380,7 +382,7 @@ static int create_in_guest(struct making *m, struct error *err)
 	if (m->plan.mounts.projects > 0)
 		t = log_elapsed("push files", t);
 	if (agent_create(&m->agent, m->s->dir.id, m->plan.config, root, mounts, devices, m->join,
-			 notify_host() != NULL, &made, err) < 0)
+			 notify_host() || m->notify_sock >= 0, &made, err) < 0)
 		return -1;
 	log_elapsed("create in the guest", t);
 	r = m->o->start ? start_in_guest(m, err) : 0;
@@ -507,6 +509,7 @@ static void release(struct making *m)
 	for (unsigned i = 0; i < STREAMS; i++)
 		close_fd(&m->streams[i]);
 	close_fd(&m->lifeline);
+	close_fd(&m->notify_sock);
 	plan_free(&m->plan);
 	m->root.data = NULL;
 }
@@ -565,6 +568,7 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 			   .s = s,
 			   .intr_fd = intr_fd,
 			   .lifeline = -1,
+			   .notify_sock = -1,
 			   .vmm = {.sock = -1},
 			   .agent = {.sock = -1},
 			   .root = {.wish = &g->wish,
@@ -585,6 +589,7 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 		return -1;
 	}
 	s->spec = m.plan.spec;
+	m.notify_sock = notify_open_mounted(s->spec);
 	log_elapsed("parse", t);
 	if (joins(&m) && find_sandbox(&m, err) < 0) {
 		release(&m);

@@ -22,6 +22,7 @@
 #include "shim/forward.h"
 #include "shim/mirror.h"
 #include "shim/network.h"
+#include "shim/notify.h"
 #include "shim/oom.h"
 #include "shim/paths.h"
 #include "shim/pod.h"
@@ -393,6 +394,8 @@ int proxy_run(struct proxy_job *job)
 				 job->container, err.msg);
 		network = follow_network(job);
 		forward = forward_localhost(job);
+		if (job->notify_sock >= 0)
+			notify_serve(job->container, job->dirfd, job->notify_sock);
 	}
 	err = (struct error)ERROR_INIT;
 	if (start_relays(job, in, out, &err) < 0)

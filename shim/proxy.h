@@ -20,6 +20,7 @@ struct proxy_job {
 	enum oci_pod_role role; /* of an init: unless it joined a pod, its end is its VM's */
 	int dirfd;		/* the container's directory */
 	int scratch;		/* of the container's record of changes: holds its lock; -1: none */
+	int notify_sock;	/* of an init: the host's, that it has mounted; -1: none */
 	int tty_fd;		/* terminal whose size is the process's; -1: none. Not taken over */
 };
 
@@ -41,7 +42,8 @@ struct proxy_spawn {
 	bool own_session;   /* false: it reads the caller's terminal */
 	int join_netns_pid; /* netns of this process; 0: none */
 	int log_fd;	    /* where its own messages go; -1: nowhere */
-	int scratch; /* open scratch disk of the container's record, for its lock; -1: none */
+	int scratch;	 /* open scratch disk of the container's record, for its lock; -1: none */
+	int notify_sock; /* notify_open_mounted(); -1: none */
 };
 
 struct proxy {

@@ -11,6 +11,7 @@
  *	6	the connected console socket (with a detached terminal only)
  *	7	the log
  *	8	the scratch disk of the record of changes (init with a writable root only)
+ *	9	the host's notification socket that the container has mounted (notify.c)
  *
  * The container's cgroup it finds in the state, and enters first.
  *
@@ -50,6 +51,7 @@
 #define FD_CONSOLE 6
 #define FD_LOG 7
 #define FD_SCRATCH 8
+#define FD_NOTIFY 9
 #define GO_US (30u * 1000000)
 
 bool proxy_requested(void)
@@ -114,8 +116,8 @@ int proxy_start(const struct proxy_spawn *s, struct proxy *p, struct error *err)
 					       .envp = env,
 					       .fds = (int[]){0, 1, 2, theirs, s->lifeline, dirfd,
 							      s->console_sock, s->log_fd,
-							      s->scratch},
-					       .nfds = 9,
+							      s->scratch, s->notify_sock},
+					       .nfds = 10,
 					       .new_session = s->own_session,
 					       .prepare = enter_netns,
 					       .arg = (void *)s},
@@ -243,6 +245,7 @@ static int take_orders(struct orders *o, struct error *err)
 				    .role = (enum oci_pod_role)json_int(v, "role", OCI_POD_SINGLE),
 				    .dirfd = FD_DIR,
 				    .scratch = is_disk(FD_SCRATCH) ? FD_SCRATCH : -1,
+				    .notify_sock = is_socket(FD_NOTIFY) ? FD_NOTIFY : -1,
 				    .tty_fd = -1};
 	if (o->terminal)
 		o->job.streams[STREAM_CONSOLE] = fds[1];
@@ -382,7 +385,7 @@ int proxy_main(void)
 	int status;
 
 	unsetenv(ENV_PROXY);
-	for (int fd = FD_LINK; fd <= FD_SCRATCH; fd++)
+	for (int fd = FD_LINK; fd <= FD_NOTIFY; fd++)
 		set_cloexec(fd, true);
 	console = is_socket(FD_CONSOLE);
 	entered = enter_cgroup(&why) == 0;
