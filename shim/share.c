@@ -40,6 +40,7 @@
 #include <linux/mount.h>
 #include <poll.h>
 #include <sched.h>
+#include <seccomp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -341,6 +342,27 @@ static void drop_capabilities(void)
 	syscall(SYS_capset, &head, none);
 }
 
+/* It reads lines that a guest may have made virtiofsd write. A call that is not here fails, and
+ * ends nobody: restart_syscall is the kernel's own, in a process that was stopped or frozen. */
+static int filter_calls(void)
+{
+	static const int calls[] = {
+		SCMP_SYS(poll),		SCMP_SYS(ppoll),     SCMP_SYS(restart_syscall),
+		SCMP_SYS(read),		SCMP_SYS(write),     SCMP_SYS(sendto),
+		SCMP_SYS(fcntl),	SCMP_SYS(wait4),     SCMP_SYS(clock_gettime),
+		SCMP_SYS(brk),		SCMP_SYS(mmap),	     SCMP_SYS(munmap),
+		SCMP_SYS(rt_sigreturn), SCMP_SYS(exit_group)};
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	int r = ctx ? 0 : -1;
+
+	for (size_t i = 0; i < ARRAY_LEN(calls) && r == 0; i++)
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, calls[i], 0);
+	if (r == 0)
+		r = seccomp_load(ctx);
+	seccomp_release(ctx);
+	return r;
+}
+
 static _Noreturn void end_with(pid_t child, struct lines *l)
 {
 	int st = 0;
@@ -441,6 +463,10 @@ static _Noreturn void mind(const struct minding *m)
 		_exit(127);
 	close(MINDER_ROOT);
 	drop_capabilities();
+	if (filter_calls() < 0) {
+		log_warn("virtiofsd: its minder's list of system calls cannot be loaded");
+		_exit(127);
+	}
 	watch(child);
 }
 
