@@ -43,7 +43,7 @@ unit_gone() { [[ $(property "$1" LoadState) == not-found ]]; }
 	bundle c '.linux.cgroupsPath = "husk-test.slice:pre:c" | .linux.resources += {
 		memory: {limit: 134217728}, cpu: {quota: 20000, period: 100000, shares: 512, cpus: "0"}} |
 		.annotations["org.systemd.property.TimeoutStopUSec"] = "uint64 5000000"' sleep 1000
-	husk_there run -d -b "$B" c </dev/null >"$T/out" 2>&1
+	husk_there run -d -b "$B" c </dev/null >"$T/out" 2>&1 || { cat "$T/out" && return 1; }
 	is active "$(property pre-c.scope ActiveState)"
 	is husk-test.slice "$(property pre-c.scope Slice)"
 	is yes "$(property pre-c.scope Delegate)"

@@ -61,6 +61,8 @@ start_systemd() {
 	sh "$dir/boot" enter "$dir" "$parent" >"$dir/log" 2>&1 </dev/null 3>&- &
 	SYSTEMD_BELOW=$!
 	wait_until systemd_there || { cat "$dir/log" && return 1; }
+	# A cgroup of v2 with a process in it hands nothing down.
+	[[ ! -e /sys/fs/cgroup/cgroup.controllers ]] || echo "$SYSTEMD_BELOW" >/sys/fs/cgroup/cgroup.procs
 }
 
 systemd_there() {
@@ -68,7 +70,7 @@ systemd_there() {
 }
 
 # in_systemd COMMAND...: in its namespaces.
-in_systemd() { nsenter -t "$SYSTEMD" -p -m -C -- "$@"; }
+in_systemd() { nsenter -t "$SYSTEMD" -p -m -C -r -w -- "$@"; }
 
 # What was below it ends with it.
 stop_systemd() {
