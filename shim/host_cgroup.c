@@ -30,8 +30,9 @@
 
 #define MIB (1024ull * 1024)
 /* What the machine needs besides its guest's memory (docs/cgroups.md, "Overhead"). */
-#define OVERHEAD_KVM (64 * MIB)
-#define OVERHEAD_QEMU (192 * MIB)
+#define OVERHEAD_KVM (32 * MIB)
+#define OVERHEAD_QEMU (128 * MIB)
+#define OVERHEAD_PART 64 /* and one such part of the guest's memory: page tables */
 #define OVERHEAD_PROXY (32 * MIB)
 #define PROCS_MAX (1u << 20) /* bytes of cgroup.procs */
 #define ENDING_MS 2000	     /* what is just ending may take so long to go by itself */
@@ -94,6 +95,14 @@ static void plan_dirs(const struct cgroup_host *h, const char *path, struct host
 		cg->dirs[i] = cgroup_path_in(&h->v[i], path, v2);
 }
 
+static uint64_t overhead(const struct host_cgroup_wish *w)
+{
+	if (!w->machine_bytes)
+		return OVERHEAD_PROXY;
+	return (w->kvm ? OVERHEAD_KVM : OVERHEAD_QEMU) +
+	       w->machine_bytes / OVERHEAD_PART / MIB * MIB;
+}
+
 int host_cgroup_plan(const struct host_cgroup_wish *w, struct host_cgroup *cg, struct error *err)
 {
 	cleanup_cgroup_host struct cgroup_host host = {0};
@@ -105,9 +114,7 @@ int host_cgroup_plan(const struct host_cgroup_wish *w, struct host_cgroup *cg, s
 	if (cgroup_host_read(&host, err) < 0 || check_host(&host, w, err) < 0)
 		return -1;
 	cg->machine_bytes = w->machine_bytes;
-	cg->overhead_bytes = !w->machine_bytes ? OVERHEAD_PROXY
-			     : w->kvm	       ? OVERHEAD_KVM
-					       : OVERHEAD_QEMU;
+	cg->overhead_bytes = overhead(w);
 	if (w->systemd)
 		return cgroup_path_systemd(w->path, w->id, &slice, &cg->unit, err);
 	if (is_root(w->path))
