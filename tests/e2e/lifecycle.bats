@@ -58,6 +58,35 @@ said() { grep -qx "$1" "$T/out"; }
 	husk delete --force c
 }
 
+# Engines enter it: podman cp, podman top.
+@test "the pid's mount namespace has the container's files and none of the host's" {
+	local in
+	mkdir "$T/vol" "$T/ro"
+	echo in-volume >"$T/vol/f"
+	bundle c ".mounts += [{destination: \"/home\", type: \"bind\", source: \"$T/vol\", options: [\"rbind\"]},
+		{destination: \"/root\", type: \"bind\", source: \"$T/ro\", options: [\"bind\", \"ro\"]},
+		{destination: \"/tmp\", type: \"tmpfs\", source: \"tmpfs\"},
+		{destination: \"/not/there\", type: \"bind\", source: \"$T/vol\", options: [\"bind\"]}]" sleep 1000
+	ln -s ../../../../../../../etc/passwd "$B/rootfs/etc/link"
+	husk run -d -b "$B" c </dev/null >"$T/out" 2>&1
+	pid=$(pid_of c)
+	in=(nsenter -t "$pid" -m /bin/busybox)
+	is "$(ls "$B/rootfs")" "$("${in[@]}" ls /)"
+	is "$(cat "$ROOTFS/etc/passwd")" "$("${in[@]}" cat /etc/link)"
+	is "in-volume" "$("${in[@]}" cat /home/f)"
+	"${in[@]}" sh -c 'echo copied >/etc/new; echo copied >/home/new'
+	wait_until reads_in c /etc/new copied
+	is copied "$(husk exec c cat /home/new </dev/null)"
+	run "${in[@]}" touch /root/x /tmp/x /dev/x /sys/x
+	is 4 "$(grep -c 'Read-only file system' <<<"$output")"
+	is "$pid" "$("${in[@]}" ls /proc | grep -E '^[0-9]+$')"
+	husk delete --force c
+	is "in-volume copied" "$(cat "$T/vol/f" "$T/vol/new" | xargs)"
+	is copied "$(cat "$B/rootfs/etc/new")"
+}
+
+reads_in() { [[ $(husk exec "$1" cat "$2" 2>/dev/null </dev/null) == "$3" ]]; }
+
 @test "the pid ends with the process's status, for whoever inherits it" {
 	bundle c . sh -c 'read x; exit 33'
 	run python3 - "$HUSK" "$ROOT" "$B" "$T/pid" <<-'P'
