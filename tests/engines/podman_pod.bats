@@ -1,0 +1,160 @@
+#!/usr/bin/env bats
+# Pods of podman's with husk as its runtime: by hand and from Kubernetes' YAML. podman says by CRI-O's annotations what
+# a container is to its pod. Its bridges and firewall rules are in a network namespace of their own, `node`.
+# HUSK_TEST_RUNTIME=runc runs the same with runc.
+
+load ../e2e/helpers
+load ../e2e/netns
+
+setup_file() {
+	make_base
+	command -v podman iptables catatonit >/dev/null && [[ -x /usr/lib/podman/netavark ]] || return 0
+	export PODMAN=$BASE/podman CONTAINERS_CONF=$BASE/containers.conf
+	export CONTAINERS_STORAGE_CONF=$BASE/storage.conf
+	mkdir -p "$PODMAN"/{tmp,networks,xdg}
+	make_netns node
+	# The process that conmon has clean up knows the runtime, but none of its flags.
+	printf '#!/bin/sh\nexec "%s" --root "%s" "$@"\n' "${HUSK_TEST_RUNTIME:-$HUSK}" "$PODMAN/oci" >"$PODMAN/runtime"
+	chmod 755 "$PODMAN/runtime"
+	cat >"$CONTAINERS_CONF" <<-C
+		[containers]
+		default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+		log_driver = "k8s-file"
+		[engine]
+		cgroup_manager = "cgroupfs"
+		events_logger = "file"
+		tmp_dir = "$PODMAN/tmp"
+		conmon_env_vars = [$(env | sed -nE 's/^(PATH|HUSK_[A-Z]+)=(.*)$/"\1=\2"/p' | paste -sd,)]
+		[network]
+		network_backend = "netavark"
+		network_config_dir = "$PODMAN/networks"
+	C
+	printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "%s"\n' "$PODMAN/data" "$PODMAN/run" \
+		>"$CONTAINERS_STORAGE_CONF"
+	# What has fixed names is private to this view of the mounts.
+	mkdir -p "$BASE"/run/{containers,netns} /run/{containers,netns}
+	mount --bind "$BASE/run/containers" /run/containers
+	mount --bind "$BASE/run/netns" /run/netns
+	cp "$NETTEST" "$ROOTFS/bin/"
+	tar -C "$ROOTFS" -c . | podman import -c 'ENV PATH=/bin' -c 'CMD sh' - box >/dev/null
+	BEFORE=$(ours | cut -d' ' -f1)
+}
+
+teardown_file() {
+	[[ ${PODMAN:-} ]] || return 0
+	cut -d' ' -f5 /proc/self/mountinfo | grep "^$PODMAN/" | sort -r | xargs -r -n 1 umount
+	cut -d' ' -f5 /proc/self/mountinfo | grep '^/run/netns/' | xargs -r -n 1 umount
+	umount /run/netns /run/containers
+	rmdir /run/containers 2>/dev/null || :
+	end_netns
+	export BEFORE=
+	none_left
+}
+
+podman() {
+	timeout 120 nsenter --net="$NS/node" -- podman --root "$PODMAN/data" --runroot "$PODMAN/run" \
+		--runtime "$PODMAN/runtime" "$@"
+}
+
+setup() {
+	setup_test
+	[[ ${PODMAN:-} ]] || skip "podman, netavark, catatonit or iptables is missing"
+}
+
+teardown() {
+	local record
+	[[ ${PODMAN:-} ]] || return 0
+	[[ ${BATS_TEST_COMPLETED:-} == 1 ]] || podman pod rm -f -t 0 -a || :
+	# podman unmounts a rootfs before it has the container deleted: what was applied stays until the next create
+	for record in "$HUSK_DATA"/changes/*/; do
+		[[ -e $record/applied ]] && rm -rf "$record"
+	done
+	ROOT=$PODMAN/oci check_nothing_left
+}
+
+in_ct() { podman exec "$@"; }
+vms() { ours | grep -c 'libexec/husk/husk-vmm\|build/husk-vmm'; }
+STAY='trap "exit 0" TERM; sleep 100000 & wait'
+
+# What is podman's word for it, which husk goes by.
+annotation() { jq -r --arg k "io.kubernetes.cri-o.$2" '.annotations[$k] // ""' "$(podman inspect -f '{{.OCIConfigPath}}' "$1")"; }
+
+@test "a pod by hand: localhost, ports and a volume shared; exec, logs, stop, start; one ends, the others go on" {
+	podman pod create --name p1 --hostname inside -p 8080:7000
+	podman run -d --pod p1 --name a -v vol:/work box sh -c "echo from a; echo kept >/work/file; $STAY"
+	podman run -d --pod p1 --name b -v vol:/work box nettest serve 7000
+	infra=$(podman pod inspect -f '{{.InfraContainerID}}' p1)
+	is container "$(annotation a ContainerType)"
+	is "$infra" "$(annotation a SandboxID)"
+
+	wait_until in_ct a nettest tcp 127.0.0.1 7000 100000
+	nsenter --net="$NS/node" -- "$NETTEST" tcp 127.0.0.1 8080 1000
+	is inside "$(in_ct a hostname)"
+	is inside "$(in_ct b hostname)"
+	is kept "$(in_ct b cat /work/file)"
+	is "from a" "$(podman logs a)"
+	is "$(in_ct a readlink /proc/self/ns/ipc)" "$(in_ct b readlink /proc/self/ns/ipc)"
+	[[ $(in_ct a readlink /proc/self/ns/mnt) != "$(in_ct b readlink /proc/self/ns/mnt)" ]]
+	if [[ ! ${HUSK_TEST_RUNTIME:-} ]]; then
+		is 3 "$(podman pod inspect p1 | jq '.Containers | length')"
+		is 1 "$(find "$PODMAN/oci" -name vmm.sock -type s | wc -l)" # one machine
+	fi
+
+	run podman run --rm --pod p1 box sh -c 'exit 6'
+	is 6 "$status"
+	podman kill -s KILL b
+	is 137 "$(podman wait b)"
+	is ok "$(in_ct a echo ok)"
+	podman start b
+	wait_until in_ct a nettest tcp 127.0.0.1 7000 1000
+	podman stop -t 5 a
+	is "exited 0" "$(podman inspect -f '{{.State.Status}} {{.State.ExitCode}}' a)"
+	podman pod stop -t 5 p1
+	is Exited "$(podman pod inspect -f '{{.State}}' p1)"
+	podman pod start p1
+	is kept "$(in_ct a cat /work/file)"
+	podman pod rm -f -t 5 p1
+	podman volume rm vol
+}
+
+@test "kube play: init container, two containers, environment, a shared emptyDir, limits; kube down" {
+	[[ ! ${HUSK_TEST_RUNTIME:-} ]] || skip "needs limits that root does not have everywhere; guests do"
+	cat >"$T/pod.yaml" <<-Y
+		apiVersion: v1
+		kind: Pod
+		metadata:
+		  name: web
+		spec:
+		  restartPolicy: Never
+		  volumes:
+		  - name: scratch
+		    hostPath: {path: $T/scratch, type: DirectoryOrCreate}
+		  initContainers:
+		  - name: first
+		    image: localhost/box:latest
+		    imagePullPolicy: Never
+		    command: ["sh", "-c", "echo prepared >/scratch/file"]
+		    volumeMounts: [{name: scratch, mountPath: /scratch}]
+		  containers:
+		  - name: server
+		    image: localhost/box:latest
+		    imagePullPolicy: Never
+		    command: ["nettest", "serve", "7000"]
+		    resources: {limits: {memory: 128Mi}}
+		  - name: client
+		    image: localhost/box:latest
+		    imagePullPolicy: Never
+		    env: [{name: WHO, value: client}]
+		    securityContext: {readOnlyRootFilesystem: true, runAsUser: 1000}
+		    command: ["sh", "-c", "cat /scratch/file; echo \$WHO; id -u; sleep 100000"]
+		    volumeMounts: [{name: scratch, mountPath: /scratch, readOnly: true}]
+	Y
+	podman play kube "$T/pod.yaml"
+	wait_until in_ct web-client nettest tcp 127.0.0.1 7000 1000
+	wait_until has_logged
+	run in_ct web-client sh -c 'echo >/file'
+	has "Read-only" "$output"
+	podman play kube --down "$T/pod.yaml"
+	is "" "$(podman ps -aq)"
+}
+has_logged() { [[ $(podman logs web-client | tr '\n' ' ') == "prepared client 1000 " ]]; }
