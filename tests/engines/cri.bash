@@ -46,21 +46,19 @@ start_node() {
 	nsenter --net="$NS/node" -- containerd --root "$NODE/root" --state "$NODE/state" --address "$NODE/sock" \
 		>>"$NODE/log" 2>&1 3>&- &
 	echo $! >"$NODE/pid"
+	[[ -e $NODE/client.pid ]] || start_client
 	wait_until node_ready
 }
 
 node_ready() { [[ $(cri Status 2>/dev/null | jq '.status.conditions | length == 2 and all(.status)') == true ]]; }
 
-stop_node() {
-	local pid
-	pid=$(cat "$NODE/pid")
-	kill "$pid"
-	wait_until gone "$pid"
-}
+stop_node() { end_process "$(cat "$NODE/pid")"; }
+end_process() { kill "$1" && wait_until gone "$1"; }
 
 end_node() {
 	local path
 	stop_node
+	end_process "$(cat "$NODE/client.pid")"
 	cut -d' ' -f5 /proc/self/mountinfo | grep "^$NODE/" | sort -r | xargs -r -n 1 umount
 	umount /opt /run/husk /var/lib
 	rmdir /run/husk 2>/dev/null || :
@@ -88,7 +86,30 @@ import() {
 
 # ---- what the kubelet does: all of it prints what it made, or what the answer says
 
-cri() { nsenter --net="$NS/node" -- timeout 170 "$CRI" "$NODE/sock" "$@"; }
+# One client for all calls: that it starts takes longer than most of them.
+start_client() {
+	mkfifo "$NODE/requests" "$NODE/answers"
+	"$CRI" "$NODE/sock" serve "$NODE/requests" "$NODE/answers" >"$NODE/client.log" 2>&1 3>&- </dev/null &
+	echo $! >"$NODE/client.pid"
+}
+
+# cri VERB [JSON], or cri exec|attach|port-forward ... of cri.py.
+cri() {
+	local said answer fd
+	case $1 in
+	exec | attach | port-forward)
+		nsenter --net="$NS/node" -- timeout 170 "$CRI" "$NODE/sock" "$@"
+		return
+		;;
+	esac
+	exec {fd}<>"$NODE/answers"
+	echo "$1 $(jq -c . <<<"${2:-{\}}")" >"$NODE/requests"
+	read -rt 170 -u "$fd" said answer
+	exec {fd}<&-
+	[[ $said == ok ]] && echo "$answer" && return
+	echo "$answer" >&2
+	return 1
+}
 
 # Pids are a container's own (CONTAINER), as the kubelet has it unless a pod wants shareProcessNamespace.
 # pod NAME [JQ-FILTER]: makes and starts a pod of handler husk: its configuration is in $T/NAME.pod, its id printed.

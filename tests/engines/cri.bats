@@ -155,7 +155,7 @@ answers() { forward "$1" 2>/dev/null | grep -q '200 OK'; }
 	remove "$(cri ListContainers | jq -r '.containers[] | select(.state == "CONTAINER_EXITED").id')"
 	wait_until logged lives fails.1 second
 	c=$(run_container "$pod" lives greedy '.linux.resources.memory_limit_in_bytes = 33554432' \
-		sh -c 'x=$(head -c 100000000 /dev/zero | tr "\0" x); echo too much')
+		sh -c 'exec head -c 60000000 /dev/zero >/dev/shm/much')
 	wait_until has_exited "$c"
 	is 137 "$(status_of "$c" .exit_code)"
 	is "OOMKilled" "$(status_of "$c" .reason)"

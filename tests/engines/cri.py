@@ -1,14 +1,15 @@
 #!/usr/bin/python3
-"""cri.py SOCKET VERB ...: one call of the container runtime interface, as the kubelet makes it.
+"""cri.py SOCKET VERB ...: calls of the container runtime interface, as the kubelet makes them.
 
-    cri.py SOCK RunPodSandbox '{"config": {...}}'   any call of cri.proto: JSON in, JSON out
+    cri.py SOCK serve REQUESTS ANSWERS              any calls of cri.proto, JSON in, JSON out: a line "VERB JSON" from
+                                                    one fifo, a line "ok JSON" or "error CODE: MESSAGE" to the other
     cri.py SOCK exec [-i] [-t] ID COMMAND...        a streamed exec: its output, its exit status
     cri.py SOCK attach [-i] [-t] ID                 ... of the container's first process
     cri.py SOCK port-forward POD PORT...            standard input to the ports, what they answer to the output,
                                                     until their sides close
 
-An error of the runtime's is one line on standard error and status 1 (255 of a stream). Bytes of the answers are
-text. Streams are WebSockets (channel protocol v4: the first byte of a message says whose it is), which have no
+Otherwise an error of the runtime's is one line on standard error and status 1 (255 of a stream). Bytes of the
+answers are text. Streams are WebSockets (channel protocol v4: the first byte of a message says whose it is), which have no
 way to say that the standard input has ended: what reads it to its end does not end.
 """
 import json
@@ -41,25 +42,39 @@ def messages():
     return lambda name: factory.GetPrototype(pool.FindMessageTypeByName("runtime.v1." + name))
 
 
+MESSAGE = messages()
+
+
 def call(sock, verb, request):
-    message = messages()
-    channel = grpc.insecure_channel("unix:" + sock)
-    method = channel.unary_unary(
-        "/runtime.v1.RuntimeService/" + verb,
-        request_serializer=lambda m: m.SerializeToString(),
-        response_deserializer=message(verb + "Response").FromString)
-    answer = method(json_format.ParseDict(request, message(verb + "Request")()), timeout=TIMEOUT_S)
-    return answer
+    with grpc.insecure_channel("unix:" + sock) as channel:
+        method = channel.unary_unary(
+            "/runtime.v1.RuntimeService/" + verb,
+            request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=MESSAGE(verb + "Response").FromString)
+        return method(json_format.ParseDict(request, MESSAGE(verb + "Request")()), timeout=TIMEOUT_S)
 
 
 def to_json(answer):
-    def text(value, field):
-        return value.decode(errors="replace") if field.type == field.TYPE_BYTES else value
     result = json_format.MessageToDict(answer, preserving_proto_field_name=True, including_default_value_fields=True)
     for field, value in answer.ListFields():
         if field.type == field.TYPE_BYTES:
-            result[field.name] = text(value, field)
-    return result
+            result[field.name] = value.decode(errors="replace")
+    return json.dumps(result)
+
+
+def error_text(error):
+    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else str(error)
+
+
+def serve(sock, requests, answers):
+    """Both fifos are opened for both directions, so that clients come and go; SIGTERM ends it."""
+    with open(os.open(requests, os.O_RDWR)) as r, open(os.open(answers, os.O_RDWR), "w") as a:
+        for line in r:
+            verb, _, request = line.partition(" ")
+            try:
+                print("ok", to_json(call(sock, verb, json.loads(request))), file=a, flush=True)
+            except (grpc.RpcError, json_format.Error) as error:
+                print("error", error_text(error).replace("\n", " "), file=a, flush=True)
 
 
 def connect(url):
@@ -145,12 +160,12 @@ def main(args):
     if verb == "port-forward":
         ports = [int(p) for p in rest[1:]]
         return forward(connect(call(sock, "PortForward", {"pod_sandbox_id": rest[0], "port": ports}).url), ports)
-    print(json.dumps(to_json(call(sock, verb, json.loads(rest[0] if rest else "{}")))))
-    return 0
+    assert verb == "serve", verb
+    return serve(sock, *rest)
 
 
 try:
     sys.exit(main(sys.argv[1:]))
 except grpc.RpcError as error:
-    print(f"{error.code().name}: {error.details()}", file=sys.stderr)
+    print(error_text(error), file=sys.stderr)
     sys.exit(1)
