@@ -118,11 +118,9 @@ static int visit(struct home *h, size_t i, int pidfd, struct error *err)
 		return -1;
 	if (setns(pidfd, oci_ns_clone_flag(visited[i])) == 0)
 		return 0;
-	error_errno(err, "join the %s namespace", oci_ns_name(visited[i]));
-	/* its process has ended */
-	if (err && errno == ESRCH)
-		err->kind = ERR_NOT_RUNNING;
-	return -1;
+	if (errno == ESRCH)
+		return error_kind(err, ERR_NOT_RUNNING, "the container has ended");
+	return error_errno(err, "join the %s namespace", oci_ns_name(visited[i]));
 }
 
 static int write_time_offsets(const struct oci_linux *l, struct error *err)

@@ -133,10 +133,9 @@ pid_t ns_fork_in_user(const struct container *c, uint64_t flags, int *pidfd, str
 		;
 	if (*pidfd >= 0)
 		return pid_of(*pidfd);
+	if (!said.joined && said.errnum == ESRCH)
+		return error_kind(err, ERR_NOT_RUNNING, "join.user: the container has ended");
 	errno = said.errnum;
-	error_errno(err, said.joined ? "clone the container's process"
-				     : "join.user: join the user namespace");
-	if (err && !said.joined && said.errnum == ESRCH)
-		err->kind = ERR_NOT_RUNNING;
-	return -1;
+	return error_errno(err, said.joined ? "clone the container's process"
+					    : "join.user: join the user namespace");
 }

@@ -344,6 +344,9 @@ static void reply_process(struct proc *p)
 	waiters_reply(p->ctr->set, &p->asker, &r);
 }
 
+static const struct error killed_early = {.kind = ERR_NOT_RUNNING,
+					  .msg = "the container was killed while it was made"};
+
 static void remember_failure(struct ctr *ctr, const struct error *err)
 {
 	if (ctr->failure)
@@ -356,7 +359,7 @@ static void remember_failure(struct ctr *ctr, const struct error *err)
 static void fail_create(struct proc *p, const struct error *err)
 {
 	close_sync(p);
-	remember_failure(p->ctr, err);
+	remember_failure(p->ctr, p->killed || p->ctr->deleting ? &killed_early : err);
 	/* Not at once: the report may have been taken on behalf of reaping this very process. */
 	p->ctr->deleting = true;
 	proc_signal(p, SIGKILL);
@@ -364,7 +367,7 @@ static void fail_create(struct proc *p, const struct error *err)
 
 void ctr_fail(struct ctr *ctr, const struct error *err)
 {
-	remember_failure(ctr, err);
+	remember_failure(ctr, ctr->init->killed || ctr->deleting ? &killed_early : err);
 	ctr->deleting = true;
 	ctr->init->reaped = true; /* there is nothing to reap */
 	ctr_check_delete(ctr);

@@ -128,7 +128,8 @@ struct proc *proc_find(struct ctr *ctr, const char *name);
 struct ctr *ctr_add(struct procs *set, struct container *c);
 /* It has a cgroup now. */
 void ctr_watch_memory(struct ctr *ctr);
-/* `create` failed before there was a process: it is answered when all is gone again. */
+/* `create` failed before there was a process: it is answered when all is gone again. What was
+ * killed or deleted meanwhile fails for that (`err` may be NULL then). */
 void ctr_fail(struct ctr *ctr, const struct error *err);
 /* Adds a process that has no pid, no streams and no sync fd yet. */
 struct proc *proc_add(struct ctr *ctr, const char *name, void *owner);

@@ -170,15 +170,13 @@ static int prepare(void *arg, struct error *err)
 
 static void on_prepared(void *arg, const struct error *failure)
 {
-	static const struct error killed = {.kind = ERR_NOT_RUNNING,
-					    .msg = "the container was killed while it was made"};
 	struct ctr *ctr = arg;
 	struct error err = ERROR_INIT;
 
-	if (ctr->deleting || ctr->init->killed)
-		ctr_fail(ctr, &killed);
-	else if (failure)
+	if (failure)
 		ctr_fail(ctr, failure);
+	else if (ctr->deleting || ctr->init->killed)
+		ctr_fail(ctr, NULL);
 	else if (fork_init(ctr, &err) < 0)
 		ctr_fail(ctr, &err);
 }

@@ -28,9 +28,11 @@ int sync_order(int sock, enum sync_order order, struct error *err)
 {
 	char c = (char)order;
 
-	if (send(sock, &c, 1, MSG_NOSIGNAL) != 1)
-		return error_errno(err, "tell the container's process to go on");
-	return 0;
+	if (send(sock, &c, 1, MSG_NOSIGNAL) == 1)
+		return 0;
+	if (errno == EPIPE) /* it has been killed, and is not reaped yet */
+		return error_kind(err, ERR_NOT_RUNNING, "container not running");
+	return error_errno(err, "tell the container's process to go on");
 }
 
 int sync_await(int sock, enum sync_order order, struct error *err)

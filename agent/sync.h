@@ -16,6 +16,7 @@
 enum sync_order { SYNC_GO = 'G', SYNC_START = 'S' };
 
 int sync_pair(int *agent_end, int *child_end, struct error *err);
+/* ERR_NOT_RUNNING: the child has ended. */
 int sync_order(int sock, enum sync_order order, struct error *err);
 /* In the child: waits for the order. An agent that is gone is an error. */
 int sync_await(int sock, enum sync_order order, struct error *err);
