@@ -443,6 +443,7 @@ static void on_frozen(void *arg, const struct error *failure)
 
 	if (failure && ch->undo)
 		container_freeze(ch->ctr->c, ch->by, false, NULL);
+	ctr_check_delete(ch->ctr);
 	free(ch);
 }
 
@@ -483,6 +484,7 @@ static void on_updated(void *arg, const struct error *failure)
 	struct change *ch = arg;
 
 	container_update_end(ch->ctr->c, ch->undo || failure);
+	ctr_check_delete(ch->ctr);
 	free(ch);
 }
 

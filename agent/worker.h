@@ -17,7 +17,8 @@ struct worker_job {
 	 * closes that: so it is the worker that closes last what is closed here. NULL: nothing. */
 	void (*begun)(void *arg);
 	/* In the loop, when the worker has been reaped: all that it had open is closed. `failure`
-	 * NULL: `work` has succeeded. A worker that was killed has failed. */
+	 * NULL: `work` has succeeded. A worker that was killed has failed. A container's calls
+	 * ctr_check_delete(), since a delete may have waited for it. */
 	void (*done)(void *arg, const struct error *failure);
 };
 
@@ -25,7 +26,7 @@ struct worker_job {
 int worker_start(struct procs *set, struct ctr *ctr, const struct worker_job *job,
 		 struct error *err);
 /* The same for a job whose success or failure is the answer to a request, which is sent after
- * `done` (NULL: then `arg` is needed only during the call). */
+ * `done` (NULL, for no container's: then `arg` is needed only during the call). */
 int worker_answer(struct procs *set, struct ctr *ctr, void *client, int64_t seq,
 		  const struct worker_job *job, struct error *err);
 

@@ -179,8 +179,11 @@ bool container_has_frozen(const struct container *c UNUSED)
 	return false;
 }
 
-int container_await_frozen(const struct container *c UNUSED, struct error *err UNUSED)
+int container_await_frozen(const struct container *c, struct error *err UNUSED)
 {
+	if (strcmp(c->id, "never-freezes") == 0)
+		for (;;)
+			pause();
 	return 0;
 }
 

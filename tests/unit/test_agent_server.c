@@ -447,6 +447,25 @@ static void test_what_cannot_be_unmounted_is_told(void **state)
 	close(fd);
 }
 
+/* Nothing but that worker is left when the container is deleted. */
+static void test_a_delete_ends_workers_and_waits_for_them(void **state)
+{
+	int fd = dial_control(*state);
+	struct io io = run(*state, fd, CREATE(1, "never-freezes", PROCESS("", "exec cat")),
+			   "never-freezes");
+
+	ask(fd, OP(3, "pause", "never-freezes"));
+	ask(fd, OP(4, "kill\",\"signal\":9,\"x\":\"", "never-freezes"));
+	hear_ok(fd, 4);
+	ask(fd, OP(5, "wait", "never-freezes"));
+	hear_status(fd, 5, 137, 9);
+	ask(fd, OP(6, "delete", "never-freezes"));
+	hear_error(fd, 3, "other", NULL);
+	hear_ok(fd, 6);
+	io_close(&io);
+	close(fd);
+}
+
 static void test_many_containers_come_and_go_at_once(void **state)
 {
 	enum { N = 20 };
@@ -684,6 +703,7 @@ int main(void)
 		TEST(test_a_create_that_hangs_is_deleted),
 		TEST(test_a_failed_root_is_the_error_of_create),
 		TEST(test_what_cannot_be_unmounted_is_told),
+		TEST(test_a_delete_ends_workers_and_waits_for_them),
 		TEST(test_many_containers_come_and_go_at_once),
 		TEST(test_shutdown_ends_what_is_being_made),
 		TEST(test_join_names_a_container_that_runs),
