@@ -420,8 +420,13 @@ int cgroup_systemd_start(struct host_cgroup *cg, const struct host_cgroup_wish *
 	}
 	if (start(cg, w, host, slice, err) == 0)
 		return 0;
+	error_wrap(err, "--systemd-cgroup: systemd: %s", cg->unit);
 	host_cgroup_let_go(cg);
-	return error_wrap(err, "--systemd-cgroup: systemd: %s", cg->unit);
+	/* It may come late; if nobody answers there is none. */
+	cgroup_systemd_stop(cg->unit, NULL);
+	free(cg->unit);
+	cg->unit = NULL;
+	return -1;
 }
 
 int cgroup_systemd_stop(const char *unit, struct error *err)

@@ -8,7 +8,8 @@
 #include "shim/host_cgroup.h"
 
 /* Has systemd make the scope cg->unit in the wish's slice, with its limits as properties, and fills
- * cg->dirs: where it is in each hierarchy, whether systemd made it there or not. */
+ * cg->dirs: where it is in each hierarchy, whether systemd made it there or not. On failure there
+ * is no unit any more. */
 int cgroup_systemd_start(struct host_cgroup *cg, const struct host_cgroup_wish *w,
 			 const struct cgroup_host *host, struct error *err);
 /* Lets systemd go of it; one that has gone is no error. */

@@ -121,19 +121,22 @@ in_there() { [[ $(cgroup_of "$1" memory) == "$PARENT/c" ]]; }
 
 	bundle k "$(in_cgroup k '.hooks.prestart = [{path: "/bin/sleep", args: ["sleep", "1000"]}]')" true
 	"$HUSK" --root "$ROOT" create -b "$B" k </dev/null >/dev/null 2>&1 3>&- &
-	wait_until grep -qs vmm_pid "$ROOT/k/state.json"
+	wait_until grep -qs '"made":true' "$ROOT/k/state.json"
 	kill -9 $!
 	wait_until husk delete --force k
 	pkill -x -f "sleep 1000" || :
+}
+
+oom_kills() {
+	cg_read memory "$PARENT/$1" memory.oom_control memory.events | awk '$1 == "oom_kill" { print $2 }'
 }
 
 @test "what the guest's kernel kills for memory counts on the host" {
 	bundle c "$(in_cgroup c '.linux.resources.memory.limit = 67108864')" tail /dev/zero
 	husk run -d -b "$B" c </dev/null >/dev/null 2>&1
 	wait_until is_stopped c
-	local before kills
-	kills=$(cg_read memory "$PARENT/c" memory.oom_control memory.events | awk '$1 == "oom_kill" { print $2 }')
-	is 1 "$kills"
+	local before
+	is 1 "$(oom_kills c)"
 	# with the limit that it had
 	before=$(jq '.cgroup.machine_bytes + .cgroup.overhead_bytes' "$ROOT/c/state.json")
 	is "$before" "$(cg_read memory "$PARENT/c" memory.limit_in_bytes memory.max)"
@@ -181,10 +184,16 @@ in_there() { [[ $(cgroup_of "$1" memory) == "$PARENT/c" ]]; }
 		\"io.kubernetes.cri.sandbox-id\": \"s\"} |
 		.linux.namespaces |= map(if .type == \"network\"
 			then .path = \"/proc/$(pid_of s)/ns/net\" else . end) |
-		.linux.resources.memory.limit = 67108864")"
+		.linux.resources.memory.limit = 67108864")" \
+		sh -c 'while [ ! -e /tmp/go ]; do sleep 0.1; done; exec tail /dev/zero'
 	is "$(pid_of j)" "$(members j memory)"
 	is $((67108864 + 33554432)) "$(cg_read memory "$PARENT/j" memory.limit_in_bytes memory.max)"
 	has "$(vmm_of s)" "$(members s memory)"
+	# that it ran out of memory is told in its own, and not in the machine's
+	husk exec j touch /tmp/go </dev/null
+	wait_until is_stopped j
+	is 1 "$(oom_kills j)"
+	is 0 "$(oom_kills s)"
 	end_box j
 	is "" "$(cgroup_dirs "$PARENT/j")"
 	is_running s
