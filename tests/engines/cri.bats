@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # Pods of Kubernetes, as its kubelet makes them: through the socket of containerd's CRI plugin, which is configured by
 # contrib/containerd/config.toml. HUSK_TEST_RUNTIME=runc runs the same with runc.
+# Scripts in quotes are for containers; every test has a pod of its own:
+# shellcheck disable=SC2016,SC2030,SC2031
 
 load ../e2e/helpers
 load ../e2e/netns

@@ -1,6 +1,6 @@
 /*
- * pause - what a pod's first container runs: it waits for ever, takes its zombies, ends on SIGTERM and SIGINT.
- * An image with this file alone is all that a pod needs.
+ * pause - what a pod's first container runs: it waits for ever, takes its zombies, ends on SIGTERM
+ * and SIGINT. An image with this file alone is all that a pod needs.
  */
 #include <signal.h>
 #include <stdio.h>

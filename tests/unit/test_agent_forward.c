@@ -179,7 +179,7 @@ static void localhost_is_steered_to_one_socket_and_nothing_else_is(void **state)
 {
 	struct fixture *f = *state;
 	struct ifreq up = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-	struct sockaddr_in local;
+	struct sockaddr_in local = {0};
 	socklen_t len = sizeof(local);
 	struct error err = ERROR_INIT;
 	cleanup_close int link = -1;
