@@ -107,7 +107,7 @@ refused() {
 	run_in '.mounts += [{destination: "/a", type: "tmpfs", source: "1"}, {destination: "/a/b", type: "tmpfs", source: "2"}, {destination: "/a", type: "tmpfs", source: "3"}]' \
 		sh -c 'grep -c " /a" /proc/self/mountinfo; ls -A /a'
 	is 3 "$(xargs <<<"$output")"
-	refused '.mounts += [{destination: "/a", type: "tmpfs", source: "1", options: 5}]' 'mounts[7].options: must be a list'
+	refused '.mounts += [{destination: "/a", type: "tmpfs", source: "1", options: 5}]' 'mounts[7].options: must be an array'
 	run_in '.mounts += [{destination: "/a", type: "tmpfs", source: "1", options: ["nonsense"]}]' true
 	status_is 1
 	has 'mounts[7] (/a): ' "$stderr"
