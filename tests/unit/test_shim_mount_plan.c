@@ -296,6 +296,29 @@ static void text_for_the_agent(void **state)
 	assert_int_equal(p.shares, 1);
 }
 
+/* In a VM that others' mounts are in, too; projects are their container's there anyway. */
+static void names_for_a_pod(void **state)
+{
+	const struct tmpdir *t = *state;
+	const struct wish w[] = {
+		BIND("dir"), BIND("file"), {"ext4", "image", {"rw"}}, BIND("/dev/null")};
+	cleanup_mount_plan struct mount_plan p = {0};
+	cleanup_free char *text = NULL;
+
+	dir(t, "dir");
+	put(t, "file", 1);
+	put(t, "image", 4096);
+	assert_int_equal(make(t, w, ARRAY_LEN(w), &p, NULL), 0);
+	mount_plan_tag(&p, "0a1b2c3d");
+	text = mount_plan_text(&p, NULL);
+	assert_string_equal(
+		text,
+		"[{\"mount\":0,\"from\":\"share\",\"name\":\"m0.0a1b2c3d\"},"
+		"{\"mount\":1,\"from\":\"project\",\"name\":\"m1\",\"writable\":true},"
+		"{\"mount\":2,\"from\":\"disk\",\"serial\":\"vol2.0a1b2c3d\",\"type\":\"ext4\"},"
+		"{\"mount\":3,\"from\":\"device\",\"name\":\"null\"}]");
+}
+
 static void projects_come_back(void **state)
 {
 	const struct tmpdir *t = *state;
@@ -385,6 +408,7 @@ int main(void)
 		DIR_TEST(volumes_beyond_the_machines_disks),
 		DIR_TEST(not_a_disk),
 		DIR_TEST(text_for_the_agent),
+		DIR_TEST(names_for_a_pod),
 		DIR_TEST(projects_come_back),
 		DIR_TEST(no_projects_no_file),
 		DIR_TEST(damaged_plans),
