@@ -39,7 +39,9 @@ int cmd_kill(const struct globals *g, int argc, char **argv, struct error *err)
 		return -1;
 	if (st.status == OCI_STATUS_STOPPED)
 		return all ? 0 : error_kind(err, ERR_NOT_RUNNING, "container not running");
-	if (send_signal(&d, &st, sig, all, err) == 0)
+	if (send_signal(&d, &st, sig, all, err) == 0 ||
+	    /* A machine that ended meanwhile is one that has ended now. */
+	    (err->kind == ERR_PEER && send_signal(&d, &st, sig, all, err) == 0))
 		return 0;
 	/* It ended while we asked (its output may not be over): the answer is the same as if it
 	 * had before. */

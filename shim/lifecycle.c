@@ -234,7 +234,10 @@ int container_agent(const struct container_dir *d, const struct container_state 
 {
 	if (st->status == OCI_STATUS_STOPPED)
 		return error_kind(err, ERR_NOT_RUNNING, "container not running");
-	if (vmm_connect(d->fd, vmm, err) < 0)
-		return -1;
-	return agent_connect(vmm, GONE_MS, a, err);
+	if (vmm_connect(d->fd, vmm, err) == 0 && agent_connect(vmm, GONE_MS, a, err) == 0)
+		return 0;
+	/* Its machine is ending, or has: callers know one name for that. */
+	if (err && err->kind == ERR_NOT_RUNNING)
+		error_kind(err, ERR_NOT_RUNNING, "container not running");
+	return -1;
 }

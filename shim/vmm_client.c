@@ -88,7 +88,7 @@ static yajl_val receive(struct vmm_client *c, int64_t seq, int *fd, uint64_t dea
 		int r = frame_recv(c->sock, &text, &len, fd, &nfds, c->intr_fd, deadline_us, err);
 
 		if (r == 0)
-			error_kind(err, ERR_PEER, "husk-vmm went away");
+			error_kind(err, ERR_NOT_RUNNING, "husk-vmm went away");
 		if (r <= 0)
 			return NULL;
 		v = json_parse(text, len, err);

@@ -392,7 +392,7 @@ static void vsock_destroy(struct virtio_device *vd)
 	while (d->streams) {
 		struct vsock_stream *s = d->streams;
 
-		vsock_stream_fail(s, ERR_PEER, "the machine has ended");
+		vsock_stream_fail(s, ERR_NOT_RUNNING, "the machine has ended");
 		vsock_stream_free(s);
 	}
 	loop_remove(d->timer);
