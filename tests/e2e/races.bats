@@ -61,7 +61,9 @@ slow_create() {
 	start=$!
 	touch "$T/go"
 	ended "$creating" 0
-	ended "$start" 0
+	wait_until gone "$start"
+	# The create took longer than it waits.
+	! grep -q 'is busy: another husk command holds it$' "$T/start" || husk start c
 	is running "$(state_of c)"
 }
 
@@ -119,7 +121,7 @@ goes_on() {
 		wait_until is_stopped c
 		all_answered
 		cat "$T"/told.* | grep -vE ' done$|^\[[0-9,]*\]$' >"$T/told" || :
-		answers "$T/told" '^husk: (error: .*(container not (running|paused)|does not exist|the VM went away|the VM ended|process already finished)|warning: container "c": what it has changed)'
+		answers "$T/told" '^husk: (error: .*(container not (running|paused)|does not exist|the VM went away|the VM ended|process already finished|is busy: another husk command holds it)|warning: container "c": what it has changed)'
 		cat "$T"/exec.* | grep -v ' done$' >"$T/told" || :
 		answers "$T/told" '^husk: (error|warning): '
 		husk delete c
