@@ -347,6 +347,9 @@ static void reply_process(struct proc *p)
 static const struct error killed_early = {.kind = ERR_NOT_RUNNING,
 					  .msg = "the container was killed while it was made"};
 
+static const struct error killed_late = {
+	.kind = ERR_NOT_RUNNING, .msg = "the process was killed before its command was executed"};
+
 static void remember_failure(struct ctr *ctr, const struct error *err)
 {
 	if (ctr->failure)
@@ -405,7 +408,7 @@ static void on_report(struct proc *p, enum child_state state, struct error *err)
 			reply_process(p);
 	} else {
 		p->state = is_init ? PROC_RUNNING : PROC_FAILED;
-		waiters_fail(p->ctr->set, &p->asker, err);
+		waiters_fail(p->ctr->set, &p->asker, p->killed ? &killed_late : err);
 	}
 }
 

@@ -31,6 +31,7 @@
 #include "agent/root.h"
 #include "agent/disk.h"
 #include "agent/namespaces.h"
+#include "agent/slots.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -93,16 +94,22 @@ static int mount_lower(const struct container *c, size_t i, struct error *err)
 {
 	const struct proto_lower *l = &c->root.lower[i];
 	cleanup_free char *at = sub_n(c, "lower", i);
+	uint64_t deadline = now_us() + UNUSED_WAIT_US;
+	unsigned long pause = 0;
 	struct disk d;
 
 	if (disk_find(l->serial, &d, err) < 0)
 		return error_wrap(err, "root (lower)");
 	if (make_dir(at, 0755, err) < 0)
 		return -1;
-	if (mount(d.node, at, l->type, MS_RDONLY | MS_NODEV | MS_NOSUID, lower_options(l->type)) <
-	    0)
-		return error_errno(err, "root (lower): mount disk \"%s\" (%s) as %s", l->serial,
-				   d.node, l->type);
+	/* Another container that had it may be leaving: its last unmount takes a moment. */
+	while (mount(d.node, at, l->type, MS_RDONLY | MS_NODEV | MS_NOSUID,
+		     lower_options(l->type)) < 0) {
+		if (errno != EBUSY || now_us() >= deadline)
+			return error_errno(err, "root (lower): mount disk \"%s\" (%s) as %s",
+					   l->serial, d.node, l->type);
+		slots_pause(&pause);
+	}
 	return 0;
 }
 
