@@ -22,68 +22,66 @@
 #define STR_(x) #x
 #define STR(x) STR_(x)
 
-/* What it needs to know is in three words at its end, filled in by reset_write(). */
-__asm__(".pushsection .rodata\n"
+/* What it needs to know is at its end, filled in by reset_write(). */
+/* clang-format off */
+__asm__(
+	".pushsection .rodata\n"
 	"reset_code:\n"
 	"	.code16\n" /* cs = GPA_RESET / 16 */
 	"	xorw %ax, %ax\n"
 	"	movw %ax, %ds\n"
-	"	lgdtl (" STR(
-		GPA_RESET) " + reset_gdt - reset_code)\n"
-			   "	movl $" STR(
-				   GPA_PML4) ", %eax\n"
-					     "	movl %eax, %cr3\n"
-					     "	movl $0x20, %eax\n" /* PAE */
-					     "	movl %eax, %cr4\n"
-					     "	movl $0xc0000080, %ecx\n" /* EFER: LME */
-					     "	movl $0x100, %eax\n"
-					     "	xorl %edx, %edx\n"
-					     "	wrmsr\n"
-					     "	movl $0x80000011, %eax\n" /* PG, ET, PE */
-					     "	movl %eax, %cr0\n"
-					     "	ljmpl $" STR(SEL_CODE) ", $(" STR(
-						     GPA_RESET) " + reset_long - reset_code)\n"
-								"	.code64\n"
-								"reset_long:\n"
-								"	movl $" STR(
-									SEL_DATA) ", %eax\n"
-										  "	movl %eax, "
-										  "%ds\n"
-										  "	movl %eax, "
-										  "%es\n"
-										  "	movl %eax, "
-										  "%ss\n"
-										  "	movl %eax, "
-										  "%fs\n"
-										  "	movl %eax, "
-										  "%gs\n"
-										  "	movl $" STR(
-											  GPA_BOOT_PARAMS) ", %esi\n"
-													   "	jmp *reset_entry(%rip)\n"
-													   "	.balign 8\n"
-													   "reset_entry:\n"
-													   "	.quad 0\n"
-													   "reset_gdt:\n"
-													   "	.word 0\n"
-													   "	.long 0\n"
-													   "reset_end:\n"
-													   "	.popsection\n");
+	"	lgdtl (" STR(GPA_RESET) " + reset_gdt - reset_code)\n"
+	"	movl $" STR(GPA_PML4) ", %eax\n"
+	"	movl %eax, %cr3\n"
+	"	movl $0x20, %eax\n" /* PAE */
+	"	movl %eax, %cr4\n"
+	"	movl $0xc0000080, %ecx\n" /* EFER: LME */
+	"	movl $0x100, %eax\n"
+	"	xorl %edx, %edx\n"
+	"	wrmsr\n"
+	"	movl $0x80000011, %eax\n" /* PG, ET, PE */
+	"	movl %eax, %cr0\n"
+	"	ljmpl $" STR(SEL_CODE) ", $(" STR(GPA_RESET) " + reset_long - reset_code)\n"
+	"	.code64\n"
+	"reset_long:\n"
+	"	movl $" STR(SEL_DATA) ", %eax\n"
+	"	movl %eax, %ds\n"
+	"	movl %eax, %es\n"
+	"	movl %eax, %ss\n"
+	"	movl %eax, %fs\n"
+	"	movl %eax, %gs\n"
+	"	movl $" STR(GPA_BOOT_PARAMS) ", %esi\n"
+	"	jmp *reset_entry(%rip)\n"
+	"	.balign 8\n"
+	"reset_entry:\n"
+	"	.quad 0\n"
+	"reset_gdt:\n"
+	"	.word 0\n"
+	"	.long 0\n"
+	"reset_end:\n"
+	"	.balign 2\n"
+	"reset_where:\n"
+	"	.word reset_end - reset_code, reset_entry - reset_code, reset_gdt - reset_code\n"
+	"	.popsection\n");
+/* clang-format on */
 
-extern const uint8_t reset_code[], reset_entry[], reset_gdt[], reset_end[];
+extern const uint8_t reset_code[];
+extern const struct {
+	uint16_t bytes, entry, gdt; /* offsets in the code */
+} reset_where;
 
 int reset_write(const struct guest_mem *m, uint64_t entry, uint16_t gdt_bytes, struct error *err)
 {
-	size_t bytes = (size_t)(reset_end - reset_code);
-	uint8_t *to = mem_at(m, GPA_RESET, bytes);
+	uint8_t *to = mem_at(m, GPA_RESET, reset_where.bytes);
 	uint16_t limit = (uint16_t)(gdt_bytes - 1);
 	uint32_t gdt = GPA_GDT;
 
 	if (!to)
 		return error_set(err, "guest memory: nothing at 0x%x", GPA_RESET);
-	memcpy(to, reset_code, bytes);
-	memcpy(to + (reset_entry - reset_code), &entry, sizeof(entry));
-	memcpy(to + (reset_gdt - reset_code), &limit, sizeof(limit));
-	memcpy(to + (reset_gdt - reset_code) + sizeof(limit), &gdt, sizeof(gdt));
+	memcpy(to, reset_code, reset_where.bytes);
+	memcpy(to + reset_where.entry, &entry, sizeof(entry));
+	memcpy(to + reset_where.gdt, &limit, sizeof(limit));
+	memcpy(to + reset_where.gdt + sizeof(limit), &gdt, sizeof(gdt));
 	return 0;
 }
 
