@@ -359,6 +359,18 @@ static void the_vm_section_names_what_is_listed(void **state)
 	assert_string_equal(c.kernel, a);
 	assert_string_equal(c.initrd, b);
 	assert_string_equal(c.parameters, "quiet a b=c");
+	choice_free(&c);
+	ask.kernel = b; /* the annotation comes first, and the command line before it */
+	assert_int_equal(choice_make(&none, &ask, &c, NULL), 0);
+	assert_string_equal(c.kernel, b);
+	choice_free(&c);
+	none.kernel = "/proc/self/exe";
+	assert_int_equal(choice_make(&none, &ask, &c, NULL), 0);
+	assert_string_equal(c.kernel, "/proc/self/exe");
+	none.kernel = NULL;
+	ask.kernel = "/etc/passwd";
+	refuses_vm(&none, &ask,
+		   "annotations[\"io.husk.kernel\"]: \"/etc/passwd\": this host does not");
 }
 
 static void the_network_is_as_it_says(void **state)
