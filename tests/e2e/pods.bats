@@ -146,7 +146,7 @@ box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 	vmm=$(vmm_of s) share=$(share_of s)
 	files=$(open_in "$share")
 	mkdir "$T/empty"
-	for ((i = 0; i < $(rounds 8 3); i++)); do
+	for ((i = 0; i < $(rounds 5 3); i++)); do
 		join c ".mounts += [{destination: \"/e\", type: \"bind\", source: \"$T/empty\", options: [\"rbind\", \"rw\"]}]" \
 			sh -c "echo $i >>/e/log; echo $i >/made"
 		wait_until is_stopped c
@@ -410,12 +410,12 @@ box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 
 @test "who joins while the sandbox ends fails, or ends with it" {
 	local i pid
-	for ((i = 0; i < $(rounds 6 2); i++)); do
+	for ((i = 0; i < $(rounds 4 2); i++)); do
 		sandbox s
 		member a '.' sh -c 'echo a >/made; sleep 100000'
 		"$HUSK" --root "$ROOT" run -d -b "$B" a </dev/null >"$T/a.out" 2>"$T/a.err" &
 		pid=$!
-		read -rt "0.0$((i * 2))" -u "$TICK" || :
+		read -rt "0.0$((i * 3))" -u "$TICK" || :
 		husk kill s KILL
 		wait_until gone $pid
 		if wait $pid; then
