@@ -310,9 +310,11 @@ box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 @test "sync, exec and kill of a container in a pod" {
 	sandbox s
 	join a
-	in_box a sh -c 'echo synced >/made'
+	# a file of the lower disk is replaced, too, which the disk of this container shows further on
+	in_box a sh -c 'echo synced >/made; echo nobody >/etc/group'
 	husk sync a
-	is synced "$(cat "$T/a/rootfs/made")"
+	is "synced nobody" "$(cat "$T/a/rootfs/made" "$T/a/rootfs/etc/group" | xargs)"
+	has "\"held\":\"root.$(jq -r .tag "$ROOT/a/state.json")\"" "$(tr -d ' \n' <"$HUSK_DATA"/changes/r-a-*/journal.json)"
 	echo pushed >"$T/a/rootfs/from-host"
 	wait_until box_reads a /from-host pushed
 	run husk exec a sh -c 'exit 42' </dev/null
