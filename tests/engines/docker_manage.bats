@@ -69,9 +69,10 @@ same_exec_as_runc() {
 reads() { [[ $(in_ct "$1" cat "$2" 2>/dev/null) == "$3" ]]; }
 
 @test "logs -f follows to the end; attach sees the rest; kill -s; stop; wait; events tell of all" {
-	local from
+	local from id
 	from=$(date +%s)
 	counter ct
+	id=$(about ct .Id)
 	docker logs -f ct >"$T/logs" 3>&- &
 	local logs=$!
 	timeout 60 docker attach --sig-proxy=false ct >"$T/attached" </dev/null 3>&- &
@@ -93,7 +94,7 @@ reads() { [[ $(in_ct "$1" cat "$2" 2>/dev/null) == "$3" ]]; }
 	in_ct ct true
 	docker rename ct other
 	docker rm -f other >/dev/null
-	docker events --since "$from" --until $(($(date +%s) + 1)) --filter type=container --format '{{.Action}}' >"$T/events"
+	docker events --since "$from" --until $(($(date +%s) + 1)) --filter "container=$id" --format '{{.Action}}' >"$T/events"
 	is "create start kill kill die stop start exec_create exec_start exec_die rename kill die destroy" \
 		"$(sed 's/:.*//' "$T/events" | grep -v attach | xargs)"
 }

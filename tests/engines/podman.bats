@@ -87,7 +87,7 @@ on-host
 	has "which a microVM cannot share" "${output/network namespace is needed: a microVM cannot share/which a microVM cannot share}"
 	prun --rm --memory 30m --memory-swap 30m box tail /dev/zero || is 137 $?
 	run prun --rm --init box cat /proc/1/comm
-	is catatonit "$output"
+	is podman-init "$output" # catatonit, by the name that podman mounts it under
 	run prun --rm --privileged box sh -c 'mkdir /m && mount -t tmpfs t /m && echo mounted; ls /dev/fuse; find /dev -type b ! -name "loop*"'
 	is "mounted
 /dev/fuse" "$output"
