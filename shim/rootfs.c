@@ -173,7 +173,7 @@ static bool open_block(struct rootfs *r, const struct mount_entry *m)
 
 /* ---- open */
 
-static int look_at_mount(struct rootfs *r, const struct statx *sx, struct error *err)
+static int look_at_mount(struct rootfs *r, const struct statx *sx, bool children, struct error *err)
 {
 	cleanup_mount_entry struct mount_entry m = {0};
 	int found = mountinfo_of(r->dirfd, &m, err);
@@ -186,7 +186,7 @@ static int look_at_mount(struct rootfs *r, const struct statx *sx, struct error 
 		log_debug("%s: maps ids: taken as a plain directory", r->id.path);
 		return 0;
 	}
-	if (m.has_children) {
+	if (m.has_children && !children) {
 		log_debug("%s: has mounts beneath it: taken as a plain directory", r->id.path);
 		return 0;
 	}
@@ -219,7 +219,9 @@ static void count_disks(struct rootfs *r, bool may_change)
 		r->n_disks++;
 }
 
-int rootfs_open(const char *path, bool may_change, struct rootfs *r, struct error *err)
+/* `children`: mounts beneath it do not matter. */
+static int open_rootfs(const char *path, bool may_change, bool children, struct rootfs *r,
+		       struct error *err)
 {
 	struct statx sx;
 
@@ -239,7 +241,7 @@ int rootfs_open(const char *path, bool may_change, struct rootfs *r, struct erro
 	take_identity(&r->id, &sx);
 	r->id.mounted = sx.stx_attributes & STATX_ATTR_MOUNT_ROOT;
 	r->unstable = unstable_inodes(r->dirfd);
-	if (r->id.mounted && look_at_mount(r, &sx, err) < 0) {
+	if (r->id.mounted && look_at_mount(r, &sx, children, err) < 0) {
 		rootfs_free(r);
 		return error_wrap(err, "%s", path);
 	}
@@ -249,6 +251,11 @@ int rootfs_open(const char *path, bool may_change, struct rootfs *r, struct erro
 		r->mutable_dir = xstrdup(r->id.path);
 	count_disks(r, may_change);
 	return 0;
+}
+
+int rootfs_open(const char *path, bool may_change, struct rootfs *r, struct error *err)
+{
+	return open_rootfs(path, may_change, false, r, err);
 }
 
 void rootfs_free(struct rootfs *r)
@@ -286,7 +293,8 @@ int rootfs_reopen(const struct rootfs_id *id)
 	struct rootfs now;
 	int fd = -1;
 
-	if (rootfs_open(id->path, false, &now, NULL) < 0)
+	/* `docker cp` mounts volumes beneath it for a moment: it is the same overlay. */
+	if (open_rootfs(id->path, false, id->upper != NULL, &now, NULL) < 0)
 		return -1;
 	/* Where the node says nothing, at least something has to be mounted as it was. */
 	if (strcmp(now.id.path, id->path) == 0 && !now.id.upper == !id->upper &&
