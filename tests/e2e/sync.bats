@@ -254,6 +254,20 @@ peak_kib() { awk '/^VmHWM:/ { print $2 }' "/proc/$1/status"; }
 	umount "$B/rootfs"
 }
 
+# docker cp mounts a container's volumes in its rootfs while it copies.
+@test "what is written, and written back, while something is mounted beneath an overlay is not lost" {
+	overlay one . "${FOREVER[@]}"
+	start_here one
+	mount -t tmpfs tmpfs "$B/rootfs/home"
+	echo brought >"$B/rootfs/etc/new"
+	wait_until inside_is one brought /etc/new
+	husk exec one sh -c 'echo made >/root/made' </dev/null
+	end one
+	husk delete one
+	is made "$(<"$B/upper/root/made")"
+	umount "$B/rootfs/home" "$B/rootfs"
+}
+
 @test "what a container wrote and was synced is not pushed back" {
 	overlay one . "${FOREVER[@]}"
 	start_here one
