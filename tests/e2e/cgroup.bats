@@ -145,11 +145,20 @@ oom_kills() {
 	husk delete c
 }
 
-@test "block I/O: throttled by the host's device numbers; what the host cannot do is refused by name" {
+@test "quota below a smaller one; scores; block I/O by the host's device numbers; what cannot be is refused by name" {
 	local dev
 	dev=$(stat -Lc '%Hr:%Lr' "$(find /dev -maxdepth 1 -type b | sort | head -n 1)")
+	# above it there is less processor time than the machine would get, in v1 the most that it may have
+	is_v2 || { mkdir "$CG/cpu$PARENT" && echo 30000 >"$CG/cpu$PARENT/cpu.cfs_quota_us"; }
 	start_box c "$(in_cgroup c ".linux.resources.blockIO.throttleWriteBpsDevice =
-		[{major: ${dev%:*}, minor: ${dev#*:}, rate: 1048576}]")"
+		[{major: ${dev%:*}, minor: ${dev#*:}, rate: 1048576}] | .process.oomScoreAdj = -500 |
+		.linux.resources.cpu = {quota: 20000, period: 100000}")"
+	is_v2 || is 30000 "$(cat "$CG/cpu$PARENT/c/cpu.cfs_quota_us")"
+	# the guest's root may do what the host's perhaps may not
+	is -500 "$(husk exec c cat /proc/1/oom_score_adj </dev/null)"
+	local score
+	score=$(cat "/proc/$(machine_of c)/oom_score_adj")
+	((score == -500)) || has "process.oomScoreAdj: -500: the VM's own score stays higher" "$(cat "$T/c.err")"
 	has "$dev" "$(cg_read "$(is_v2 && echo io || echo blkio)" "$PARENT/c" blkio.throttle.write_bps_device io.max)"
 	end_box c
 	run_in "$(in_cgroup c '.linux.resources.unified = {"io.max": "999:99 rbps=1"}')" true
