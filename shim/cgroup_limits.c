@@ -59,9 +59,11 @@ static enum limit_version version(const struct building *b, enum limit_controlle
 
 static int missing(enum limit_controller c, const char *field, struct error *err)
 {
-	return error_kind(err, ERR_UNSUPPORTED,
-			  "linux.resources.%s: this host has no cgroup controller %s", field,
-			  limit_controller_name(c));
+	return error_kind(
+		err, ERR_UNSUPPORTED,
+		"linux.resources.%s: the container has no cgroup with controller %s on this "
+		"host",
+		field, limit_controller_name(c));
 }
 
 /* ---- memory */

@@ -178,17 +178,19 @@ static uint64_t number_of(const char *value)
 	return value[0] < '0' || value[0] > '9' ? UINT64_MAX : strtoull(value, NULL, 10);
 }
 
-/* Of a second, and of whole hundredths. */
+/* Of a second, and of whole hundredths; UINT64_MAX: none. */
 static void quota_property(struct properties *p, uint64_t quota, uint64_t period)
 {
-	property_number(p, "CPUQuotaPerSecUSec", (quota * 1000000 / period + 9999) / 10000 * 10000);
+	property_number(p, "CPUQuotaPerSecUSec",
+			quota == UINT64_MAX ? UINT64_MAX
+					    : (quota * 1000000 / period + 9999) / 10000 * 10000);
 	property_number(p, "CPUQuotaPeriodUSec", period);
 }
 
 /* In v1 the two are files of their own. */
 static void quota_property_v1(struct properties *p, const struct cgroup_limits *limits)
 {
-	uint64_t quota = UINT64_MAX, period = 100000;
+	uint64_t quota = 0, period = 100000;
 
 	for (size_t i = 0; i < limits->n; i++) {
 		if (strcmp(limits->v[i].file, "cpu.cfs_quota_us") == 0)
@@ -196,7 +198,7 @@ static void quota_property_v1(struct properties *p, const struct cgroup_limits *
 		if (strcmp(limits->v[i].file, "cpu.cfs_period_us") == 0)
 			period = number_of(limits->v[i].value);
 	}
-	if (quota != UINT64_MAX)
+	if (quota > 0)
 		quota_property(p, quota, period);
 }
 
@@ -208,14 +210,13 @@ static void limit_property(struct properties *p, const struct cgroup_limit *l)
 	} plain[] = {{"memory.max", "MemoryMax"},	   {"memory.low", "MemoryLow"},
 		     {"memory.swap.max", "MemorySwapMax"}, {"memory.limit_in_bytes", "MemoryLimit"},
 		     {"cpu.weight", "CPUWeight"},	   {"cpu.shares", "CPUShares"}};
-	uint64_t quota, period;
 
 	for (size_t i = 0; i < ARRAY_LEN(plain); i++)
 		if (strcmp(l->file, plain[i].file) == 0)
 			property_number(p, plain[i].name, number_of(l->value));
-	if (strcmp(l->file, "cpu.max") == 0 &&
-	    sscanf(l->value, "%" SCNu64 " %" SCNu64, &quota, &period) == 2)
-		quota_property(p, quota, period);
+	if (strcmp(l->file, "cpu.max") == 0)
+		quota_property(p, number_of(l->value),
+			       strtoull(strchr(l->value, ' ') + 1, NULL, 10));
 	if (l->controller == LIMIT_CPUSET && strcmp(l->file, "cpuset.cpus") == 0)
 		property_mask(p, "AllowedCPUs", l->value);
 	if (l->controller == LIMIT_CPUSET && strcmp(l->file, "cpuset.mems") == 0)
@@ -263,7 +264,7 @@ static int annotated(struct properties *p, const struct oci_kv *a, struct error 
 }
 
 static int limit_properties(struct properties *p, const struct host_cgroup *cg,
-			    const struct host_cgroup_wish *w, const struct cgroup_host *host,
+			    const struct oci_resources *r, const struct cgroup_host *host,
 			    struct error *err)
 {
 	cleanup_cgroup_limits struct cgroup_limits limits = {0};
@@ -274,7 +275,7 @@ static int limit_properties(struct properties *p, const struct host_cgroup *cg,
 	for (unsigned c = 0; c < LIMIT_CONTROLLERS; c++)
 		if (cgroup_host_find(host, limit_controller_name(c)))
 			t.version[c] = v2 ? LIMIT_V2 : LIMIT_V1;
-	if (w->resources && cgroup_limits_build(w->resources, &t, &limits, err) < 0)
+	if (r && cgroup_limits_build(r, &t, &limits, err) < 0)
 		return -1;
 	for (size_t i = 0; i < limits.n; i++)
 		if (v2 || limits.v[i].controller != LIMIT_CPUSET)
@@ -299,7 +300,7 @@ static int all_properties(struct properties *p, const struct host_cgroup *cg,
 		property(p, accounts[i], "b", xstrdup("true"));
 	property(p, "PIDs", "au", xstrdup("1"));
 	say(&p->words, xasprintf("%d", (int)cg->holder));
-	if (limit_properties(p, cg, w, host, err) < 0)
+	if (limit_properties(p, cg, w->resources, host, err) < 0)
 		return -1;
 	for (size_t i = 0; i < w->n_annotations; i++)
 		if (strncmp(w->annotations[i].key, SCOPE_PROPERTY, strlen(SCOPE_PROPERTY)) == 0 &&
@@ -427,6 +428,28 @@ int cgroup_systemd_start(struct host_cgroup *cg, const struct host_cgroup_wish *
 	free(cg->unit);
 	cg->unit = NULL;
 	return -1;
+}
+
+int cgroup_systemd_update(const struct host_cgroup *cg, const struct oci_resources *r,
+			  const struct cgroup_host *host, struct error *err)
+{
+	struct properties p = {.n = 0};
+	cleanup_words struct words w = {0};
+	int result = limit_properties(&p, cg, r, host, err);
+
+	if (result == 0 && p.n > 0) {
+		begin(&w, "SetUnitProperties", "sba(sv)");
+		say(&w, xstrdup(cg->unit));
+		say(&w, xstrdup("true")); /* until it ends */
+		say(&w, xasprintf("%u", p.n));
+		for (unsigned i = 0; i < p.words.n; i++)
+			say(&w, xstrdup(p.words.v[i]));
+		result = call(&w, err);
+		if (result < 0)
+			error_wrap(err, "systemd: %s", cg->unit);
+	}
+	free_words(&p.words);
+	return result;
 }
 
 int cgroup_systemd_stop(const char *unit, struct error *err)

@@ -12,6 +12,9 @@
  * is no unit any more. */
 int cgroup_systemd_start(struct host_cgroup *cg, const struct host_cgroup_wish *w,
 			 const struct cgroup_host *host, struct error *err);
+/* Tells it of new limits: what it does not know it takes back some day. */
+int cgroup_systemd_update(const struct host_cgroup *cg, const struct oci_resources *r,
+			  const struct cgroup_host *host, struct error *err);
 /* Lets systemd go of it; one that has gone is no error. */
 int cgroup_systemd_stop(const char *unit, struct error *err);
 

@@ -221,32 +221,6 @@ static int check_empty(const char *dir, struct error *err)
 		dir, atoi(text));
 }
 
-int host_cgroup_make(struct host_cgroup *cg, const struct host_cgroup_wish *w, struct error *err)
-{
-	cleanup_cgroup_host struct cgroup_host host = {0};
-
-	if (!cg->dirs && !cg->unit)
-		return 0;
-	if (cgroup_host_read(&host, err) < 0)
-		return -1;
-	if (cg->unit && cgroup_systemd_start(cg, w, &host, err) < 0)
-		return -1;
-	for (char **d = cg->dirs; *d; d++) {
-		const struct cgroup_hierarchy *h = cgroup_host_of(&host, *d);
-
-		if (!h)
-			return error_set(err, "linux.cgroupsPath: %s: no cgroups are mounted there",
-					 *d);
-		if (make_dir(h, *d, err) < 0)
-			return error_wrap(err, "linux.cgroupsPath");
-		/* systemd's has the process that it was made with. */
-		if (!cg->unit && check_empty(*d, err) < 0)
-			return -1;
-	}
-	cg->made = true;
-	return w->resources ? host_cgroup_update(cg, w->resources, err) : 0;
-}
-
 /* ---- limits */
 
 static const char *dir_of(const struct host_cgroup *cg, const struct cgroup_host *host,
@@ -356,21 +330,59 @@ static int apply_limits(const struct host_cgroup *cg, const struct cgroup_host *
 	return 0;
 }
 
-int host_cgroup_update(const struct host_cgroup *cg, const struct oci_resources *r,
-		       struct error *err)
+static int write_limits(const struct host_cgroup *cg, const struct cgroup_host *host,
+			const struct oci_resources *r, struct error *err)
 {
 	cleanup_cgroup_limits struct cgroup_limits limits = {0};
-	cleanup_cgroup_host struct cgroup_host host = {0};
 	struct limit_target t = {.machine_bytes = cg->machine_bytes,
 				 .overhead_bytes = cg->overhead_bytes};
 
-	if (cgroup_host_read(&host, err) < 0)
-		return -1;
-	find_versions(cg, &host, &t);
+	find_versions(cg, host, &t);
 	/* Without a cgroup all that the guest can hold to is the guest's. */
 	if (cgroup_limits_build(r, &t, &limits, err) < 0)
 		return -1;
-	return apply_limits(cg, &host, &limits, err);
+	return apply_limits(cg, host, &limits, err);
+}
+
+int host_cgroup_update(const struct host_cgroup *cg, const struct oci_resources *r,
+		       struct error *err)
+{
+	cleanup_cgroup_host struct cgroup_host host = {0};
+
+	if (cgroup_host_read(&host, err) < 0)
+		return -1;
+	/* systemd rounds some: the files have the last word. */
+	if (cg->unit && cgroup_systemd_update(cg, r, &host, err) < 0)
+		return -1;
+	return write_limits(cg, &host, r, err);
+}
+
+/* ---- both */
+
+int host_cgroup_make(struct host_cgroup *cg, const struct host_cgroup_wish *w, struct error *err)
+{
+	cleanup_cgroup_host struct cgroup_host host = {0};
+
+	if (!cg->dirs && !cg->unit)
+		return 0;
+	if (cgroup_host_read(&host, err) < 0)
+		return -1;
+	if (cg->unit && cgroup_systemd_start(cg, w, &host, err) < 0)
+		return -1;
+	for (char **d = cg->dirs; *d; d++) {
+		const struct cgroup_hierarchy *h = cgroup_host_of(&host, *d);
+
+		if (!h)
+			return error_set(err, "linux.cgroupsPath: %s: no cgroups are mounted there",
+					 *d);
+		if (make_dir(h, *d, err) < 0)
+			return error_wrap(err, "linux.cgroupsPath");
+		/* systemd's has the process that it was made with. */
+		if (!cg->unit && check_empty(*d, err) < 0)
+			return -1;
+	}
+	cg->made = true;
+	return w->resources ? write_limits(cg, &host, w->resources, err) : 0;
 }
 
 /* ---- being in it */

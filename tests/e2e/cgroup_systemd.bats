@@ -59,6 +59,14 @@ unit_gone() { [[ $(property "$1" LoadState) == not-found ]]; }
 	# systemd goes over its units, and leaves them as they are
 	in_systemd systemctl daemon-reload
 	is "$bytes" "$(cg_read memory "$path" memory.limit_in_bytes memory.max)"
+	husk_there update --cpu-quota 70000 c
+	in_systemd systemctl daemon-reload
+	is 1.200000s "$(property pre-c.scope CPUQuotaPerSecUSec)"
+	if is_v2; then
+		is "120000 100000" "$(cat "$CG$path/cpu.max")"
+	else
+		is 120000 "$(cat "$CG/cpu$path/cpu.cfs_quota_us")"
+	fi
 	husk_there exec c true </dev/null
 	husk_there delete --force c
 	unit_gone pre-c.scope

@@ -245,10 +245,12 @@ static void test_cpu(void **state UNUSED)
 	expect(&on_v2, "{\"cpu\":{\"period\":50000}}", "cpu.max=max 50000");
 	/* the guest holds to a quota, not to what is among the host's containers */
 	expect(&nowhere, "{\"cpu\":{\"quota\":5000,\"idle\":1}}", "");
-	expect_refusal(&nowhere, "{\"cpu\":{\"shares\":2}}",
-		       "linux.resources.cpu.shares: this host has no cgroup controller cpu");
-	expect_refusal(&nowhere, "{\"cpu\":{\"mems\":\"0\"}}",
-		       "linux.resources.cpu.mems: this host has no cgroup controller cpuset");
+	expect_refusal(
+		&nowhere, "{\"cpu\":{\"shares\":2}}",
+		"linux.resources.cpu.shares: the container has no cgroup with controller cpu on");
+	expect_refusal(
+		&nowhere, "{\"cpu\":{\"mems\":\"0\"}}",
+		"linux.resources.cpu.mems: the container has no cgroup with controller cpuset");
 }
 
 static void test_block_io(void **state UNUSED)
@@ -270,7 +272,7 @@ static void test_block_io(void **state UNUSED)
 	       "io.max=8:1 rbps=600 io.max=8:2 wbps=601 io.max=8:3 riops=602 io.max=8:4 wiops=max");
 	expect(&nowhere, "{\"blockIO\":{\"weight\":0}}", "");
 	expect_refusal(&nowhere, all,
-		       "linux.resources.blockIO: this host has no cgroup controller io");
+		       "linux.resources.blockIO: the container has no cgroup with controller io");
 }
 
 static void test_unified(void **state UNUSED)
@@ -283,7 +285,7 @@ static void test_unified(void **state UNUSED)
 		       "linux.resources.unified[\"io.max\"]: this host's cgroups of block I/O are "
 		       "v1: use linux.resources.blockIO");
 	expect_refusal(&nowhere, "{\"unified\":{\"cpuset.cpus\":\"0\"}}",
-		       "linux.resources.unified[\"cpuset.cpus\"]: this host has no");
+		       "linux.resources.unified[\"cpuset.cpus\"]: the container has no");
 }
 
 /* pids, huge pages and devices are the guest's alone. */
