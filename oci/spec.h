@@ -486,8 +486,9 @@ void oci_resources_freep(struct oci_resources **resources);
 
 /* The namespace of that type in the list, or NULL if the container has none of its own. */
 const struct oci_namespace *oci_spec_namespace(const struct oci_spec *spec, enum oci_ns_type type);
-/* Whether linux.resources.devices allows every device, which engines say of privileged containers and
- * list every device of the host with it: the guest's own are meant then, none of the host is given. */
+/* Whether linux.resources.devices allows every device, which engines say of privileged containers
+ * and list every device of the host with it: the guest's own are meant then, none of the host is
+ * given. */
 bool oci_spec_all_devices(const struct oci_spec *spec);
 /* Whether its processes could make device nodes, were they on the host: CAP_MKNOD is in their
  * bounding set. */

@@ -134,13 +134,11 @@ static int check_namespaces(const struct oci_spec *s, struct error *err)
 				      i, ns->path, oci_ns_name(ns->type));
 	}
 	if (pod.role != OCI_POD_SINGLE && !oci_spec_namespace(s, OCI_NS_PID))
-		return refuse(err,
-			      "linux.namespaces: a pid namespace is needed: a pod's microVM "
-			      "cannot share the host's (Kubernetes: no hostPID)");
+		return refuse(err, "linux.namespaces: a pid namespace is needed: a pod's microVM "
+				   "cannot share the host's (Kubernetes: no hostPID)");
 	if (pod.role != OCI_POD_SINGLE && !oci_spec_namespace(s, OCI_NS_IPC))
-		return refuse(err,
-			      "linux.namespaces: an ipc namespace is needed: a pod's microVM "
-			      "cannot share the host's (Kubernetes: no hostIPC)");
+		return refuse(err, "linux.namespaces: an ipc namespace is needed: a pod's microVM "
+				   "cannot share the host's (Kubernetes: no hostIPC)");
 	if (!oci_spec_namespace(s, OCI_NS_NETWORK))
 		return refuse(err,
 			      "linux.namespaces: a network namespace is needed: a microVM "
