@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # process.apparmorProfile and process.selinuxLabel: the machine's processes have them. On a host
-# without AppArmor, or SELinux, they are refused by name.
+# without AppArmor, or SELinux, they are refused by name. Where this machine has no AppArmor:
+# HUSK_ENGINE=kvm tests/nested/run --append "apparmor=1 security=apparmor" -- tests/run e2e apparmor.bats
 
 load helpers
 
