@@ -44,7 +44,7 @@
 #define CONNECT_MS 10000
 #define CARDS_QEMU_MAX 8
 #define CARDS_UNKNOWN 4 /* of a namespace that nobody has filled yet */
-#define CARDS_SPARE 2 /* for links that come later */
+#define CARDS_SPARE 2	/* for links that come later */
 #define LOCK_RETRY_MS 5
 #define TAP_GONE_MS 2000 /* how long a VM that has ended may have its TAPs */
 
