@@ -54,7 +54,7 @@ unit_gone() { [[ $(property "$1" LoadState) == not-found ]]; }
 	bytes=$(cg_read memory "$path" memory.limit_in_bytes memory.max)
 	((bytes > 134217728 && bytes < 536870912))
 	is 0 "$(cg_read cpuset "$path" cpuset.cpus cpuset.cpus)"
-	for p in proxy vmm; do is "$path" "$(cgroup_of "$(host_pid "$(part_of $p c)")" cpu)"; done
+	for p in proxy vmm; do is "${path#"$PARENT"}" "$(cgroups_there "$(part_of $p c)")"; done
 
 	# systemd goes over its units, and leaves them as they are
 	in_systemd systemctl daemon-reload
@@ -73,8 +73,8 @@ unit_gone() { [[ $(property "$1" LoadState) == not-found ]]; }
 	[[ -z $(cgroup_dirs "$path") ]]
 }
 
-# The pid here of a process that has pid $1 there.
-host_pid() { grep -l "^NSpid:.*	$1\(	.*\)*$" /proc/[0-9]*/status 2>/dev/null | cut -d/ -f3 | head -n 1; }
+# Where process $1 is in all hierarchies, from systemd's root.
+cgroups_there() { in_systemd cut -d: -f3 "/proc/$1/cgroup" | sort -u; }
 
 @test "a container that ends by itself, a killed create, a default name: nothing is left with systemd" {
 	bundle e . true
