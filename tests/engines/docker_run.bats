@@ -139,6 +139,12 @@ sysctl
 cgroup
 ls: /dev/kvm: No such file or directory" "$output"
 	debugfs -R 'cat f' "$D/disk" 2>/dev/null | grep -qx in
+	local loop
+	loop=$(losetup -f --show "$D/disk")
+	run drun --rm --device "$loop:/dev/disk" box sh -c 'printf there | dd of=/dev/disk bs=1 seek=4096 conv=notrunc 2>/dev/null; stat -c %F /dev/disk'
+	losetup -d "$loop"
+	is "block special file" "$output"
+	is there "$(dd if="$D/disk" bs=1 skip=4096 count=5 2>/dev/null)"
 }
 
 @test "what cannot run says so with runc's exit status and words" {
