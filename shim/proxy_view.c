@@ -15,6 +15,7 @@
  * to: what is copied there fails, instead of being lost. In /proc there is the proxy, which stands
  * for the container's first process. A mount whose place is not in the rootfs is left out: its
  * place is made in the guest's.
+ * For a husk that was started in a chroot the root of the namespace is beneath that, and stays.
  */
 #include "shim/proxy_view.h"
 #include "lib/cleanup.h"

@@ -61,6 +61,7 @@ said() { grep -qx "$1" "$T/out"; }
 # Engines enter it: podman cp, podman top.
 @test "the pid's mount namespace has the container's files and none of the host's" {
 	local in
+	[[ $(nsenter -t $$ -m stat -c %d:%i /) == $(stat -c %d:%i /) ]] || skip "this is a chroot: the namespace has another root"
 	mkdir "$T/vol" "$T/ro"
 	echo in-volume >"$T/vol/f"
 	bundle c ".mounts += [{destination: \"/home\", type: \"bind\", source: \"$T/vol\", options: [\"rbind\"]},
