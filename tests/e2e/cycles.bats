@@ -20,6 +20,7 @@ setup() {
 
 teardown() {
 	rm -rf "$HUSK_DATA/trees"
+	find /sys/fs/cgroup -depth -type d -path "*$CGROUP" -exec rmdir {} + 2>/dev/null || : # of those that were named in it
 	check_nothing_left
 }
 

@@ -45,9 +45,9 @@ end_podman() {
 	rmdir /run/containers 2>/dev/null || :
 }
 
-# NODE_NS: a network namespace for it, if the file has made one.
+# NODE_NS: a network namespace for it, if the file has made one. conmon leaves a file `oom` where it was started.
 podman() {
-	timeout 120 ${NODE_NS:+nsenter --net="$NODE_NS" --} podman --root "$PODMAN/data" --runroot "$PODMAN/run" \
+	timeout 120 env -C "$PODMAN" ${NODE_NS:+nsenter --net="$NODE_NS" --} podman --root "$PODMAN/data" --runroot "$PODMAN/run" \
 		--runtime "$PODMAN/runtime" "$@"
 }
 
