@@ -263,7 +263,7 @@ check: deps ## everything: packages, build, lint, unit, fuzz, nested (a part), e
 	$(MAKE) -j$$(nproc) all kernel test-tools
 	$(MAKE) -j$$(nproc) VARIANT=asan unit-bins hostile
 	$(MAKE) -j$$(nproc) VARIANT=fuzz fuzz-bins
-	FUZZ_SECONDS=$(FUZZ_SECONDS) NESTED_LIST=tests/nested/check-list tests/run lint unit fuzz engines nested e2e
+	FUZZ_SECONDS=$(FUZZ_SECONDS) NESTED_LIST=tests/nested/check-list tests/run lint unit fuzz engines e2e nested
 
 .PHONY: lint
 lint: ## clang-format, clang-tidy, cppcheck, shellcheck

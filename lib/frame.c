@@ -191,6 +191,9 @@ int frame_buf_fill(struct frame_buf *b, int sock, struct error *err)
 			continue;
 		if (n < 0 && errno == EAGAIN)
 			return got;
+		/* A peer that ended, and had not read all that it was sent. */
+		if (n < 0 && errno == ECONNRESET)
+			n = 0;
 		if (n < 0) {
 			error_errno(err, "receive");
 			if (err)

@@ -128,13 +128,15 @@ static int hold_netns(const struct container_dir *d, const struct container_stat
 {
 	cleanup_free char *path = xasprintf("/proc/%d/ns/net", (int)st->pid);
 	cleanup_oci_spec struct oci_spec *spec = NULL;
+	int fd = -1;
 
 	if (!network_used(d->fd))
 		return -1;
 	if (process_alive(st->pid, st->pid_start))
-		return open(path, O_RDONLY | O_CLOEXEC);
-	if (!st->config || container_spec(st, &spec, NULL) < 0 || !plan_netns(spec))
-		return -1;
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* A proxy that is just ending has none any more. */
+	if (fd >= 0 || !st->config || container_spec(st, &spec, NULL) < 0 || !plan_netns(spec))
+		return fd;
 	return open(plan_netns(spec), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }
 

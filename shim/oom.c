@@ -27,10 +27,10 @@ static int set_at_least(int adj)
 void oom_score_machine(const struct oci_opt_int *adj)
 {
 	if (adj->has && set_at_least(adj->v) != adj->v)
-		log_warn("process.oomScoreAdj: %d: the VM's own score stays higher: to lower it "
-			 "takes "
-			 "CAP_SYS_RESOURCE",
-			 adj->v);
+		log_debug("process.oomScoreAdj: %d: holds in the guest; on the host the VM's is 0: "
+			  "to "
+			  "lower it takes CAP_SYS_RESOURCE",
+			  adj->v);
 }
 
 void oom_score_proxy(const struct oci_opt_int *adj)

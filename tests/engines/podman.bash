@@ -60,5 +60,9 @@ clean_podman() {
 		[[ -e $record/applied ]] && rm -rf "$record"
 	done
 	rm -rf "$HUSK_DATA/trees" # a cache: what is in it is of images
+	# Two podmans that look at the same time mount its directory on itself twice.
+	while (($(grep -c " $PODMAN/data/overlay " /proc/self/mountinfo) > 1)); do
+		umount "$PODMAN/data/overlay" || break
+	done
 	ROOT=$PODMAN/oci check_nothing_left
 }
