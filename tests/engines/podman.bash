@@ -2,7 +2,7 @@
 # HUSK_TEST_RUNTIME=runc runs the same with runc.
 # shellcheck shell=bash
 
-# make_podman: for setup_file, after make_base. PODMAN is its directory.
+# make_podman: for setup_file, after make_base. PODMAN is its directory. NOFILE: the limits that containers have by default.
 make_podman() {
 	export PODMAN=$BASE/podman CONTAINERS_CONF=$BASE/containers.conf
 	export CONTAINERS_STORAGE_CONF=$BASE/storage.conf
@@ -12,7 +12,7 @@ make_podman() {
 	chmod 755 "$PODMAN/runtime"
 	cat >"$CONTAINERS_CONF" <<-C
 		[containers]
-		default_ulimits = ["nofile=1024:20000", "nproc=4096:4096"]
+		default_ulimits = ["nofile=${NOFILE:-1024:20000}", "nproc=4096:4096"]
 		log_driver = "k8s-file"
 		[engine]
 		cgroup_manager = "cgroupfs"

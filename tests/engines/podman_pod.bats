@@ -1,59 +1,28 @@
 #!/usr/bin/env bats
 # Pods of podman's with husk as its runtime: by hand and from Kubernetes' YAML. podman says by CRI-O's annotations what
 # a container is to its pod. Its bridges and firewall rules are in a network namespace of their own, `node`.
-# HUSK_TEST_RUNTIME=runc runs the same with runc.
 
 load ../e2e/helpers
 load ../e2e/netns
+load podman
 
 setup_file() {
 	make_base
 	command -v podman iptables catatonit >/dev/null && [[ -x /usr/lib/podman/netavark ]] || return 0
-	export PODMAN=$BASE/podman CONTAINERS_CONF=$BASE/containers.conf
-	export CONTAINERS_STORAGE_CONF=$BASE/storage.conf
-	mkdir -p "$PODMAN"/{tmp,networks,xdg}
 	make_netns node
-	# The process that conmon has clean up knows the runtime, but none of its flags.
-	printf '#!/bin/sh\nexec "%s" --root "%s" "$@"\n' "${HUSK_TEST_RUNTIME:-$HUSK}" "$PODMAN/oci" >"$PODMAN/runtime"
-	chmod 755 "$PODMAN/runtime"
-	cat >"$CONTAINERS_CONF" <<-C
-		[containers]
-		default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
-		log_driver = "k8s-file"
-		[engine]
-		cgroup_manager = "cgroupfs"
-		events_logger = "file"
-		tmp_dir = "$PODMAN/tmp"
-		conmon_env_vars = [$(env | sed -nE 's/^(PATH|HUSK_[A-Z]+)=(.*)$/"\1=\2"/p' | paste -sd,)]
-		[network]
-		network_backend = "netavark"
-		network_config_dir = "$PODMAN/networks"
-	C
-	printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "%s"\n' "$PODMAN/data" "$PODMAN/run" \
-		>"$CONTAINERS_STORAGE_CONF"
-	# What has fixed names is private to this view of the mounts.
-	mkdir -p "$BASE"/run/{containers,netns} /run/{containers,netns}
-	mount --bind "$BASE/run/containers" /run/containers
-	mount --bind "$BASE/run/netns" /run/netns
+	NODE_NS=$(ns_path node)
+	export NODE_NS
 	cp "$NETTEST" "$ROOTFS/bin/"
-	tar -C "$ROOTFS" -c . | podman import -c 'ENV PATH=/bin' -c 'CMD sh' - box >/dev/null
-	BEFORE=$(ours | cut -d' ' -f1)
+	# kube play gives a soft limit that is the hard one, and the other way round: the same for both
+	NOFILE=20000:20000 make_podman
 }
 
 teardown_file() {
 	[[ ${PODMAN:-} ]] || return 0
-	cut -d' ' -f5 /proc/self/mountinfo | grep "^$PODMAN/" | sort -r | xargs -r -n 1 umount
-	cut -d' ' -f5 /proc/self/mountinfo | grep '^/run/netns/' | xargs -r -n 1 umount
-	umount /run/netns /run/containers
-	rmdir /run/containers 2>/dev/null || :
+	end_podman
 	end_netns
 	export BEFORE=
 	none_left
-}
-
-podman() {
-	timeout 120 nsenter --net="$NS/node" -- podman --root "$PODMAN/data" --runroot "$PODMAN/run" \
-		--runtime "$PODMAN/runtime" "$@"
 }
 
 setup() {
@@ -62,14 +31,8 @@ setup() {
 }
 
 teardown() {
-	local record
-	[[ ${PODMAN:-} ]] || return 0
 	[[ ${BATS_TEST_COMPLETED:-} == 1 ]] || podman pod rm -f -t 0 -a || :
-	# podman unmounts a rootfs before it has the container deleted: what was applied stays until the next create
-	for record in "$HUSK_DATA"/changes/*/; do
-		[[ -e $record/applied ]] && rm -rf "$record"
-	done
-	ROOT=$PODMAN/oci check_nothing_left
+	clean_podman
 }
 
 in_ct() { podman exec "$@"; }
