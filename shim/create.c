@@ -3,13 +3,15 @@
  *
  * create has several things going at once: husk-vmm boots the guest, the proxy enters its network
  * namespace, and we read the root file system. They meet when the disks are attached and the agent
- * is told to set the container up. Nothing needs undoing by hand when
- * something fails, or when this process is killed: the VM ends when the last write end of its
- * lifeline closes (ours and the proxy's), and the proxy ends when its link closes before the
- * commit. What is left is the container's directory and the record of its changes (record.h), which
- * a failed create removes and `delete` can remove at any time: the record's name is in the state
- * before there is a record, and until the state says that the container was started nothing of
- * value can be in it.
+ * is told to set the container up. A container that joins a pod has no machine to boot: it uses its
+ * sandbox's.
+ *
+ * No process needs ending by hand when something fails, or when this one is killed: the VM ends
+ * when the last write end of its lifeline closes (ours and the proxy's), and the proxy ends when
+ * its link closes before the commit. What is left is the container's directory and the record of
+ * its changes (record.h), which a failed create removes and `delete` can remove at any time: the
+ * record's name is in the state before there is a record, and until the state says that the
+ * container was started nothing of value can be in it.
  */
 #include "shim/lifecycle.h"
 #include "lib/cleanup.h"

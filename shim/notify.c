@@ -23,6 +23,7 @@
 #include "lib/log.h"
 #include "oci/unsupported.h"
 #include "shim/agent_client.h"
+#include "shim/console.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -75,33 +76,17 @@ static int tell(int fd, const char *text, struct error *err)
 /* The receiver closes the pipe's end when it has come to this message. */
 static int barrier(int fd, struct error *err)
 {
-	char text[] = "BARRIER=1";
-	struct iovec iov = {.iov_base = text, .iov_len = sizeof(text) - 1};
-	union {
-		struct cmsghdr align;
-		char buf[CMSG_SPACE(sizeof(int))];
-	} u = {0};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = u.buf,
-			     .msg_controllen = sizeof(u.buf)};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 	cleanup_close int rd = -1;
 	struct pollfd p;
-	ssize_t sent;
-	int ends[2];
+	int ends[2], r;
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return error_errno(err, "pipe");
 	rd = ends[0];
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &ends[1], sizeof(int));
-	sent = sendmsg(fd, &msg, MSG_NOSIGNAL);
+	r = socket_send_fd(fd, ends[1], "BARRIER=1", err);
 	close(ends[1]);
-	if (sent < 0)
-		return error_errno(err, "NOTIFY_SOCKET: barrier");
+	if (r < 0)
+		return error_wrap(err, "NOTIFY_SOCKET: barrier");
 	p = (struct pollfd){.fd = rd};
 	if (poll(&p, 1, BARRIER_MS) == 0)
 		return error_kind(err, ERR_TIMEOUT, "NOTIFY_SOCKET: was not read within %d s",

@@ -2,11 +2,10 @@
  * The container's files, as the host finds them in the mount namespace of its pid.
  *
  * Engines enter it to copy files in and out (`podman cp` resolves paths from its root) and to look
- * at processes
- * (`podman top` reads its /proc). Were it the host's, they would find the host's files. So it is
- * one whose root is the container's rootfs directory, which the mirror keeps like the guest's
- * (mirror.h), with the bind mounts of config.json on it; what comes from elsewhere, and what is
- * read, is as of the last sync, as in that directory.
+ * at processes (`podman top` reads its /proc). Were it the host's, they would find the host's
+ * files. So it is one whose root is the container's rootfs directory, which the mirror keeps like
+ * the guest's (mirror.h), with the bind mounts of config.json on it; what comes from elsewhere, and
+ * what is read, is as of the last sync, as in that directory.
  *
  * A mount namespace is a thread's. The init's proxy has two of them: the first one, for which the
  * pid stands, does nothing but be in here; the other one does the work, where the host's files are.

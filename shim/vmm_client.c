@@ -370,16 +370,20 @@ int vmm_detach(struct vmm_client *c, const char *serial, struct error *err)
 	return v ? 0 : error_wrap(err, "detach disk %s", serial);
 }
 
-int vmm_disks(struct vmm_client *c, struct vmm_disks *d, struct error *err)
+/* The answer to `status`; NULL with *err. */
+static yajl_val status(struct vmm_client *c, struct error *err)
 {
 	cleanup_jsonw struct jsonw w = {0};
-	cleanup_json yajl_val v = NULL;
+
+	return begin(c, &w, "status", err) < 0 ? NULL : call(c, &w, NULL, 0, NULL, ANSWER_US, err);
+}
+
+int vmm_disks(struct vmm_client *c, struct vmm_disks *d, struct error *err)
+{
+	cleanup_json yajl_val v = status(c, err);
 	yajl_val list;
 
 	*d = (struct vmm_disks){0};
-	if (begin(c, &w, "status", err) < 0)
-		return -1;
-	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
 	if (!v)
 		return -1;
 	list = json_get(v, "slots");
@@ -471,14 +475,10 @@ static int take_nic(yajl_val v, struct vmm_nics *n, struct error *err)
 
 int vmm_nics(struct vmm_client *c, struct vmm_nics *n, struct error *err)
 {
-	cleanup_jsonw struct jsonw w = {0};
-	cleanup_json yajl_val v = NULL;
+	cleanup_json yajl_val v = status(c, err);
 	yajl_val list;
 
 	*n = (struct vmm_nics){0};
-	if (begin(c, &w, "status", err) < 0)
-		return -1;
-	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
 	if (!v)
 		return -1;
 	n->kvm = strcmp(json_str(v, "engine") ?: "", "kvm") == 0;
@@ -523,13 +523,9 @@ char *vmm_console(struct vmm_client *c)
 
 int vmm_times(struct vmm_client *c, struct vmm_times *t, struct error *err)
 {
-	cleanup_jsonw struct jsonw w = {0};
-	cleanup_json yajl_val v = NULL;
+	cleanup_json yajl_val v = status(c, err);
 	yajl_val times;
 
-	if (begin(c, &w, "status", err) < 0)
-		return -1;
-	v = call(c, &w, NULL, 0, NULL, ANSWER_US, err);
 	if (!v)
 		return -1;
 	times = json_get(v, "times_us");
