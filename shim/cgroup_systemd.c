@@ -105,8 +105,10 @@ static int call(struct words *w, struct error *err)
 
 static void begin(struct words *w, const char *method, const char *signature)
 {
+	/* What follows is no option of busctl's, whatever config.json says. */
 	static const char *const first[] = {"busctl",
 					    "--system",
+					    "--",
 					    "call",
 					    "org.freedesktop.systemd1",
 					    "/org/freedesktop/systemd1",

@@ -40,6 +40,14 @@ unit_gone() { [[ $(property "$1" LoadState) == not-found ]]; }
 	has "husk: error: --systemd-cgroup: systemd: pre-c.scope: " "$output"
 	has "Failed to set unit properties" "$output"
 	unit_gone pre-c.scope
+	# a property's name or value is no option of the program that asks systemd
+	for name in --version --address=unix:path=/nowhere; do
+		bundle c ".linux.cgroupsPath = \"husk-test.slice:pre:c\" | .annotations[\"org.systemd.property.$name\"] = \"'--help'\"" true
+		run husk_there run -d -b "$B" c </dev/null
+		status_is 1
+		has "husk: error: --systemd-cgroup: systemd: pre-c.scope: " "$output"
+		has "Cannot set property $name, or unknown property" "$output"
+	done
 
 	bundle c '.linux.cgroupsPath = "husk-test.slice:pre:c" | .linux.resources += {
 		memory: {limit: 134217728}, cpu: {quota: 20000, period: 100000, shares: 512, cpus: "0"}} |
