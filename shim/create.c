@@ -190,6 +190,7 @@ static int start_proxy(struct making *m, struct error *err)
 	struct proxy_spawn ps = {.argv = spec->process->args,
 				 .netns = plan_netns(spec),
 				 .new_netns = !plan_netns(spec),
+				 .claims_netns = !joins(m),
 				 .lifeline = m->lifeline,
 				 .dirfd = m->s->dir.fd,
 				 .console_sock = -1,
@@ -219,7 +220,7 @@ static int start_proxy(struct making *m, struct error *err)
 	if (m->o->foreground && ps.log_fd < 0)
 		ps.log_fd = STDERR_FILENO;
 	if (proxy_start(&ps, &m->s->proxy, err) < 0)
-		return -1;
+		return err && err->kind == ERR_UNSUPPORTED ? plan_blame_netns(spec, err) : -1;
 	m->s->state.pid = m->s->proxy.pid;
 	m->s->state.pid_start = proc_start_time(m->s->proxy.pid);
 	if (m->root.record.dirfd < 0)

@@ -53,13 +53,20 @@ const char *plan_netns(const struct oci_spec *spec)
 	return net ? net->path : NULL;
 }
 
+int plan_blame_netns(const struct oci_spec *spec, struct error *err)
+{
+	const struct oci_namespace *net = oci_spec_namespace(spec, OCI_NS_NETWORK);
+
+	return error_wrap(err, "linux.namespaces[%td].path", net - spec->lnx.namespaces);
+}
+
 static int check_netns(const struct oci_spec *spec, struct error *err)
 {
 	const struct oci_namespace *net = oci_spec_namespace(spec, OCI_NS_NETWORK);
 
 	if (!net->path || network_check_path(net->path, err) == 0)
 		return 0;
-	return error_wrap(err, "linux.namespaces[%td].path", net - spec->lnx.namespaces);
+	return plan_blame_netns(spec, err);
 }
 
 /* What config.json says of the machine, and of what is the host's to allow. A container that joins

@@ -28,5 +28,7 @@ void plan_free(struct plan *p);
 
 /* The network namespace that config.json names; NULL: the container has a new one. */
 const char *plan_netns(const struct oci_spec *spec);
+/* Names that field before an error about it. */
+int plan_blame_netns(const struct oci_spec *spec, struct error *err);
 
 #endif

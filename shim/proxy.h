@@ -36,6 +36,7 @@ struct proxy_spawn {
 	char *const *argv;  /* what ps shows: the guest process's */
 	const char *netns;  /* path to join, or NULL */
 	bool new_netns;	    /* make one */
+	bool claims_netns;  /* it is the one whose microVM has the namespace */
 	int lifeline;	    /* write end that it holds for its life; -1: none */
 	int dirfd;	    /* the container's directory */
 	int console_sock;   /* connected --console-socket; -1: none */
@@ -52,7 +53,8 @@ struct proxy {
 };
 
 /* Starts one, in its network namespace, with this process's stdio. It waits for proxy_go(), and
- * ends when the link closes before proxy_commit(). */
+ * ends when the link closes before proxy_commit(). ERR_UNSUPPORTED: another container has claimed the
+ * network namespace. */
 int proxy_start(const struct proxy_spawn *s, struct proxy *p, struct error *err);
 /* Hands it the guest process. The fds of `job` are duplicated to it and stay the caller's. */
 int proxy_go(struct proxy *p, const struct proxy_job *job, bool terminal, unsigned width,

@@ -12,6 +12,8 @@
  *	7	the log
  *	8	the scratch disk of the record of changes (init with a writable root only)
  *	9	the host's notification socket that the container has mounted (notify.c)
+ *	10	the claim on its network namespace (netns/claim.h; an init with a VM of its own
+ *only)
  *
  * The container's cgroup it finds in the state, and enters first.
  *
@@ -27,6 +29,7 @@
 #include "lib/frame.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "netns/claim.h"
 #include "netns/netns.h"
 #include "shim/console.h"
 #include "shim/oom.h"
@@ -52,6 +55,8 @@
 #define FD_LOG 7
 #define FD_SCRATCH 8
 #define FD_NOTIFY 9
+#define FD_CLAIM 10
+#define FDS (FD_CLAIM + 1)
 #define GO_US (30u * 1000000)
 
 bool proxy_requested(void)
@@ -61,9 +66,41 @@ bool proxy_requested(void)
 
 /* ---- the maker's side */
 
-static int enter_netns(void *arg, struct error *err)
+struct birth {
+	const struct proxy_spawn *spawn;
+	int fds[FDS];
+};
+
+/* Another machine is in that namespace already. Its localhost is in its guest, where nobody who
+ * comes now could see it, and an interface has one guest alone. */
+static int is_taken(const struct proxy_spawn *s, pid_t holder, struct error *err)
 {
-	const struct proxy_spawn *s = arg;
+	cleanup_free char *id = holder > 0 ? state_of_pid(s->dirfd, holder) : NULL;
+	cleanup_free char *who = id	      ? xasprintf("container \"%s\" of husk", id)
+				 : holder > 0 ? xasprintf("process %d", (int)holder)
+					      : xstrdup("another container of husk");
+
+	return error_kind(err, ERR_UNSUPPORTED,
+			  "%s: %s has it already, and two microVMs cannot share one: neither would "
+			  "see the other's localhost: give this container a network of its own, or "
+			  "run both in a pod, or with runc",
+			  s->netns, who);
+}
+
+static int claim_netns(struct birth *b, struct error *err)
+{
+	pid_t holder;
+
+	if (!b->spawn->claims_netns)
+		return 0;
+	b->fds[FD_CLAIM] = netns_claim(&holder, err);
+	if (b->fds[FD_CLAIM] >= 0)
+		return 0;
+	return err->kind == ERR_EXISTS ? is_taken(b->spawn, holder, err) : -1;
+}
+
+static int enter_netns(const struct proxy_spawn *s, struct error *err)
+{
 	char path[64];
 
 	if (s->join_netns_pid > 0) {
@@ -73,6 +110,14 @@ static int enter_netns(void *arg, struct error *err)
 	if (s->netns)
 		return netns_join(s->netns, err);
 	return s->new_netns ? netns_new(err) : 0;
+}
+
+/* In the process that is to be the proxy. */
+static int settle(void *arg, struct error *err)
+{
+	struct birth *b = arg;
+
+	return enter_netns(b->spawn, err) < 0 ? -1 : claim_netns(b, err);
 }
 
 static char **proxy_env(void)
@@ -100,6 +145,7 @@ int proxy_start(const struct proxy_spawn *s, struct proxy *p, struct error *err)
 	cleanup_close int theirs = -1;
 	/* Opened anew: a duplicate would share the lock that the maker holds on the directory. */
 	cleanup_close int dirfd = openat(s->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct birth b;
 	char **env;
 	int pair[2];
 
@@ -110,22 +156,25 @@ int proxy_start(const struct proxy_spawn *s, struct proxy *p, struct error *err)
 		return error_errno(err, "socketpair");
 	p->link = pair[0];
 	theirs = pair[1];
+	b = (struct birth){s,
+			   {0, 1, 2, theirs, s->lifeline, dirfd, s->console_sock, s->log_fd,
+			    s->scratch, s->notify_sock, -1}};
 	env = proxy_env();
 	p->pid = spawn_process(&(struct spawn){.path = "/proc/self/exe",
 					       .argv = s->argv,
 					       .envp = env,
-					       .fds = (int[]){0, 1, 2, theirs, s->lifeline, dirfd,
-							      s->console_sock, s->log_fd,
-							      s->scratch, s->notify_sock},
-					       .nfds = 10,
+					       .fds = b.fds,
+					       .nfds = FDS,
 					       .new_session = s->own_session,
-					       .prepare = enter_netns,
-					       .arg = (void *)s},
+					       .prepare = settle,
+					       .arg = &b},
 			       err);
 	free_env(env);
 	if (p->pid < 0) {
 		close_fd(&p->link);
 		p->pid = 0;
+		if (err && err->kind == ERR_UNSUPPORTED)
+			return -1;
 		return error_wrap(err, "start the proxy");
 	}
 	return 0;
@@ -385,7 +434,7 @@ int proxy_main(void)
 	int status;
 
 	unsetenv(ENV_PROXY);
-	for (int fd = FD_LINK; fd <= FD_NOTIFY; fd++)
+	for (int fd = FD_LINK; fd < FDS; fd++)
 		set_cloexec(fd, true);
 	console = is_socket(FD_CONSOLE);
 	entered = enter_cgroup(&why) == 0;

@@ -369,3 +369,20 @@ char **state_list(const char *root, struct error *err)
 {
 	return dir_list(root, is_id, err);
 }
+
+char *state_of_pid(int dirfd, pid_t pid)
+{
+	cleanup_free char *root = xasprintf("/proc/self/fd/%d/..", dirfd);
+	char **ids = state_list(root, NULL), *found = NULL;
+
+	for (char **id = ids; id && *id && !found; id++) {
+		cleanup_container_dir struct container_dir d = {.fd = -1};
+		cleanup_state struct container_state s = {0};
+
+		if (dir_open(root, *id, false, 0, &d, NULL) == 0 && state_load(&d, &s, NULL) == 0 &&
+		    s.pid == pid)
+			found = xstrdup(*id);
+	}
+	strv_free(ids);
+	return found;
+}

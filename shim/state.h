@@ -79,6 +79,10 @@ struct oci_state state_view(const struct container_state *s, const struct oci_sp
 /* Writes `pid` to the file that an engine named, atomically. */
 int pid_file_write(const char *path, pid_t pid, struct error *err);
 
+/* The container whose init's proxy that is, of the root that has the directory `dirfd` in it;
+ * malloc'ed, NULL if there is none. */
+char *state_of_pid(int dirfd, pid_t pid);
+
 /* Names of the containers below `root`, sorted; NULL-terminated (strv_free). */
 char **state_list(const char *root, struct error *err);
 /* Those names in a directory that are wanted, in the same way; none if it does not exist. */

@@ -280,14 +280,28 @@ sees_not() { ! sees "$@"; }
 	husk run -b "$B" run </dev/null
 }
 
-@test "a link that another container has is refused by that container's name" {
-	plug eth0 77
+@test "a namespace that another container has, with and without links, is refused by that container's name" {
 	run_box
 	bundle second "$(with_netns ct)" true
 	run --separate-stderr husk run -b "$B" second </dev/null
 	status_is 1
-	has 'network interface eth0: container "box" of husk has it already' "$stderr"
+	has "linux.namespaces[1].path: $NS/ct: container \"box\" of husk has it already" "$stderr"
+	plug eth0 77
+	wait_until reaches 10.77.0.1
+	run --separate-stderr husk run -b "$B" second </dev/null
+	status_is 1
+	has "container \"box\" of husk has it already" "$stderr"
+	# from its proxy, which may have made it
+	edit_spec "$SPEC" "$B/config.json" "(.linux.namespaces[] | select(.type == \"network\")).path = \"/proc/$(part_of proxy box)/ns/net\""
+	run --separate-stderr husk --root "$T/other" run -b "$B" second </dev/null
+	status_is 1
+	has "process $(part_of proxy box) has it already" "$stderr"
 	reaches 10.77.0.1
+	# The namespace of one that has ended is anybody's, however it ended.
+	kill -9 "$(part_of proxy box)"
+	bundle second "$(with_netns ct)" true
+	wait_until is stopped "$(husk state box | jq -r .status)"
+	husk run -b "$B" second </dev/null
 }
 
 @test "a path that is no network namespace is named, and so is the host's" {

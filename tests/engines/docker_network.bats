@@ -174,6 +174,11 @@ start start "
 	in_ct alone nettest udp 127.0.0.1 7000 1000
 	run in_ct alone ping -c 1 -W 1 $OUT
 	[[ $status != 0 ]]
+	[[ $RUNTIME == husk ]] || return 0
+	# It would not see that localhost.
+	run timeout 60 docker run --name second --runtime husk --network container:alone box true </dev/null
+	[[ $status != 0 ]]
+	has "container \"$(docker inspect -f '{{.Id}}' alone)\" of husk has it already" "$output"
 }
 
 @test "--network host, and container: of one of husk, are refused in words" {
