@@ -86,6 +86,7 @@ static const char *const kind_names[] = {
 	[ERR_INTERRUPTED] = "interrupted",
 	[ERR_PEER] = "peer",
 	[ERR_UNSUPPORTED] = "unsupported",
+	[ERR_NO_ROOM] = "no_room",
 };
 
 const char *error_kind_name(enum error_kind kind)

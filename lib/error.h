@@ -33,6 +33,7 @@ enum error_kind {
 	ERR_INTERRUPTED,   /* SIGINT or SIGTERM asked us to stop */
 	ERR_PEER,	   /* guest, QEMU or another process broke its protocol or went away */
 	ERR_UNSUPPORTED,   /* understood, and refused by name */
+	ERR_NO_ROOM,	   /* a machine has no free slot for one more device */
 };
 
 #define ERROR_MSG_MAX 2048

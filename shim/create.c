@@ -259,10 +259,11 @@ static unsigned boot_timeout_s(void)
 /* Of a pod's VM others have slots, too. */
 static int no_room(const struct making *m, struct error *err)
 {
-	cleanup_free char *disk = xstrdup(err->msg);
+	cleanup_free char *disk = NULL;
 
-	if (!joins(m) || !strstr(disk, " free "))
+	if (!joins(m) || err->kind != ERR_NO_ROOM)
 		return -1;
+	disk = xstrdup(err->msg);
 	return error_kind(err, ERR_UNSUPPORTED,
 			  "%s: the microVM of the pod \"%s\" has no room for one more disk: with "
 			  "engine %s it has %u at most, and a container takes one to four",

@@ -243,7 +243,7 @@ static int make_card(struct sync *s, const struct net_link *l, const struct card
 	if (n == VMM_NICS_MAX)
 		return no_room(s, err);
 	if (vmm_attach_net(&s->vmm, &nic, s->nics.v[n].mac, err) < 0)
-		return strstr(err->msg, "no free slot") ? no_room(s, err) : -1;
+		return err->kind == ERR_NO_ROOM ? no_room(s, err) : -1;
 	memcpy(s->nics.v[n].id, nic.id, sizeof(nic.id));
 	s->nics.v[n].up = true;
 	s->nics.n++;

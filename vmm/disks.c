@@ -99,8 +99,8 @@ static int find_place(const struct disks *d, const char *serial, bool readonly, 
 		return error_kind(err, ERR_EXISTS, "disk %s: attached already", serial);
 	place = d->fixed ? free_slot(d, readonly) : free_place(d);
 	if (place < 0)
-		return error_set(err, "disk %s: no free %s slot", serial,
-				 readonly || !d->fixed ? "disk" : "writable");
+		return error_kind(err, ERR_NO_ROOM, "disk %s: no free %s slot", serial,
+				  readonly || !d->fixed ? "disk" : "writable");
 	return place;
 }
 

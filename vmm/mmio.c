@@ -568,7 +568,7 @@ int mmio_plug(struct mmio_bus *b, struct virtio_device *d, struct error *err)
 		log_debug("virtio-mmio slot %u: %s", i, d->ops->name);
 		return (int)i;
 	}
-	return error_kind(err, ERR_OTHER, "%s: all %u slots are in use", d->ops->name, b->nslots);
+	return error_kind(err, ERR_NO_ROOM, "%s: all %u slots are in use", d->ops->name, b->nslots);
 }
 
 void mmio_unplug(struct mmio_bus *b, struct virtio_device *d, unplugged_fn done, void *arg)

@@ -73,7 +73,7 @@ static int find_place(const struct nics *n, const char *id, struct error *err)
 	for (unsigned i = 0; i < n->n; i++)
 		if (n->fixed ? !n->place[i].id[0] : !n->place[i].dev)
 			return (int)i;
-	return error_set(err, "network card %s: no free slot", id);
+	return error_kind(err, ERR_NO_ROOM, "network card %s: no free slot", id);
 }
 
 static int find(const struct nics *n, const char *id, struct error *err)

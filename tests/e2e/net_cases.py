@@ -286,7 +286,7 @@ def several_cards():
             macs.add(mac)
         assert len(macs) == count == len([n for n in nic(vm, "status") if n["mac"] in macs])
         if engine == "qemu":
-            expect_refused("other", "no free slot", attach, vm, tap("more"), id="more")
+            expect_refused("no_room", "no free slot", attach, vm, tap("more"), id="more")
         for mac in macs:
             wait_console(vm, f"card {mac}")
         for i in range(count):

@@ -523,11 +523,11 @@ def slots_are_handed_out_by_kind():
     with vmm() as vm:
         vm.start()
         assert [attach(vm.boot, s)["slot"] for s in "ab"] == [2, 3]
-        expect_refused("other", "no free writable slot", attach, vm.boot, "c")
+        expect_refused("no_room", "no free writable slot", attach, vm.boot, "c")
         assert [attach(vm.boot, s, readonly=True)["slot"] for s in "de"] == [0, 1]
         vm.boot.call("detach", serial="a")
         assert attach(vm.boot, "f", readonly=True)["slot"] == 2
-        expect_refused("other", "no free disk slot", attach, vm.boot, "g", readonly=True)
+        expect_refused("no_room", "no free disk slot", attach, vm.boot, "g", readonly=True)
         vm.boot.call("shutdown")
 
 
@@ -702,7 +702,7 @@ def sixteen_disks_come_and_go():
                     f.write(f"{name}-{n}\n".encode().ljust(4096, b"\0"))
                 attach(vm.boot, name, path=path, readonly=name < "disk2")
             if n == 0:
-                expect_refused("other", "no free disk slot", attach, vm.boot, "other")
+                expect_refused("no_room", "no free disk slot", attach, vm.boot, "other")
             wait_console(vm, f"round {n}: 16\\s")
             for name in names:
                 vm.boot.call("detach", serial=name)

@@ -32,7 +32,7 @@ static int fake_plug(struct engine *e, struct virtio_device *d, struct error *er
 		f->slot[i] = d;
 		return 0;
 	}
-	return error_set(err, "all slots are in use");
+	return error_kind(err, ERR_NO_ROOM, "all slots are in use");
 }
 
 static void fake_unplug(struct engine *e, struct virtio_device *d)
@@ -147,7 +147,7 @@ static void sixteen_are_attached_at_once(void **state UNUSED)
 			snprintf(serial, sizeof(serial), "d%d", i);
 			assert_int_equal(attach(&d, serial, i % 2, NULL), i);
 		}
-		expect_refused(&d, "more", ERR_OTHER, "no free disk slot");
+		expect_refused(&d, "more", ERR_NO_ROOM, "no free disk slot");
 		for (int i = DISKS_MAX - 1; i >= 0; i--) {
 			snprintf(serial, sizeof(serial), "d%d", i);
 			assert_int_equal(disks_detach(&d, serial, NULL), 0);
@@ -170,7 +170,7 @@ static void an_engine_without_a_free_slot_is_told(void **state UNUSED)
 		assert_int_equal(attach(&d, serial, false, NULL), i);
 		assert_int_equal(disks_detach(&d, serial, NULL), 0);
 	}
-	expect_refused(&d, "more", ERR_OTHER, "disk more: all slots are in use");
+	expect_refused(&d, "more", ERR_NO_ROOM, "disk more: all slots are in use");
 	let_go(&f, &d);
 	assert_int_equal(attach(&d, "more", false, NULL), 0);
 	end(&d, l);
@@ -201,7 +201,8 @@ static void fixed_slots_are_of_two_kinds(void **state UNUSED)
 	assert_int_equal(attach(&d, "w", false, NULL), 1);
 	assert_int_equal(attach(&d, "more", true, &err), -1);
 	assert_non_null(strstr(err.msg, "no free disk slot"));
-	expect_refused(&d, "more", ERR_OTHER, "no free writable slot");
+	assert_int_equal(err.kind, ERR_NO_ROOM);
+	expect_refused(&d, "more", ERR_NO_ROOM, "no free writable slot");
 	assert_int_equal(disks_detach(&d, "w", NULL), 0);
 	assert_int_equal(attach(&d, "r2", true, NULL), 1);
 	end(&d, l);

@@ -208,6 +208,7 @@ static void slots_run_out_and_are_used_again(void **state)
 		assert_int_equal(machine_plug(m, &m->fake[i].d), i);
 	assert_int_equal(machine_plug(m, &m->fake[SLOTS].d), -1);
 	assert_string_equal(m->err.msg, "fake: all 4 slots are in use");
+	assert_int_equal(m->err.kind, ERR_NO_ROOM);
 	machine_unplug(m, &m->fake[2].d);
 	assert_true(gone(m, 5000));
 	assert_int_equal(machine_plug(m, &m->fake[SLOTS].d), 2);

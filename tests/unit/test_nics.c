@@ -61,7 +61,7 @@ static struct {
 static int fake_plug(UNUSED struct engine *e, struct virtio_device *d, struct error *err)
 {
 	if (fake.full)
-		return error_set(err, "no slot is free");
+		return error_kind(err, ERR_NO_ROOM, "no slot is free");
 	fake.plugged = d;
 	return 0;
 }
@@ -197,6 +197,7 @@ static void places_have_a_limit(void **state)
 	}
 	assert_int_equal(attach(f, "more", &err), -1);
 	assert_string_equal(err.msg, "network card more: no free slot");
+	assert_int_equal(err.kind, ERR_NO_ROOM);
 }
 
 static void a_full_machine_takes_none(void **state)
@@ -206,6 +207,7 @@ static void a_full_machine_takes_none(void **state)
 
 	fake.full = true;
 	assert_int_equal(attach(f, "eth0", &err), -1);
+	assert_int_equal(err.kind, ERR_NO_ROOM);
 	assert_true(is_closed(f->wire));
 	fake.full = false;
 	assert_int_equal(attach(f, "eth0", &err), 0);
@@ -222,6 +224,7 @@ static void a_fixed_card_gets_its_cable(void **state)
 	assert_true(net_link(d));
 	assert_int_equal(attach(f, "eth1", &err), -1);
 	assert_string_equal(err.msg, "network card eth1: no free slot");
+	assert_int_equal(err.kind, ERR_NO_ROOM);
 	assert_int_equal(nics_link(&f->n, "eth0", false, &err), 0);
 	assert_int_equal(fake.links, 2);
 	assert_int_equal(nics_detach(&f->n, "eth0", &err), 0);
