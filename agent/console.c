@@ -10,12 +10,11 @@
 #include "agent/mounts.h"
 #include "agent/resolve.h"
 #include "lib/cleanup.h"
+#include "lib/fds.h"
 
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/vfs.h>
 
 static int open_master(struct error *err)
@@ -40,22 +39,9 @@ static int open_master(struct error *err)
 static int send_fd(int sock, int fd, struct error *err)
 {
 	char byte = 0;
-	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
-	union {
-		struct cmsghdr align;
-		char buf[CMSG_SPACE(sizeof(int))];
-	} u = {0};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = u.buf,
-			     .msg_controllen = sizeof(u.buf)};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	struct iovec iov = {&byte, 1};
 
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	if (sendmsg(sock, &msg, MSG_NOSIGNAL) != 1)
+	if (fds_send(sock, &iov, 1, &fd, 1, 0) != 1)
 		return error_errno(err, "send the pty to the agent");
 	return 0;
 }

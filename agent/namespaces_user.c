@@ -9,13 +9,13 @@
 #include "agent/namespaces.h"
 #include "agent/sync.h"
 #include "lib/cleanup.h"
+#include "lib/fds.h"
 #include "lib/file.h"
 
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -25,31 +25,14 @@ struct said {
 	bool joined; /* the user namespace, before it failed */
 };
 
-union control {
-	char buf[CMSG_SPACE(sizeof(int))];
-	struct cmsghdr align;
-};
-
 /* ---- the helper */
 
 static void __attribute__((noreturn)) say(int sock, bool joined, int errnum, int pidfd)
 {
 	struct said said = {errnum, joined};
-	union control ctl = {0};
 	struct iovec iov = {&said, sizeof(said)};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	struct cmsghdr *c;
 
-	if (pidfd >= 0) {
-		msg.msg_control = ctl.buf;
-		msg.msg_controllen = sizeof(ctl.buf);
-		c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &pidfd, sizeof(int));
-	}
-	sendmsg(sock, &msg, MSG_NOSIGNAL);
+	fds_send(sock, &iov, 1, &pidfd, pidfd >= 0 ? 1 : 0, 0);
 	_exit(0);
 }
 
@@ -75,26 +58,14 @@ static void make_process(const struct container *c, uint64_t flags, int sock)
 
 static int hear(int sock, struct said *said)
 {
-	union control ctl;
-	struct iovec iov = {said, sizeof(*said)};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = ctl.buf,
-			     .msg_controllen = sizeof(ctl.buf)};
-	struct cmsghdr *c;
+	unsigned nfds = 1;
 	int pidfd = -1;
-	ssize_t n;
+	ssize_t n = fds_receive(sock, said, sizeof(*said), &pidfd, &nfds, 0, NULL);
 
-	do
-		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
 	if (n != sizeof(*said)) {
 		*said = (struct said){.errnum = ECHILD, .joined = true}; /* it was killed */
 		return -1;
 	}
-	c = CMSG_FIRSTHDR(&msg);
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-		memcpy(&pidfd, CMSG_DATA(c), sizeof(int));
 	return pidfd;
 }
 

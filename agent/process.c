@@ -26,6 +26,7 @@
 #include "agent/volumes.h"
 #include "agent/worker.h"
 #include "lib/cleanup.h"
+#include "lib/fds.h"
 #include "lib/file.h"
 #include "lib/log.h"
 
@@ -303,29 +304,14 @@ void proc_kill(struct proc *p)
 /* The pty's master comes before the report that the server reacts to. */
 static void take_console(struct proc *p)
 {
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} ctl;
+	unsigned nfds = 1;
 	char byte;
-	struct iovec iov = {&byte, 1};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = ctl.buf,
-			     .msg_controllen = sizeof(ctl.buf)};
-	struct cmsghdr *c;
 	int fd;
 
 	if (p->console_sock < 0)
 		return;
-	if (recvmsg(p->console_sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) >= 0) {
-		c = CMSG_FIRSTHDR(&msg);
-		if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-		    c->cmsg_len == CMSG_LEN(sizeof(int))) {
-			memcpy(&fd, CMSG_DATA(c), sizeof(int));
-			stream_set_master(p->console, fd);
-		}
-	}
+	if (fds_receive(p->console_sock, &byte, 1, &fd, &nfds, MSG_DONTWAIT, NULL) >= 0 && nfds)
+		stream_set_master(p->console, fd);
 	close_fd(&p->console_sock);
 }
 

@@ -1,11 +1,11 @@
 #include "lib/frame.h"
 #include "lib/cleanup.h"
+#include "lib/fds.h"
 #include "lib/log.h"
 
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 /* syscalls loop: recvmsg */
 
@@ -55,35 +55,17 @@ int frame_send(int sock, const char *text, size_t len, const int *fds, unsigned 
 int frame_send_until(int sock, const char *text, size_t len, const int *fds, unsigned nfds,
 		     int intr_fd, uint64_t deadline_us, struct error *err)
 {
-	union {
-		char buf[CMSG_SPACE(sizeof(int) * FRAME_FDS_MAX)];
-		struct cmsghdr align;
-	} ctl = {0};
 	unsigned char head[4];
 	struct iovec iov[2] = {{head, sizeof(head)}, {(char *)text, len}};
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 
 	if (len > FRAME_MAX || nfds > FRAME_FDS_MAX)
 		return error_set(err, "message of %zu bytes with %u fds is too large", len, nfds);
 	put_be32(head, (uint32_t)len);
-	if (nfds > 0) {
-		struct cmsghdr *c;
-
-		msg.msg_control = ctl.buf;
-		msg.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
-		c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
-		memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
-	}
 	while (iov[0].iov_len + iov[1].iov_len > 0) {
-		ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = fds_send(sock, iov, 2, fds, nfds, MSG_DONTWAIT);
 		size_t left;
 
 		if (n < 0) {
-			if (errno == EINTR)
-				continue;
 			if (errno == EAGAIN) {
 				if (wait_ready(sock, POLLOUT, intr_fd, deadline_us, err) < 0)
 					return -1;
@@ -94,8 +76,7 @@ int frame_send_until(int sock, const char *text, size_t len, const int *fds, uns
 				err->kind = ERR_PEER;
 			return -1;
 		}
-		msg.msg_control = NULL;
-		msg.msg_controllen = 0;
+		nfds = 0; /* they are gone */
 		left = (size_t)n;
 		for (int i = 0; i < 2; i++) {
 			size_t k = left < iov[i].iov_len ? left : iov[i].iov_len;
@@ -118,27 +99,6 @@ void frame_buf_free(struct frame_buf *b)
 	*b = (struct frame_buf){0};
 }
 
-static void take_cmsg_fds(struct frame_buf *b, struct msghdr *msg)
-{
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		size_t n;
-		const unsigned char *data = CMSG_DATA(c);
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < n; i++) {
-			int fd;
-
-			memcpy(&fd, data + i * sizeof(int), sizeof(int));
-			if (b->nfds < FRAME_FDS_MAX)
-				b->fds[b->nfds++] = fd;
-			else
-				close(fd);
-		}
-	}
-}
-
 /* Bytes that are wanted now: the length first, then the rest of that message and nothing more, so
  * that fds always belong to the message in the buffer. */
 static size_t wanted(const struct frame_buf *b)
@@ -158,16 +118,8 @@ int frame_buf_fill(struct frame_buf *b, int sock, struct error *err)
 	int got = 0;
 
 	for (;;) {
-		union {
-			char buf[CMSG_SPACE(sizeof(int) * 16)];
-			struct cmsghdr align;
-		} ctl;
+		unsigned nfds = FRAME_FDS_MAX - b->nfds;
 		size_t want = wanted(b);
-		struct iovec iov;
-		struct msghdr msg = {.msg_iov = &iov,
-				     .msg_iovlen = 1,
-				     .msg_control = ctl.buf,
-				     .msg_controllen = sizeof(ctl.buf)};
 		ssize_t n;
 
 		if (want == 0)
@@ -185,10 +137,8 @@ int frame_buf_fill(struct frame_buf *b, int sock, struct error *err)
 			b->data = p;
 			b->size = size;
 		}
-		iov = (struct iovec){b->data + b->len, want};
-		n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-		if (n < 0 && errno == EINTR)
-			continue;
+		n = fds_receive(sock, b->data + b->len, want, b->fds + b->nfds, &nfds, MSG_DONTWAIT,
+				NULL);
 		if (n < 0 && errno == EAGAIN)
 			return got;
 		/* A peer that ended, and had not read all that it was sent. */
@@ -204,7 +154,7 @@ int frame_buf_fill(struct frame_buf *b, int sock, struct error *err)
 			return error_kind(err, ERR_PEER, "%s",
 					  b->len ? "connection closed inside a message"
 						 : "connection closed");
-		take_cmsg_fds(b, &msg);
+		b->nfds += nfds;
 		b->len += (size_t)n;
 		got = 1;
 	}

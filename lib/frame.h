@@ -11,9 +11,10 @@
 #include <stdint.h>
 
 #include "lib/error.h"
+#include "lib/fds.h"
 
-#define FRAME_MAX (4u << 20) /* bytes of one message */
-#define FRAME_FDS_MAX 16     /* fds that may ride with one message */
+#define FRAME_MAX (4u << 20)  /* bytes of one message */
+#define FRAME_FDS_MAX FDS_MAX /* fds that may ride with one message */
 
 /* Sends one message on a blocking or non-blocking stream socket; waits for room as long as it
  * takes. `fds` (may be NULL) are duplicated into the message and stay the caller's. */

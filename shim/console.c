@@ -1,5 +1,6 @@
 #include "shim/console.h"
 #include "lib/cleanup.h"
+#include "lib/fds.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -38,22 +39,9 @@ int console_connect(const char *path, struct error *err)
 
 int socket_send_fd(int sock, int fd, const char *name, struct error *err)
 {
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} ctl = {0};
 	struct iovec iov = {(char *)name, strlen(name)};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = ctl.buf,
-			     .msg_controllen = sizeof(ctl.buf)};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	if (sendmsg(sock, &msg, MSG_NOSIGNAL) < 0)
+	if (fds_send(sock, &iov, 1, &fd, 1, 0) < 0)
 		return error_errno(err, "send a descriptor");
 	return 0;
 }

@@ -15,6 +15,7 @@
  */
 #include "vmm/control.h"
 #include "lib/cleanup.h"
+#include "lib/fds.h"
 #include "lib/file.h"
 #include "lib/frame.h"
 
@@ -175,28 +176,9 @@ static void watch(struct client *cl)
 static int send_message(struct client *cl, struct message *m)
 {
 	while (m->off < m->len) {
-		union {
-			char buf[CMSG_SPACE(sizeof(int))];
-			struct cmsghdr align;
-		} ctl = {0};
 		struct iovec iov = {m->data + m->off, m->len - m->off};
-		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-		ssize_t n;
+		ssize_t n = fds_send(cl->fd, &iov, 1, &m->fd, m->fd >= 0 ? 1 : 0, MSG_DONTWAIT);
 
-		if (m->fd >= 0) {
-			struct cmsghdr *h;
-
-			msg.msg_control = ctl.buf;
-			msg.msg_controllen = sizeof(ctl.buf);
-			h = CMSG_FIRSTHDR(&msg);
-			h->cmsg_level = SOL_SOCKET;
-			h->cmsg_type = SCM_RIGHTS;
-			h->cmsg_len = CMSG_LEN(sizeof(int));
-			memcpy(CMSG_DATA(h), &m->fd, sizeof(int));
-		}
-		n = sendmsg(cl->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (n < 0 && errno == EINTR)
-			continue;
 		if (n < 0)
 			return errno == EAGAIN ? 0 : -1;
 		close_fd(&m->fd);

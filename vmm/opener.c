@@ -25,6 +25,7 @@
  */
 #include "vmm/opener.h"
 #include "lib/cleanup.h"
+#include "lib/fds.h"
 #include "lib/file.h"
 #include "vmm/jail.h"
 #include "vmm/minder.h"
@@ -119,60 +120,22 @@ int opener_open_here(int dir, char *path)
 
 /* ---- messages: some bytes, and at most one descriptor */
 
-union control {
-	char buf[CMSG_SPACE(sizeof(int))];
-	struct cmsghdr align;
-};
-
 static int send_fd(int sock, const void *data, size_t len, int fd)
 {
-	union control ctl = {{0}};
 	struct iovec iov = {(void *)(uintptr_t)data, len};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	ssize_t n;
 
-	if (fd >= 0) {
-		struct cmsghdr *c;
-
-		msg.msg_control = ctl.buf;
-		msg.msg_controllen = sizeof(ctl.buf);
-		c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-	}
-	do
-		n = sendmsg(sock, &msg, MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	return n == (ssize_t)len ? 0 : -1;
+	return fds_send(sock, &iov, 1, &fd, fd >= 0 ? 1 : 0, 0) == (ssize_t)len ? 0 : -1;
 }
 
-/* The message's length; 0: the other end is gone. *fd is -1 if none came. There is room for one
- * descriptor, without the padding behind it, which has room for another: the kernel drops those
- * that find none. */
+/* The message's length; 0: the other end is gone. *fd is -1 if none came. */
 static ssize_t receive_fd(int sock, void *data, size_t size, int *fd)
 {
-	union control ctl;
-	struct iovec iov = {data, size};
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = ctl.buf,
-			     .msg_controllen = CMSG_LEN(sizeof(int))};
-	struct cmsghdr *c;
+	unsigned nfds = 1;
 	ssize_t n;
 
 	*fd = -1;
-	do
-		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	c = CMSG_FIRSTHDR(&msg);
-	if (n > 0 && c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-	    c->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(fd, CMSG_DATA(c), sizeof(*fd));
-	return n;
+	n = fds_receive(sock, data, size, fd, &nfds, 0, NULL);
+	return n < 0 ? -errno : n;
 }
 
 /* ---- the opener */

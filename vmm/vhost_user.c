@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "lib/cleanup.h"
+#include "lib/fds.h"
 #include "lib/file.h"
 #include "lib/log.h"
 #include "vmm/vhost_user.h"
@@ -535,56 +536,20 @@ static int handle_message(struct vhost_user *v, struct error *err)
 
 /* ---- receiving */
 
-static int take_fds(struct vhost_user *v, struct msghdr *m, struct error *err)
-{
-	bool surplus = m->msg_flags & MSG_CTRUNC;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-		size_t n;
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < n; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-			if (v->nfds < VU_FDS_MAX) {
-				v->fds[v->nfds++] = fd;
-			} else {
-				close(fd);
-				surplus = true;
-			}
-		}
-	}
-	if (surplus)
-		return error_kind(err, ERR_PEER, "more than %d descriptors", VU_FDS_MAX);
-	return 0;
-}
-
 /* Up to `len` bytes of the message. 1: all came; 0: not yet. */
 static int receive(struct vhost_user *v, void *buf, uint32_t len, struct error *err)
 {
-	union {
-		char buf[CMSG_SPACE(VU_FDS_MAX * sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct iovec iov = {buf, len};
-	struct msghdr m = {.msg_iov = &iov,
-			   .msg_iovlen = 1,
-			   .msg_control = control.buf,
-			   .msg_controllen = sizeof(control.buf)};
-	ssize_t r;
+	unsigned nfds = VU_FDS_MAX - v->nfds;
+	bool lost = false;
+	ssize_t r = fds_receive(v->sock, buf, len, v->fds + v->nfds, &nfds, MSG_DONTWAIT, &lost);
 
-	do {
-		r = recvmsg(v->sock, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	} while (r < 0 && errno == EINTR);
 	if (r < 0 && errno == EAGAIN)
 		return 0;
 	if (r < 0)
 		return error_errno(err, "receive");
-	if (take_fds(v, &m, err) < 0)
-		return -1;
+	v->nfds += nfds;
+	if (lost)
+		return error_kind(err, ERR_PEER, "more than %d descriptors", VU_FDS_MAX);
 	if (r == 0)
 		return error_kind(err, ERR_PEER, "the front end hung up");
 	v->got += (uint32_t)r;

@@ -36,6 +36,7 @@
 #include <unistd.h>
 
 #include "lib/cleanup.h"
+#include "lib/fds.h"
 #include "lib/log.h"
 #include "vmm/device.h"
 #include "vmm/vhost_user_front.h"
@@ -121,29 +122,11 @@ static int send_message(struct vhost_front *f, uint32_t request, const void *pay
 {
 	struct vu_header h = {.request = request, .flags = VU_VERSION, .size = size};
 	struct iovec iov[2] = {{&h, sizeof(h)}, {(void *)(uintptr_t)payload, size}};
-	struct msghdr m = {.msg_iov = iov, .msg_iovlen = size ? 2 : 1};
-	union {
-		char buf[CMSG_SPACE(VU_FDS_MAX * sizeof(int))];
-		struct cmsghdr align;
-	} control = {{0}};
 	ssize_t r;
 
 	if (over(f))
 		return -1;
-	if (nfds) {
-		struct cmsghdr *c;
-
-		m.msg_control = control.buf;
-		m.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
-		c = CMSG_FIRSTHDR(&m);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
-		memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
-	}
-	do {
-		r = sendmsg(f->sock, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-	} while (r < 0 && errno == EINTR);
+	r = fds_send(f->sock, iov, size ? 2 : 1, fds, nfds, MSG_DONTWAIT);
 	if (r < 0 && (errno == EPIPE || errno == ECONNRESET))
 		return fail(f, "has ended");
 	if (r < 0 && errno != EAGAIN)

@@ -51,7 +51,7 @@ enum vu_request {
 #define VU_VRING_NOFD 0x100u
 
 #define VU_CONFIG_MAX 256
-#define VU_FDS_MAX MEM_REGIONS_MAX
+#define VU_FDS_MAX MEM_REGIONS_MAX /* at most FDS_MAX */
 
 struct vu_header {
 	uint32_t request, flags, size;
