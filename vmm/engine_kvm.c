@@ -163,7 +163,8 @@ static int kvm_resume(struct engine *base, engine_done_fn done, void *arg, struc
 
 	if (check_state(e, err) < 0)
 		return -1;
-	mmio_resume(e->bus);
+	if (mmio_resume(e->bus, err) < 0)
+		return -1;
 	vcpus_resume(e->vcpus);
 	done(arg, NULL);
 	return 0;

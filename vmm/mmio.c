@@ -293,6 +293,22 @@ static void stop_queues(struct slot *s, uint16_t next[DEVICE_QUEUES_MAX])
 	s->started = false;
 }
 
+/* Stops them, so that they can go on where they are. */
+static void park_queues(struct slot *s)
+{
+	uint16_t next[DEVICE_QUEUES_MAX];
+
+	pthread_mutex_lock(&s->lock);
+	for (unsigned q = 0; q < s->regs.nqueues; q++)
+		next[q] = s->regs.q[q].next;
+	pthread_mutex_unlock(&s->lock);
+	stop_queues(s, next);
+	pthread_mutex_lock(&s->lock);
+	for (unsigned q = 0; q < s->regs.nqueues; q++)
+		s->regs.q[q].next = next[q];
+	pthread_mutex_unlock(&s->lock);
+}
+
 static int start_queue(struct slot *s, const struct mmio_queue_regs *r, unsigned i,
 		       struct error *err)
 {
@@ -323,7 +339,7 @@ static int start_queues(struct slot *s, const struct mmio_regs *r, struct error 
 	s->started = true;
 	for (unsigned i = 0; i < r->nqueues; i++) {
 		if (r->q[i].ready && start_queue(s, &r->q[i], i, err) < 0) {
-			stop_queues(s, NULL);
+			park_queues(s);
 			return -1;
 		}
 	}
@@ -444,34 +460,51 @@ static void on_wake(void *arg, UNUSED uint32_t events)
 		settle_pending(b);
 }
 
+static void park_all(struct mmio_bus *b)
+{
+	for (unsigned i = 0; i < b->nslots; i++)
+		if (b->slot[i].d && b->slot[i].started)
+			park_queues(&b->slot[i]);
+}
+
 void mmio_pause(struct mmio_bus *b)
 {
 	if (b->paused)
 		return;
 	settle_pending(b);
 	b->paused = true;
-	for (unsigned i = 0; i < b->nslots; i++) {
-		uint16_t next[DEVICE_QUEUES_MAX] = {0};
-		struct slot *s = &b->slot[i];
-
-		if (!s->d || !s->started)
-			continue;
-		stop_queues(s, next);
-		pthread_mutex_lock(&s->lock);
-		for (unsigned q = 0; q < s->regs.nqueues; q++)
-			s->regs.q[q].next = next[q];
-		pthread_mutex_unlock(&s->lock);
-	}
+	park_all(b);
 }
 
-void mmio_resume(struct mmio_bus *b)
+/* The queues of a device that ran when it was stopped. */
+static int unpark(struct slot *s, struct error *err)
+{
+	struct mmio_regs r;
+
+	if (!s->d || s->started)
+		return 0;
+	pthread_mutex_lock(&s->lock);
+	r = s->regs;
+	pthread_mutex_unlock(&s->lock);
+	if (!mmio_regs_live(&r) || start_queues(s, &r, err) == 0)
+		return 0;
+	return error_wrap(err, "virtio-mmio slot %u: %s", s->index, s->d->ops->name);
+}
+
+int mmio_resume(struct mmio_bus *b, struct error *err)
 {
 	if (!b->paused)
-		return;
+		return 0;
+	for (unsigned i = 0; i < b->nslots; i++)
+		if (unpark(&b->slot[i], err) < 0) {
+			park_all(b);
+			return -1;
+		}
 	b->paused = false;
 	__atomic_store_n(&b->pending, 0, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < b->nslots; i++)
 		settle(&b->slot[i]);
+	return 0;
 }
 
 /* ---- plugging: the loop's thread */

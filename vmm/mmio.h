@@ -67,10 +67,11 @@ void mmio_read(struct mmio_bus *b, uint64_t off, void *data, unsigned len);
 void mmio_wake_all(struct mmio_bus *b);
 
 /* Stops all queues that run, and lets the same ones run on: no ring is touched in between. Only
- * while no vCPU runs or waits in mmio_write(): what a vCPU waits for, the loop's thread does. A
- * device that cannot run on says so to its driver (DEVICE_NEEDS_RESET). */
+ * while no vCPU runs or waits in mmio_write(): what a vCPU waits for, the loop's thread does. When
+ * one of them cannot run on (its thread cannot be made), none does: mmio_resume() fails, and may
+ * be tried again. */
 void mmio_pause(struct mmio_bus *b);
-void mmio_resume(struct mmio_bus *b);
+int mmio_resume(struct mmio_bus *b, struct error *err);
 
 /* Ranges of a slot's page that may be written later than the guest says (coalesced MMIO): only
  * registers that mean nothing before another register is written. What was collected must be

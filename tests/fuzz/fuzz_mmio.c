@@ -323,8 +323,7 @@ static void do_step(struct fuzz *f, struct input *in)
 		f->paused = true;
 		break;
 	case STEP_RESUME:
-		mmio_resume(f->bus);
-		f->paused = false;
+		f->paused = mmio_resume(f->bus, NULL) < 0;
 		break;
 	case STEP_CONFIG:
 		change_config(f, byte(in) % DEVICES);

@@ -274,7 +274,8 @@ static inline void machine_pause_fn(struct machine *m)
 
 static inline void machine_resume_fn(struct machine *m)
 {
-	mmio_resume(m->bus);
+	m->err = (struct error)ERROR_INIT;
+	m->result = mmio_resume(m->bus, &m->err);
 }
 
 /* ---- the driver's side */

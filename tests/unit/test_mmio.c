@@ -533,6 +533,49 @@ static void a_pause_comes_after_what_was_asked_before(void **state)
 	assert_true(gone(m, 5000));
 }
 
+/* What a disk does when its thread cannot be made. */
+static void a_device_that_cannot_go_on_leaves_the_machine_paused(void **state)
+{
+	struct machine *m = *state;
+	struct fake *f = &m->fake[0], *last = &m->fake[1];
+	struct virtio_device *d = rng_new(m->loop, NULL);
+	int slot = machine_plug(m, &f->d), at, end;
+
+	at = machine_plug(m, d);
+	end = machine_plug(m, &last->d);
+	drv_start(m, slot);
+	drv_start(m, at);
+	drv_negotiate(m, end, 0);
+	drv_queue(m, end, 0, 0);
+	drv_queue(m, end, 1, 0);
+	drv_go(m, end);
+	rng_gives(m, at);
+	machine_do(m, machine_pause_fn);
+	last->refuses = true;
+	ring_offer(&m->r, 0);
+	kick(m, (unsigned)at, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		machine_do(m, machine_resume_fn);
+		assert_int_equal(m->result, -1);
+		assert_string_equal(m->err.msg,
+				    "virtio-mmio slot 2: fake: ring 1: it does not want to");
+		machine_settle(m);
+		assert_false(f->on[0] || last->on[0] || last->on[1]);
+		assert_int_equal(mmio_r32(m, end, MMIO_STATUS), 0xf);
+	}
+	last->refuses = false;
+	machine_do(m, machine_resume_fn);
+	assert_int_equal(m->result, 0);
+	assert_true(f->on[0] && last->on[0] && last->on[1]);
+	assert_int_equal(ring_calls(m->irq[at], 5000), 1);
+	assert_int_equal(ring_used_idx(&m->r), 2);
+	rng_gives(m, at);
+	mmio_w32(m, at, MMIO_STATUS, 0);
+	machine_unplug(m, d);
+	assert_true(gone(m, 5000));
+	d->ops->destroy(d);
+}
+
 /* ---- several vCPUs */
 
 #define VCPUS 4
@@ -649,6 +692,7 @@ int main(void)
 		TEST(what_the_guest_configures_reaches_the_device),
 		TEST(a_pause_stops_the_queues_where_they_are),
 		TEST(a_pause_comes_after_what_was_asked_before),
+		TEST(a_device_that_cannot_go_on_leaves_the_machine_paused),
 		TEST(several_vcpus_may_write_to_one_slot),
 		TEST(lazy_writes_are_without_effect_on_what_is_read),
 	};

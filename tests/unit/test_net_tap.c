@@ -11,6 +11,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <poll.h>
@@ -251,6 +252,34 @@ static void queues_are_one_taps(void **state)
 	assert_string_equal(err.msg, "tap0: has one queue: not opened with IFF_MULTI_QUEUE");
 }
 
+static void delete_link(int ifindex)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg link;
+	} m = {{sizeof(m), RTM_DELLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0}, {.ifi_index = ifindex}};
+	cleanup_close int s = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	assert_int_equal(send(s, &m, sizeof(m), 0), sizeof(m));
+	assert_true(recv(s, &m, sizeof(m), 0) > 0);
+}
+
+/* The machine may be paused meanwhile, and has to go on. */
+static void one_that_was_deleted_is_no_error_of_the_offloads(void **state)
+{
+	const uint64_t csum = UINT64_C(1) << VIRTIO_NET_F_GUEST_CSUM;
+	struct fixture *f = *state;
+	struct error err = ERROR_INIT;
+
+	if (!have_taps)
+		skip();
+	assert_int_equal(net_tap_offload(f->tap, csum, &err), 0);
+	delete_link(f->ifindex);
+	assert_false(net_tap_is_there(f->tap));
+	assert_int_equal(net_tap_offload(f->tap, csum, &err), 0);
+	assert_int_equal(net_tap_offload(f->packet, csum, &err), -1);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -262,6 +291,7 @@ int main(void)
 		T(the_carrier_goes),
 		T(what_is_no_tap_is_refused),
 		T(queues_are_one_taps),
+		T(one_that_was_deleted_is_no_error_of_the_offloads),
 	};
 
 	return cmocka_run_group_tests_name("net_tap", tests, group_setup, NULL);

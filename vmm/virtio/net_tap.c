@@ -102,7 +102,8 @@ int net_tap_offload(int tap, uint64_t acked, struct error *err)
 		if ((acked & uso) == uso)
 			flags |= OFFLOAD_USO4 | OFFLOAD_USO6;
 	}
-	if (ioctl(tap, TUNSETOFFLOAD, flags) < 0)
+	/* A TAP that was deleted is the business of whoever reads it. */
+	if (ioctl(tap, TUNSETOFFLOAD, flags) < 0 && errno != EBADFD)
 		return error_errno(err, "network card: offloads 0x%x", flags);
 	return 0;
 }
