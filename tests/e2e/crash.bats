@@ -124,7 +124,7 @@ begin_create() {
 	bundle r . true
 	for ms in 1 3 10 20 40 80 120 200 300 400; do
 		# To a file: a create that was fast enough leaves a container that has it open.
-		timeout -s KILL "$(printf '0.%03d' $ms)" "$HUSK" --root "$ROOT" create -b "$B" r </dev/null >"$T/out" 2>&1 3>&- || :
+		timeout -s KILL "$(moment $ms)" "$HUSK" --root "$ROOT" create -b "$B" r </dev/null >"$T/out" 2>&1 3>&- || :
 		husk delete --force r
 		wait_until none_left
 		[[ ! -e $ROOT/r ]]

@@ -59,6 +59,13 @@ rounds() {
 	if ((${HUSK_TEST_SLOW:-1} > 1)) && [[ -z ${HUSK_TEST_FULL:-} ]]; then echo "$2"; else echo "$1"; fi
 }
 
+# moment MS: the same as seconds, for timeout, sleep and read: later by HUSK_TEST_SLOW, so that what is killed then is as far as
+# it would be elsewhere.
+moment() {
+	local ms=$(($1 * ${HUSK_TEST_SLOW:-1}))
+	printf '%d.%03d' $((ms / 1000)) $((ms % 1000))
+}
+
 # ---- the private directory
 
 # For setup_file: rootfs and template of config.json that bundles are made of.

@@ -17,7 +17,7 @@ WRITER='i=0; trap "exit 0" TERM
 		sync && echo $i
 	done'
 
-pause_ms() { read -rt "0.$(printf %03d "$1")" -u "$TICK" || :; }
+pause_ms() { read -rt "$(moment "$1")" -u "$TICK" || :; }
 
 late_kill() {
 	husk kill "$1" KILL
@@ -44,7 +44,7 @@ kill_one() {
 bring() {
 	case $((RANDOM % 3)) in
 	0) husk delete "$1" ;;
-	1) timeout -s KILL "0.$((RANDOM % 9 + 1))" "$HUSK" --root "$ROOT" sync "$1" || husk sync "$1" ;;
+	1) timeout -s KILL "$(moment $((RANDOM % 9 * 100 + 100)))" "$HUSK" --root "$ROOT" sync "$1" || husk sync "$1" ;;
 	2) : ;; # the next container does it
 	esac
 }

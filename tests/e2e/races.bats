@@ -139,7 +139,7 @@ uses_more() { (($(used c) > $1)); }
 	husk run -d -b "$B" c </dev/null >"$T/out" 2>&1
 	for ms in 2 5 10 20 40 80 $(seq 3 7 "$(rounds 60 3)"); do
 		for verb in pause resume; do
-			timeout -s KILL "$(printf '0.%03d' "$ms")" "$HUSK" --root "$ROOT" "$verb" c >/dev/null 2>&1 </dev/null || :
+			timeout -s KILL "$(moment "$ms")" "$HUSK" --root "$ROOT" "$verb" c >/dev/null 2>&1 </dev/null || :
 		done
 		case $(state_of c) in
 		paused) husk resume c ;;

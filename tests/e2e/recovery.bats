@@ -15,8 +15,6 @@ WRITER='i=0; mkdir -p /d; while [ $i -lt 100000 ]; do
 ENDER='mkdir -p /d; i=0; while [ $i -lt 400 ]; do echo "content of $i" >/d/$i; i=$((i + 1)); done
 	rm -rf /etc /home; sync; i=0; while [ $i -lt 400 ]; do echo $i; i=$((i + 1)); done'
 
-random_ms() { printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)); }
-
 # One of the sandbox's processes, or all of them.
 kill_something() {
 	local vmm machine pid victims
@@ -57,7 +55,7 @@ while_writing() {
 		id=k$n ms=$((RANDOM % 900))
 		bundle $id . sh -c "$WRITER"
 		husk run -d -b "$B" $id </dev/null >"$T/$id.out" 2>"$T/$id.err"
-		sleep "$(random_ms $ms)"
+		sleep "$(moment $ms)"
 		echo "moment $n: $ms ms"
 		kill_something $id
 		check_recovered $id
@@ -71,7 +69,7 @@ while_writing_back() {
 		bundle $id . sh -c "$ENDER"
 		husk run -d -b "$B" $id </dev/null >"$T/$id.out" 2>"$T/$id.err"
 		wait_until test -s "$T/$id.out"
-		sleep "$(random_ms $ms)"
+		sleep "$(moment $ms)"
 		echo "moment $n: $ms ms after the sync"
 		kill_something $id
 		# all that was synced is there, and what was removed is not
@@ -97,7 +95,7 @@ while_writing_back() {
 		wait_until grep -q "done" "$T/r.out"
 		kill -9 "$(machine_of r)"
 		wait_until is_stopped r
-		run timeout -s KILL "$(random_ms $ms)" "$HUSK" --root "$ROOT" delete r </dev/null
+		run timeout -s KILL "$(moment $ms)" "$HUSK" --root "$ROOT" delete r </dev/null
 		wait_until none_left
 		[[ ! -e $ROOT/r ]] || husk delete r
 		is 400 "$(find "$B/rootfs/d" -type f | wc -l)"
