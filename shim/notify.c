@@ -134,9 +134,11 @@ void notify_wait(const struct container_dir *d, const struct container_state *st
 {
 	struct error err = ERROR_INIT;
 
-	/* A container that has ended, with its VM or in it, is not the caller's concern. */
+	/* A container that has ended, with its VM or in it, is not the caller's concern: its proxy
+	 * may still be at its changes. */
 	if (notify_host() && wait_ready(d, main_pid, intr_fd, &err) < 0 &&
-	    err.kind != ERR_INTERRUPTED && process_alive(st->pid, st->pid_start))
+	    err.kind != ERR_INTERRUPTED && err.kind != ERR_NOT_RUNNING &&
+	    process_alive(st->pid, st->pid_start))
 		log_warn("container \"%s\": %s", d->id, err.msg);
 }
 

@@ -76,16 +76,19 @@ sys.stdin.read()"
 
 @test "a container that ends without READY, and one that was created without a socket, do not keep start waiting" {
 	bundle a . true
-	NOTIFY_SOCKET=$T/notify husk run -d -b "$B" a </dev/null >/dev/null
+	NOTIFY_SOCKET=$T/notify husk run -d -b "$B" a </dev/null >/dev/null 2>"$T/err"
+	is "" "$(cat "$T/err")"
 	wait_until is_stopped a
 	husk delete a
-	bundle b . sh -c 'echo "<$NOTIFY_SOCKET>"; ls /run 2>/dev/null'
+	bundle b . sh -c 'echo "<$NOTIFY_SOCKET>"; ls /run 2>/dev/null; echo up; exec sleep 1000'
 	husk create -b "$B" b </dev/null >"$T/b.out"
 	NOTIFY_SOCKET=$T/notify run --separate-stderr husk start b
 	status_is 0
 	has "has no notification socket" "$stderr"
+	wait_until grep -q up "$T/b.out"
+	is "<> up" "$(xargs <"$T/b.out")"
+	husk kill b KILL
 	wait_until is_stopped b
-	is "<>" "$(cat "$T/b.out")"
 	husk delete b
 	is "" "$(heard)"
 }

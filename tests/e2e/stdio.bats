@@ -44,10 +44,11 @@ teardown() { check_nothing_left; }
 	is fine "$(husk exec c echo fine)"
 	echo >&8
 	exec 8>&-
-	# What the process wrote waits for its reader; then all ends.
-	timeout 60 cat "$T/fifo" >/dev/null 7>&- 3>&- &
+	# What the process wrote waits for its reader; then all ends. There is a reader all the time.
+	exec 9<"$T/fifo" 7>&-
+	timeout $((2 * WAIT_S)) cat <&9 >/dev/null 9<&- 3>&- &
 	local reader=$!
-	exec 7>&-
+	exec 9<&-
 	ended $pid 0
 	ended $reader 0
 }
