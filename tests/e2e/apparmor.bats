@@ -1,7 +1,6 @@
 #!/usr/bin/env bats
 # process.apparmorProfile and process.selinuxLabel: the machine's processes have them. On a host
-# without AppArmor, or SELinux, they are refused by name. Where this machine has no AppArmor:
-# HUSK_ENGINE=kvm tests/nested/run --append "apparmor=1 security=apparmor" -- tests/run e2e apparmor.bats
+# without AppArmor, or SELinux, they are refused by name. A first level of tests/nested has AppArmor.
 
 load helpers
 
