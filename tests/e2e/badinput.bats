@@ -188,8 +188,9 @@ with_console() {
 @test "a guest that never answers: a bounded wait, and what its console said" {
 	fake_initramfs 'echo this guest hangs; exec /bin/busybox sleep 100000'
 	bundle c . true
-	HUSK_BOOT_TIMEOUT=2 with_console run -b "$B" c
-	has "the guest did not answer within 2 s: last console lines: " "$stderr"
+	local s=$((2 * ${HUSK_TEST_SLOW:-1}))
+	HUSK_BOOT_TIMEOUT=$s with_console run -b "$B" c
+	has "the guest did not answer within $s s: last console lines: " "$stderr"
 	has "this guest hangs" "$stderr"
 }
 
