@@ -3,7 +3,11 @@
 #include "shim/pod.h"
 #include "shim/root_disks.h"
 
-#define WAIT_MS 10000 /* for a command that holds the container */
+#include <signal.h>
+
+#define WAIT_MS 10000	/* for a command that holds the container */
+#define GRACE_MS 500	/* for a create or start that is as good as done */
+#define GIVE_UP_MS 5000 /* for one that was told to give up */
 
 /* Ends the container's VM; of one that shares a pod's, only what is its own. */
 static void end_vm(const struct container_dir *d)
@@ -24,17 +28,33 @@ static int delete_unknown(const struct globals *g, struct container_dir *d, stru
 	return dir_remove(d, err);
 }
 
-/* Opens the container and locks it. What holds the lock may wait for the guest, and that for ever
- * (a startContainer hook): `force` ends the VM then, and with it that command. */
+/* A create or start that goes on is told to give up: hooks of the host may hang, the guest may, and
+ * what waits for them waits for a signal, too. One that does not hear (it is in a system call that
+ * cannot be interrupted) loses its VM, and is killed. */
+static int open_starting(const char *root, const struct container_dir *busy,
+			 struct container_dir *d, struct error *err)
+{
+	if (dir_open(root, busy->id, true, GIVE_UP_MS, d, err) == 0 || err->kind != ERR_TIMEOUT)
+		return d->fd < 0 ? -1 : 0;
+	end_vm(busy);
+	dir_interrupt(busy, SIGKILL);
+	return dir_open(root, busy->id, true, WAIT_MS, d, err);
+}
+
+/* Opens the container and locks it. `force`: whatever has the lock does not keep it from ending. */
 static int open_locked(const char *root, const char *id, bool force, struct container_dir *d,
 		       struct error *err)
 {
 	cleanup_container_dir struct container_dir busy = {.fd = -1};
 
-	if (dir_open(root, id, true, WAIT_MS, d, err) == 0)
+	if (dir_open(root, id, true, force ? GRACE_MS : WAIT_MS, d, err) == 0)
 		return 0;
 	if (!force || err->kind != ERR_TIMEOUT || dir_open(root, id, false, 0, &busy, err) < 0)
 		return -1;
+	if (dir_interrupt(&busy, SIGTERM))
+		return open_starting(root, &busy, d, err);
+	if (dir_open(root, id, true, WAIT_MS, d, err) == 0 || err->kind != ERR_TIMEOUT)
+		return d->fd < 0 ? -1 : 0;
 	end_vm(&busy);
 	return dir_open(root, id, true, WAIT_MS, d, err);
 }

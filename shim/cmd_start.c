@@ -20,6 +20,7 @@ int cmd_start(const struct globals *g, int argc, char **argv, struct error *err)
 	intr = interrupt_fd(err);
 	if (intr < 0)
 		return -1;
+	dir_note(&d);
 	if (lifecycle_start(&d, &st, spec, intr, err) < 0)
 		return -1;
 	dir_unlock(&d);

@@ -603,6 +603,7 @@ int lifecycle_create(const struct globals *g, const struct create_options *o, in
 		release(&m);
 		return -1;
 	}
+	dir_note(&s->dir);
 	s->state.id = xstrdup(o->id);
 	s->state.bundle = xstrdup(m.plan.bundle);
 	s->state.rootfs = xstrdup(m.plan.rootfs);

@@ -5,12 +5,17 @@
 #include "lib/log.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define ID_MAX 1024
+#define NOTE "busy"
+#define NOTE_MAX 64 /* bytes */
 /* Bytes of a state.json: config.json (4 MiB) escaped, and the rest. */
 #define STATE_MAX (16u << 20)
 
@@ -118,14 +123,47 @@ int dir_open(const char *root, const char *id, bool lock, unsigned wait_ms, stru
 	return 0;
 }
 
+void dir_note(struct container_dir *d)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%d %" PRIu64, (int)getpid(), proc_start_time(getpid()));
+	d->noted = file_write_atomic(d->fd, NOTE, text, strlen(text), 0600, NULL) == 0;
+}
+
+static void unnote(struct container_dir *d)
+{
+	if (d->noted)
+		unlinkat(d->fd, NOTE, 0);
+	d->noted = false;
+}
+
+bool dir_interrupt(const struct container_dir *d, int sig)
+{
+	cleanup_free char *text = NULL;
+	cleanup_close int pidfd = -1;
+	uint64_t start = 0;
+	int pid = 0;
+
+	if (file_read(d->fd, NOTE, NOTE_MAX, &text, NULL, NULL) < 0 ||
+	    sscanf(text, "%d %" SCNu64, &pid, &start) != 2 || pid <= 0)
+		return false;
+	/* What it is now, it is for as long as we have it. */
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	return pidfd >= 0 && process_alive(pid, start) &&
+	       syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0) == 0;
+}
+
 void dir_unlock(struct container_dir *d)
 {
+	unnote(d);
 	flock(d->fd, LOCK_UN);
 	d->locked = false;
 }
 
 void dir_close(struct container_dir *d)
 {
+	unnote(d);
 	close_fd(&d->fd); /* drops the lock */
 	free(d->path);
 	free(d->id);

@@ -46,6 +46,7 @@ struct container_dir {
 	char *id;
 	int fd;
 	bool locked;
+	bool noted; /* dir_note() */
 };
 
 /* runc's rule for ids: [A-Za-z0-9_+.-]+, not "." or "..", at most 1024 bytes. */
@@ -57,6 +58,11 @@ int dir_make(const char *root, const char *id, struct container_dir *d, struct e
  * ERR_NOT_FOUND when there is none ("does not exist", the words that callers match). */
 int dir_open(const char *root, const char *id, bool lock, unsigned wait_ms, struct container_dir *d,
 	     struct error *err);
+/* Notes this process as one that may have the lock for as long as hooks and the guest please, and
+ * that ends what it does in good order at SIGTERM; until it lets the lock go. */
+void dir_note(struct container_dir *d);
+/* Sends `sig` to who noted itself, if it is still at it. False: nobody is. */
+bool dir_interrupt(const struct container_dir *d, int sig);
 /* Lets others in while the directory stays open, and back. */
 void dir_unlock(struct container_dir *d);
 int dir_lock(struct container_dir *d, unsigned wait_ms, struct error *err);

@@ -11,6 +11,7 @@ teardown() {
 }
 
 begun() { [[ -e $T/begun ]]; }
+has_pid() { [[ -s $1 ]]; }
 
 # at_once FILE COMMAND...: husk in the background, its output in FILE.
 at_once() {
@@ -151,6 +152,40 @@ uses_more() { (($(used c) > $1)); }
 	husk pause c
 	is paused "$(state_of c)"
 	husk delete --force c
+}
+
+@test "delete --force ends a create and a start that hang in a hook of the host" {
+	local hang="{path: \"/bin/sh\", args: [\"sh\", \"-c\", \"echo \$\$ >$T/begun; exec sleep 100000\"]}"
+	slow_create
+	husk delete --force c
+	ended "$creating" 1
+	has "interrupted" "$(cat "$T/create")"
+	run --separate-stderr husk state c
+	one_error 'container "c" does not exist'
+	rm "$T/begun"
+
+	bundle c ".hooks.poststart = [$hang]" sh -c 'echo up; sleep 100000'
+	husk create -b "$B" c </dev/null >"$T/out" 2>&1
+	"$HUSK" --root "$ROOT" start c >"$T/start" 2>&1 </dev/null 3>&- &
+	start=$!
+	wait_until has_pid "$T/begun"
+	husk delete --force c
+	ended "$start" 1
+	has "interrupted" "$(cat "$T/start")"
+	gone "$(cat "$T/begun")"
+	rm "$T/begun"
+
+	# One that does not hear is killed, in the end; its hook is nobody's then.
+	husk create -b "$B" c </dev/null >"$T/out" 2>&1
+	"$HUSK" --root "$ROOT" start c >"$T/start" 2>&1 </dev/null 3>&- &
+	start=$!
+	wait_until has_pid "$T/begun"
+	kill -STOP "$start"
+	husk delete --force c
+	ended "$start" 137
+	kill "$(cat "$T/begun")"
+	run --separate-stderr husk state c
+	one_error 'container "c" does not exist'
 }
 
 @test "delete during a start that takes its time waits, with --force ends it" {

@@ -289,6 +289,68 @@ static void pid_file(void **state)
 	assert_non_null(strstr(err.msg, "--pid-file"));
 }
 
+/* A process that is at a container until a signal ends it. */
+static pid_t busy_with(const char *root)
+{
+	cleanup_container_dir struct container_dir d = {.fd = -1};
+	char c = 0;
+	pid_t pid;
+	int p[2];
+
+	assert_int_equal(pipe(p), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (dir_open(root, "c", true, 0, &d, NULL) < 0)
+			_exit(1);
+		dir_note(&d);
+		(void)!write(p[1], "x", 1);
+		for (;;)
+			pause();
+	}
+	assert_int_equal(read(p[0], &c, 1), 1);
+	close(p[0]);
+	close(p[1]);
+	return pid;
+}
+
+static void who_noted_itself_can_be_interrupted(void **state)
+{
+	const struct tmpdir *t = *state;
+	cleanup_container_dir struct container_dir d = {.fd = -1};
+	int status = 0;
+	pid_t pid;
+
+	assert_int_equal(dir_make(t->path, "c", &d, NULL), 0);
+	assert_false(dir_interrupt(&d, SIGTERM));
+	dir_unlock(&d);
+	pid = busy_with(t->path);
+	assert_int_equal(dir_lock(&d, 0, NULL), -1);
+	assert_true(dir_interrupt(&d, SIGTERM));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(WTERMSIG(status), SIGTERM);
+	assert_int_equal(dir_lock(&d, 0, NULL), 0);
+	/* Its note is still there, and of nobody. */
+	assert_false(dir_interrupt(&d, SIGTERM));
+	dir_note(&d);
+	assert_true(dir_interrupt(&d, 0));
+	dir_unlock(&d);
+	assert_false(dir_interrupt(&d, 0));
+}
+
+static void a_note_that_is_none_interrupts_nobody(void **state)
+{
+	static const char *const bad[] = {"", "x", "-1 5", "0 0", "1", "1 1", "999999999999 3"};
+	const struct tmpdir *t = *state;
+	cleanup_container_dir struct container_dir d = {.fd = -1};
+
+	assert_int_equal(dir_make(t->path, "c", &d, NULL), 0);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		assert_int_equal(
+			file_write_atomic(d.fd, "busy", bad[i], strlen(bad[i]), 0600, NULL), 0);
+		assert_false(dir_interrupt(&d, 0));
+	}
+}
+
 #define DIR_TEST(f) cmocka_unit_test_setup_teardown(f, tmpdir_make, tmpdir_remove)
 
 int main(void)
@@ -309,6 +371,8 @@ int main(void)
 		DIR_TEST(all_is_removed),
 		DIR_TEST(listed_in_order),
 		DIR_TEST(pid_file),
+		DIR_TEST(who_noted_itself_can_be_interrupted),
+		DIR_TEST(a_note_that_is_none_interrupts_nobody),
 	};
 
 	return cmocka_run_group_tests_name("state", tests, NULL, NULL);
