@@ -442,7 +442,8 @@ void oci_spec_warn(const struct oci_spec *s)
 				i, s->mounts[i].destination);
 	if (s->lnx.n_devices > 0 && oci_spec_all_devices(s))
 		log_warn("linux.devices: all devices are allowed: the container gets those of its "
-			 "microVM, none of the host's");
+			 "microVM, none of the host's but disks that have a name of their own in "
+			 "the container (--device /dev/sdX:/dev/disk)");
 	if (r && (r->memory.kernel.has || r->memory.kernel_tcp.has))
 		log_warn("linux.resources.memory: kernel memory limits are obsolete and ignored");
 }

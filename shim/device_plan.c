@@ -9,6 +9,7 @@
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #define UEVENT_MAX 65536
@@ -91,13 +92,38 @@ static int plan_device(const struct oci_spec *spec, size_t i, struct planned_mou
 	return 0;
 }
 
+static bool is_node_here(const struct oci_device *d)
+{
+	struct stat st;
+
+	return stat(d->path, &st) == 0 && S_ISBLK(st.st_mode) &&
+	       st.st_rdev == makedev((unsigned)d->major, (unsigned)d->minor);
+}
+
+/* For a privileged container engines list all nodes of the host, and behind them what was asked for
+ * by name, if it has another name in the container (dockerd leaves it out otherwise). So that is a
+ * device which is in the list by a name of the host's, and again by one that the host has not. */
+static bool asked_for(const struct oci_spec *spec, size_t i)
+{
+	const struct oci_device *v = spec->lnx.devices;
+
+	if (is_node_here(&v[i]))
+		return false;
+	for (size_t k = 0; k < i; k++)
+		if (v[k].type == 'b' && v[k].major == v[i].major && v[k].minor == v[i].minor &&
+		    is_node_here(&v[k]))
+			return true;
+	return false;
+}
+
 int device_plan_add(const struct oci_spec *spec, struct mount_plan *p, struct error *err)
 {
 	for (size_t i = 0; i < spec->lnx.n_devices; i++) {
 		struct planned_mount *m = &p->v[p->n];
 
 		/* What a privileged container does not get, oci_spec_warn() tells. */
-		if (spec->lnx.devices[i].type != 'b' || oci_spec_all_devices(spec))
+		if (spec->lnx.devices[i].type != 'b' ||
+		    (oci_spec_all_devices(spec) && !asked_for(spec, i)))
 			continue;
 		p->n++;
 		if (plan_device(spec, i, m, err) < 0)

@@ -80,4 +80,11 @@ deny_all='.linux.resources.devices = [{allow: false, access: "rwm"}]'
 		sh -c 'head -c 13 /dev/mine 2>/dev/null; ls -d /dev/cuse /dev/fuse /dev/fifo /dev/null 2>/dev/null; : <>/dev/fuse && echo opened'
 	status_is 0
 	is "/dev/fifo /dev/fuse /dev/null opened" "$(xargs <<<"$output")"
+	# As dockerd lists one that was asked for: by the host's name among all, and again by its own.
+	run_in ".linux.resources.devices = [{allow: true, access: \"rwm\"}]
+		| .linux.devices = [{path: \"$LOOP\", type: \"b\", $NUMBER}, {path: \"/dev/mine\", type: \"b\", $NUMBER}]" \
+		sh -c 'head -c 13 /dev/mine; find /dev -type b ! -name "loop*"; echo written >/dev/mine'
+	status_is 0
+	is "from the host/dev/mine" "$output"
+	is written "$(head -n 1 "$LOOP")"
 }

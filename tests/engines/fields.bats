@@ -70,6 +70,10 @@ loop() {
 	run drun --rm --userns=host --device "$LOOP:/dev/mine" box sh -c 'head -c 11 /dev/mine; echo; printf "of the guest" | dd of=/dev/mine seek=1 bs=512 conv=notrunc 2>/dev/null; sync'
 	is "of the host" "$output"
 	is "of the guest" "$(dd if="$D/disk" bs=512 skip=1 count=1 status=none | tr -d '\0')"
+	# Privileged, it is the disk that has a name of its own, among all those of the host.
+	run drun --rm --userns=host --privileged --device "$LOOP:/dev/mine" box sh -c 'head -c 11 /dev/mine; echo; find /dev -type b ! -name "loop*"'
+	is "of the host
+/dev/mine" "$output"
 	run prun --rm --device "$LOOP:/dev/mine:r" box sh -c 'head -c 11 /dev/mine; echo; echo x >/dev/mine'
 	has "of the host" "$output"
 	has "Operation not permitted" "$output"
