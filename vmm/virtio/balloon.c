@@ -26,6 +26,11 @@
  * reached. So all that a guest can lose is its own memory: pages outside of it are left out, its
  * rings read as zeros when it gives them away.
  *
+ * What is in reporting_vq is nobody's in the guest to use, and how much that may be is the guest's
+ * to say: Linux takes up to 32 free blocks of up to 4 MiB at a time, and only where 64 MiB are free
+ * above the low watermark. A shorter queue is no way to make it less: Linux drives no balloon at
+ * all then. What this device can do is to be quick: a report, once begun, is done without a pause.
+ *
  * Work is bounded: a chain's ranges are sorted and merged, a chain of page numbers counts only to
  * PFNS_MAX, and after PUNCHES_PER_ROUND holes the loop sees to others for PAUSE_US.
  */
