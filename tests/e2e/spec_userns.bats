@@ -4,8 +4,34 @@
 
 load helpers
 
-setup_file() { make_base; }
-setup() { setup_test; }
+maps_ids() {
+	mkdir "$1/from" "$1/to"
+	python3 "$PY/idmap.py" "$1/from" "$1/to" "0 100000 1" "0 100000 1" 2>/dev/null && umount "$1/to"
+}
+
+# A tmpfs maps ids since Linux 6.3, ext4 since 5.12.
+setup_file() {
+	maps_ids "$BATS_FILE_TMPDIR" || {
+		truncate -s 4G "$BATS_RUN_TMPDIR/disk"
+		mkfs.ext4 -q "$BATS_RUN_TMPDIR/disk"
+		mount -o loop "$BATS_RUN_TMPDIR/disk" "$BATS_FILE_TMPDIR"
+	}
+	make_base
+}
+
+teardown_file() {
+	mountpoint -q "$BASE" || return 0
+	export BEFORE=
+	wait_until none_left # what it frees is on that disk
+	umount "$BASE"
+}
+
+setup() {
+	setup_test
+	T=$BASE/$BATS_TEST_NUMBER ROOT=$BASE/$BATS_TEST_NUMBER/root
+	mkdir "$T"
+}
+
 teardown() { check_nothing_left; }
 
 MAPS='[{containerID: 0, hostID: 100000, size: 1000}, {containerID: 1000, hostID: 300000, size: 64536}]'
@@ -61,7 +87,7 @@ userns=".linux.namespaces += [{type: \"user\"}] | .linux.uidMappings = $MAPS
 
 @test "a root file system whose layers, or mount, map ids: by engines that map instead of changing owners" {
 	mkdir "$T"/{mapped,upper,work,merged,bound}
-	python3 "$PY/idmap.py" "$ROOTFS" "$T/mapped" "0 100000 65536" "0 200000 65536" || skip "this host's file system maps no ids"
+	python3 "$PY/idmap.py" "$ROOTFS" "$T/mapped" "0 100000 65536" "0 200000 65536" || skip "this host's kernel maps no ids (Linux 5.12)"
 	mount -t overlay overlay -o "lowerdir=$T/mapped,upperdir=$T/upper,workdir=$T/work" "$T/merged"
 	bundle u "$userns | .root.path = \"$T/merged\"" sh -c 'stat -c "%u:%g" /bin/busybox /etc/passwd; echo x >/root/file'
 	run --separate-stderr husk run -b "$B" u </dev/null
