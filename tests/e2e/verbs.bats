@@ -216,8 +216,8 @@ BUSY='trap "exit 0" TERM; echo up; while :; do usleep 20000; done'
 		and ([.blkio.ioServiceBytesRecursive[] | select(.op == "Write") | .value // 0] | add) >= 2097152
 		and (.network_interfaces | map(select(.Name == "eth0")) | .[0].RxPackets >= 2 and .[0].TxBytes > 100)' "$T/stats"
 	if make_runc; then
-		# The rest of memory's statistics and what is told of each processor depend on the kind of cgroup.
-		runc events --stats r | jq -S '.data.cpu.usage |= {kernel, user, total} | .data.memory.raw = 0 | .data.blkio = 0
+		# The rest of memory's statistics and what is told of each processor depend on the kind of cgroup; a cache of 0 is left out.
+		runc events --stats r | jq -S '.data.cpu.usage |= {kernel, user, total} | .data.memory.raw = 0 | .data.blkio = 0 | del(.data.memory.cache)
 			| [paths | select(.[-1] | type == "string") | map(tostring) | join(".")]
 			| map(select(test("usage$|max$|total$|pids|cpuset.(cpus|mems)|hugetlb.|psi") | not)) | unique' >"$T/theirs"
 		jq -S '.data.network_interfaces = null | .data.memory.raw = 0 | .data.blkio = 0 | del(.data.memory.cache)
