@@ -66,6 +66,9 @@ moment() {
 	printf '%d.%03d' $((ms / 1000)) $((ms % 1000))
 }
 
+# A QEMU that emulates a machine in one that is emulated itself takes minutes to boot it.
+patient() { export HUSK_BOOT_TIMEOUT=$((60 * ${HUSK_TEST_SLOW:-1})); }
+
 # ---- the private directory
 
 # For setup_file: rootfs and template of config.json that bundles are made of.
