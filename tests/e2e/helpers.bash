@@ -101,10 +101,36 @@ for name in set(sys.stdin.read().split()) - {"busybox"}:
 	chown 1000:1000 "$1/home/user"
 }
 
+# own_disk_unless COMMAND...: for setup_file, before make_base, with leave_own_disk in teardown_file. Where the command fails for
+# the file's directory, an ext4 is mounted there, and the tests' directories are on it.
+own_disk_unless() {
+	"$@" "$BATS_FILE_TMPDIR" 2>/dev/null && return
+	truncate -s 4G "$BATS_RUN_TMPDIR/disk"
+	mkfs.ext4 -q "$BATS_RUN_TMPDIR/disk"
+	mount -o loop "$BATS_RUN_TMPDIR/disk" "$BATS_FILE_TMPDIR"
+	export OWN_DISK=$BATS_FILE_TMPDIR
+}
+
+leave_own_disk() {
+	[[ ${OWN_DISK:-} ]] || return 0
+	export BEFORE=
+	wait_until none_left # a scratch is freed by a process of its own
+	umount "$OWN_DISK"
+}
+
+# A tmpfs has attributes of users since Linux 6.6.
+has_user_attributes() { setfattr -n user.husk -v 1 "$1"; }
+
+test_directory() {
+	T=${OWN_DISK:+$OWN_DISK/$BATS_TEST_NUMBER}
+	T=${T:-$BATS_TEST_TMPDIR}
+	mkdir -p "$T"
+}
+
 # For setup: every test has containers of its own; those that setup_file made
 # are in $BASE/root.
 setup_test() {
-	T=$BATS_TEST_TMPDIR
+	test_directory
 	ROOT=$T/root
 	BEFORE=$(ours | cut -d' ' -f1)
 	HOST_BEFORE=$(host_things)

@@ -11,27 +11,12 @@ maps_ids() {
 
 # A tmpfs maps ids since Linux 6.3, ext4 since 5.12.
 setup_file() {
-	maps_ids "$BATS_FILE_TMPDIR" || {
-		truncate -s 4G "$BATS_RUN_TMPDIR/disk"
-		mkfs.ext4 -q "$BATS_RUN_TMPDIR/disk"
-		mount -o loop "$BATS_RUN_TMPDIR/disk" "$BATS_FILE_TMPDIR"
-	}
+	own_disk_unless maps_ids
 	make_base
 }
 
-teardown_file() {
-	mountpoint -q "$BASE" || return 0
-	export BEFORE=
-	wait_until none_left # what it frees is on that disk
-	umount "$BASE"
-}
-
-setup() {
-	setup_test
-	T=$BASE/$BATS_TEST_NUMBER ROOT=$BASE/$BATS_TEST_NUMBER/root
-	mkdir "$T"
-}
-
+teardown_file() { leave_own_disk; }
+setup() { setup_test; }
 teardown() { check_nothing_left; }
 
 MAPS='[{containerID: 0, hostID: 100000, size: 1000}, {containerID: 1000, hostID: 300000, size: 64536}]'

@@ -6,8 +6,11 @@ load helpers
 
 TOOLS=$TREE/build/tests
 
+setup_file() { own_disk_unless has_user_attributes; }
+teardown_file() { leave_own_disk; }
+
 setup() {
-	T=$BATS_TEST_TMPDIR
+	test_directory
 	[[ $(id -u) == 0 ]] || skip "needs root"
 	[[ -x $TOOLS/flatten && -x $TOOLS/manifest ]] || skip "no $TOOLS (make test-tools)"
 }

@@ -8,7 +8,12 @@ load helpers
 
 MANIFEST=$TREE/build/tests/manifest
 
-setup_file() { make_base; }
+setup_file() {
+	own_disk_unless has_user_attributes
+	make_base
+}
+
+teardown_file() { leave_own_disk; }
 
 setup() {
 	setup_test

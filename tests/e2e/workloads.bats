@@ -8,6 +8,7 @@ MUTATE=$TREE/build/tests/mutate
 MANIFEST=$TREE/build/tests/manifest
 
 setup_file() {
+	own_disk_unless has_user_attributes
 	make_base
 	# The tree that each workload begins with: files of the image to change, hard-linked ones too.
 	local w=$ROOTFS/start i
@@ -32,6 +33,7 @@ setup_file() {
 	export FIRST
 }
 
+teardown_file() { leave_own_disk; }
 setup() { setup_test; }
 teardown() { check_nothing_left; }
 
