@@ -60,7 +60,8 @@ clean_podman() {
 		[[ -e $record/applied ]] && rm -rf "$record"
 	done
 	rm -rf "$HUSK_DATA/trees" # a cache: what is in it is of images
-	# Two podmans that look at the same time mount its directory on itself twice.
+	# Two podmans that look at the same time mount its directory on itself twice; one of them may be conmon's, that cleans up.
+	wait_until none_left 2>/dev/null || : # check_nothing_left tells of it
 	while (($(grep -c " $PODMAN/data/overlay " /proc/self/mountinfo) > 1)); do
 		umount "$PODMAN/data/overlay" || break
 	done
