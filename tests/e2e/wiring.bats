@@ -113,11 +113,8 @@ traffic() {
 	in_ns lan busybox ping -c 1 -W 5 "10.5$1.0.2"
 	in_ns lan busybox ping -c 1 -W 5 "fd5$1::2"
 	for family in "10.5$1.0." "fd5$1::"; do
-		send vm tcp "${family}1" 7000 3000000
-		send lan tcp "${family}2" 7001 3000000
-		send vm udp "${family}1" 7000 1400
-		send vm udp "${family}1" 7000 60000
-		send lan udp "${family}2" 7001 60000
+		send vm traffic "${family}1" 7000 3000000
+		send lan traffic "${family}2" 7001 3000000
 	done
 }
 

@@ -1,13 +1,14 @@
 /*
  * nettest - traffic for tests of the network, inside a guest and on its other side.
  *
- *   nettest serve PORT                 sends back what comes by TCP and UDP, both families; says
- * "ready" nettest tcp ADDRESS PORT BYTES     sends bytes, has them back, both at once; "ok BYTES
- * MILLISECONDS" nettest many ADDRESS PORT N        N connections, open at the same time, each of
- * use; "ok N" nettest udp ADDRESS PORT BYTES     one datagram there and back; "ok BYTES" nettest
- * flood ADDRESS PORT MS      64-byte datagrams, as many as there is room for; "sent N" nettest join
- * GROUP INTERFACE PORT  says "ready", then what is sent to the group nettest cast GROUP INTERFACE
- * PORT TEXT
+ *	serve PORT			says "ready", sends back what comes by TCP and UDP
+ *	tcp ADDRESS PORT BYTES		there and back at once; "ok BYTES MILLISECONDS"
+ *	many ADDRESS PORT N		N connections, open at the same time, each of use; "ok N"
+ *	udp ADDRESS PORT BYTES		one datagram there and back; "ok BYTES"
+ *	traffic ADDRESS PORT BYTES	tcp BYTES, then udp 1400 and 60000
+ *	flood ADDRESS PORT MS		64-byte datagrams, as many as there is room for; "sent N"
+ *	join GROUP INTERFACE PORT	says "ready", then what is sent to the group
+ *	cast GROUP INTERFACE PORT TEXT
  *
  * An address is a number, with %INTERFACE behind a link-local one. Whoever waits does so for 20
  * seconds times HUSK_TEST_SLOW, then fails.
@@ -314,6 +315,7 @@ static void tcp(const struct address *a, uint64_t bytes)
 		}
 		got += receive_some(fd, got, bytes);
 	}
+	close(fd);
 	printf("ok %llu %llu\n", (unsigned long long)got, (unsigned long long)(now_ms() - begin));
 }
 
@@ -366,12 +368,20 @@ static void udp(const struct address *a, size_t bytes)
 			continue;
 		n = recv(fd, data, sizeof(data), 0);
 		if (n == (ssize_t)bytes && memcmp(data, pattern + i, bytes) == 0) {
+			close(fd);
 			printf("ok %zu\n", bytes);
 			return;
 		}
 	}
 	errno = ETIMEDOUT;
 	fail("datagram of %zu bytes: no answer", bytes);
+}
+
+static void traffic(const struct address *a, uint64_t bytes)
+{
+	tcp(a, bytes);
+	udp(a, 1400);
+	udp(a, 60000);
 }
 
 static void flood(const struct address *a, uint64_t ms)
@@ -448,7 +458,7 @@ int main(int argc, char **argv)
 	if (argc == 3 && strcmp(what, "serve") == 0)
 		serve(argv[2]);
 	if (argc < 5 || argc > 6) {
-		fputs("usage: nettest serve|tcp|many|udp|flood|join|cast ...\n", stderr);
+		fputs("usage: nettest serve|tcp|many|udp|traffic|flood|join|cast ...\n", stderr);
 		return 2;
 	}
 	if (strcmp(what, "join") == 0 || strcmp(what, "cast") == 0)
@@ -457,6 +467,8 @@ int main(int argc, char **argv)
 		a = parse_address(argv[2], argv[3]);
 	if (strcmp(what, "tcp") == 0)
 		tcp(&a, strtoull(argv[4], NULL, 10));
+	else if (strcmp(what, "traffic") == 0)
+		traffic(&a, strtoull(argv[4], NULL, 10));
 	else if (strcmp(what, "many") == 0)
 		many(&a, (unsigned)strtoul(argv[4], NULL, 10));
 	else if (strcmp(what, "udp") == 0)
