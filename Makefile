@@ -241,8 +241,8 @@ unit: ## unit tests under AddressSanitizer and UBSan
 	tests/run unit
 
 .PHONY: fuzz
-FUZZ_SECONDS ?= 5
-fuzz: ## every fuzz target for FUZZ_SECONDS (default 5) each
+FUZZ_SECONDS ?= 3
+fuzz: ## every fuzz target for FUZZ_SECONDS (default 3) each
 	$(MAKE) VARIANT=fuzz fuzz-bins
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run fuzz
 

@@ -8,8 +8,9 @@ setup_file() { make_base; }
 setup() { setup_test; }
 teardown() { check_nothing_left; }
 
-# Writes files, each with an fsync, and says which are done.
-WRITER='i=0; mkdir -p /d; while [ $i -lt 100000 ]; do
+# Says how many files there are, all of which can be read; then writes more, each with an fsync, and says which are done.
+# shellcheck disable=SC2016
+WRITER='mkdir -p /d; find /d -type f -exec cat {} + >/dev/null && echo "had $(ls /d | wc -l)"; i=$1; while :; do
 	echo "content of $i" | dd of=/d/$i conv=fsync 2>/dev/null && echo $i; i=$((i + 1)); done'
 # Changes a lot without an fsync, then syncs once and says so, then ends.
 ENDER='mkdir -p /d; i=0; while [ $i -lt 400 ]; do echo "content of $i" >/d/$i; i=$((i + 1)); done
@@ -32,34 +33,31 @@ kill_something() {
 	done
 }
 
-# check ID: what it said was done is there, and a next container sees it.
-check_recovered() {
-	local i last=
-	husk delete "$1"
-	while read -r i; do
-		is "content of $i" "$(cat "$B/rootfs/d/$i")"
-		last=$i
-	done <"$T/$1.out"
-	[[ -z $(find "$B/rootfs" -name '.husk-*') ]]
-	jq '.process.args = ["sh", "-c", "ls /d | wc -l; cat /d/* >/dev/null"]' "$B/config.json" >"$B/next.json"
-	mv "$B/next.json" "$B/config.json"
-	run --separate-stderr husk run -b "$B" "$1-next" </dev/null
-	status_is 0
-	[[ -z $last || $output -gt $last ]]
-	rm -rf "$B"
-}
-
+# On one rootfs: each start finds what the ones before it said was done, and so does who looks at it in between.
 while_writing() {
-	local n id ms
-	for ((n = 0; n < $1; n++)); do
+	local n id ms i done=0
+	bundle k . sh -c "$WRITER" sh 0
+	for ((n = 0; n <= $1; n++)); do
 		id=k$n ms=$((RANDOM % 900))
-		bundle $id . sh -c "$WRITER"
+		jq --arg from $((n * 10000)) '.process.args[-1] = $from' "$B/config.json" >"$T/next.json"
+		mv "$T/next.json" "$B/config.json"
 		husk run -d -b "$B" $id </dev/null >"$T/$id.out" 2>"$T/$id.err"
+		wait_until grep -q '^had' "$T/$id.out"
+		(($(sed -n 's/^had //p' "$T/$id.out") >= done))
+		((n < $1)) || break
 		sleep "$(moment $ms)"
 		echo "moment $n: $ms ms"
 		kill_something $id
-		check_recovered $id
+		husk delete $id
+		while read -r i; do
+			is "content of $i" "$(cat "$B/rootfs/d/$i")"
+			done=$((done + 1))
+		done < <(grep -v had "$T/$id.out")
+		[[ -z $(find "$B/rootfs" -name '.husk-*') ]]
 	done
+	husk delete --force $id
+	((done > 0))
+	rm -rf "$B"
 }
 
 while_writing_back() {
