@@ -53,8 +53,8 @@ struct proxy {
 };
 
 /* Starts one, in its network namespace, with this process's stdio. It waits for proxy_go(), and
- * ends when the link closes before proxy_commit(). ERR_UNSUPPORTED: another container has claimed the
- * network namespace. */
+ * ends when the link closes before proxy_commit(). ERR_UNSUPPORTED: another container has claimed
+ * the network namespace. */
 int proxy_start(const struct proxy_spawn *s, struct proxy *p, struct error *err);
 /* Hands it the guest process. The fds of `job` are duplicated to it and stay the caller's. */
 int proxy_go(struct proxy *p, const struct proxy_job *job, bool terminal, unsigned width,
