@@ -252,7 +252,7 @@ e2e: all kernel test-tools hostile ## end-to-end tests (root); E2E=file.bats for
 
 .PHONY: check-kvm
 check-kvm: all kernel test-tools hostile ## end-to-end tests on engine kvm, on real KVM: in a nested machine where the host has none (root); E2E=file.bats for one
-	tests/run nested $(E2E)
+	NESTED_SECONDS=$${NESTED_SECONDS:-10800} tests/run nested $(E2E)
 
 .PHONY: engines
 engines: all kernel ## tests with real container engines (root); ENGINE=file.bats for one
