@@ -305,7 +305,7 @@ void proc_kill(struct proc *p)
 static void take_console(struct proc *p)
 {
 	unsigned nfds = 1;
-	char byte;
+	char byte = 0;
 	int fd;
 
 	if (p->console_sock < 0)
