@@ -118,7 +118,8 @@ traffic() {
 	done
 }
 
-ct_things() { netns_things ct | sed -E 's/(gc|forward_delay)_timer +[0-9.]+//'; } # a bridge's clocks
+# Not a bridge's clocks; the kernel makes the state of a link that is up from UNKNOWN to UP some time later.
+ct_things() { netns_things ct | sed -E 's/(gc|forward_delay)_timer +[0-9.]+//; s/ state UNKNOWN / state UP /'; }
 
 unchanged() { diff <(echo "$1") <(ct_things); }
 
