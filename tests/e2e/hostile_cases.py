@@ -51,10 +51,18 @@ class Virtiofsd:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(path)
         os.unlink(path)
-        self.process = subprocess.Popen(
-            [VIRTIOFSD, f"--fd={listener.fileno()}", "-f", "-o", f"source={directory}/shared"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[listener.fileno()])
+        self.log_path = os.path.join(directory, "fs.log")
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                [VIRTIOFSD, f"--fd={listener.fileno()}", "-f", "-o", f"source={directory}/shared"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, pass_fds=[listener.fileno()])
         listener.close()
+
+    def gave_up(self):
+        """On what a guest had put in a queue."""
+        with open(self.log_path, errors="replace") as f:
+            log = f.read()
+        return "Start for queue" in log and "fv_panic: libvhost-user: " in log
 
     def close(self):
         self.sock.close()
@@ -109,8 +117,10 @@ class Machine:
             return f.read()
 
     def own_memory(self):
+        """None: it has just ended."""
         with open(f"/proc/{self.vm.process.pid}/status") as f:
-            return int(re.search(r"RssAnon:\s+(\d+) kB", f.read()).group(1)) << 10
+            found = re.search(r"RssAnon:\s+(\d+) kB", f.read())
+        return int(found.group(1)) << 10 if found else None
 
     def finish(self):
         """Its end has to be one of its own, without a word of a sanitizer."""
@@ -176,6 +186,8 @@ def attack(directory, name, seed, until):
             if m.died:
                 break
             now = m.own_memory()
+            if now is None:
+                continue
             if warm is None and time.monotonic() > warm_at:
                 warm = now
             grown = now - (warm if warm is not None else now)
@@ -183,6 +195,9 @@ def attack(directory, name, seed, until):
         stop.set()
         talker.join()
         m.finish()
+        # It may do so in the first rounds, before the guest says how many there were.
+        if m.died and m.fs and m.fs.gave_up():
+            rounds = max(rounds, 1)
     finally:
         stop.set()
         talker.join()
