@@ -14,7 +14,9 @@
 #include "agent/forward.h"
 #include "agent/process.h"
 #include "agent/proto.h"
+#include "agent/slots.h"
 #include "agent/streams.h"
+#include "agent/worker.h"
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/frame.h"
@@ -370,6 +372,25 @@ void server_set_times(struct server *s, uint64_t kernel_us, uint64_t agent_us)
 {
 	s->kernel_us = kernel_us;
 	s->agent_us = agent_us;
+}
+
+static int probe_slots(void *arg UNUSED, struct error *err UNUSED)
+{
+	slots_probe();
+	return 0;
+}
+
+static void on_probed(void *arg UNUSED, const struct error *failure)
+{
+	if (failure)
+		log_error("probe slots: %s", failure->msg);
+}
+
+int server_probe_slots(struct server *s, struct error *err)
+{
+	const struct worker_job job = {.name = "slots", .work = probe_slots, .done = on_probed};
+
+	return worker_start(s->procs, NULL, &job, err);
 }
 
 void server_free(struct server *s)

@@ -28,6 +28,8 @@ int server_listen(struct server *s, int control, int stream, server_peer_fn peer
 int server_forward(struct server *s, int forward, struct error *err);
 /* Marks for `hello`: CLOCK_BOOTTIME in microseconds at PID 1's start and when it listened. */
 void server_set_times(struct server *s, uint64_t kernel_us, uint64_t agent_us);
+/* Starts a worker that finds what the host has put into slots (slots.h). */
+int server_probe_slots(struct server *s, struct error *err);
 /* Ends all connections, and kills what they own: for tests. */
 void server_free(struct server *s);
 

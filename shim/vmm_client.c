@@ -199,6 +199,7 @@ static int send_start(struct vmm_client *c, const struct vmm_config *cfg, struct
 	jsonw_kstr(&w, "log_level", cfg->debug ? "debug" : "info");
 	jsonw_kbool(&w, "log_json", log_is_json());
 	jsonw_kbool(&w, "fs", cfg->fs_sock >= 0);
+	jsonw_kbool(&w, "late_devices", true);
 	if (cfg->spec && host_policy_apparmor(cfg->spec->process))
 		jsonw_kstr(&w, "apparmor", host_policy_apparmor(cfg->spec->process));
 	if (cfg->spec && host_policy_selinux(cfg->spec->process))

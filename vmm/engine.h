@@ -31,6 +31,7 @@ struct engine_config {
 	int fs_fd; /* connected vhost-user socket of a virtiofsd, or -1; kept by the caller */
 	struct virtio_device **devices;
 	unsigned ndevices;
+	unsigned nlate; /* so many of the last of them are hidden until engine_reveal() (kvm) */
 	/* Called when everything that the machine is made of is open and mapped, before the first
 	 * thread is made and the guest runs its first instruction: shuts the jail. NULL: none. */
 	int (*ready_to_run)(void *arg, struct error *err);
@@ -59,6 +60,7 @@ struct engine_ops {
 	/* NULL: the devices are those of the start. */
 	int (*plug)(struct engine *e, struct virtio_device *d, struct error *err);
 	void (*unplug)(struct engine *e, struct virtio_device *d);
+	void (*reveal)(struct engine *e); /* may be NULL */
 	/* The link of a network card changed; NULL: the guest sees its configuration space. */
 	int (*link)(struct engine *e, struct virtio_device *d, struct error *err);
 	void (*stop)(struct engine *e);
@@ -106,6 +108,13 @@ static inline int engine_plug(struct engine *e, struct virtio_device *d, struct 
 static inline void engine_unplug(struct engine *e, struct virtio_device *d)
 {
 	e->ops->unplug(e, d);
+}
+
+/* The late devices of the start are where a probe of their slots finds them, from now on. */
+static inline void engine_reveal(struct engine *e)
+{
+	if (e->ops->reveal)
+		e->ops->reveal(e);
 }
 
 /* The link of a network card (net.h) went up or down: sees to it that the guest learns of it. */

@@ -35,6 +35,8 @@
 #define SLOTS 24
 #define CONSOLE_BYTES 8192
 
+_Static_assert(SLOTS * MMIO_SLOT_BYTES % 4096 == 0, "memory of KVM's is in pages");
+
 struct kvm {
 	struct engine engine; /* first */
 	struct loop *loop;
@@ -188,10 +190,9 @@ static void on_news(void *arg, uint32_t events UNUSED)
 
 /* ---- devices */
 
-static int kvm_plug(struct engine *base, struct virtio_device *d, struct error *err)
+static int plug(struct kvm *e, struct virtio_device *d, bool hidden, struct error *err)
 {
-	struct kvm *e = kvm_of(base);
-	int slot = mmio_plug(e->bus, d, err);
+	int slot = hidden ? mmio_plug_hidden(e->bus, d, err) : mmio_plug(e->bus, d, err);
 	struct error lazy = ERROR_INIT;
 
 	if (slot < 0)
@@ -200,6 +201,16 @@ static int kvm_plug(struct engine *base, struct virtio_device *d, struct error *
 	if (vm_coalesce(&e->vm, (unsigned)slot, &lazy) < 0)
 		log_debug("%s", lazy.msg);
 	return 0;
+}
+
+static int kvm_plug(struct engine *base, struct virtio_device *d, struct error *err)
+{
+	return plug(kvm_of(base), d, false, err);
+}
+
+static void kvm_reveal(struct engine *base)
+{
+	mmio_reveal(kvm_of(base)->bus);
 }
 
 static void on_unplugged(void *arg, struct virtio_device *d)
@@ -310,6 +321,7 @@ static const struct engine_ops kvm_ops = {
 	.resume = kvm_resume,
 	.plug = kvm_plug,
 	.unplug = kvm_unplug,
+	.reveal = kvm_reveal,
 	.stop = kvm_stop,
 	.free = kvm_free,
 	.pid = kvm_pid,
@@ -321,7 +333,9 @@ static const struct engine_ops kvm_ops = {
 static int load(struct kvm *e, const struct engine_config *cfg, struct arch_entry *entry,
 		struct error *err)
 {
-	cleanup_free char *cmdline = arch_cmdline(SLOTS, cfg->console, cfg->cmdline, err);
+	cleanup_free char *extra =
+		xasprintf("%s%s", cfg->nlate ? "husk.late " : "", cfg->cmdline ? cfg->cmdline : "");
+	cleanup_free char *cmdline = arch_cmdline(SLOTS, cfg->console, extra, err);
 	struct arch_image img = {.kernel_fd = cfg->kernel_fd,
 				 .initramfs_fd = cfg->initramfs_fd,
 				 .cmdline = cmdline,
@@ -382,7 +396,7 @@ static int make_machine(struct kvm *e, const struct engine_config *cfg, struct e
 	if (!e->bus || make_vcpus(e, cfg, &entry, err) < 0)
 		return -1;
 	for (unsigned i = 0; i < cfg->ndevices; i++)
-		if (kvm_plug(&e->engine, cfg->devices[i], err) < 0)
+		if (plug(e, cfg->devices[i], i >= cfg->ndevices - cfg->nlate, err) < 0)
 			return error_wrap(err, "device %s", cfg->devices[i]->ops->name);
 	return 0;
 }

@@ -3,7 +3,7 @@
  *
  * Theory of operation
  *
- * A slot is its register file (mmio_regs.h), the page that shows it to the guest, and a device or
+ * A slot is its register file (mmio_regs.h), the bytes that show it to the guest, and a device or
  * none. Two kinds of threads meet here. vCPU threads write registers; the loop's thread does all
  * that concerns the device. Between them:
  *
@@ -64,6 +64,7 @@ struct slot {
 	/* the loop's thread alone; changes of `leaving` are under the lock too */
 	struct virtio_device *d;
 	bool started;
+	bool hidden; /* the guest is not shown the device yet */
 	bool leaving;
 	unplugged_fn unplugged;
 	void *unplugged_arg;
@@ -88,6 +89,7 @@ struct mmio_bus {
 };
 
 _Static_assert(MMIO_SLOTS_MAX <= 32, "a bit each in `pending`");
+_Static_assert(MMIO_SLOT_BYTES >= MMIO_CONFIG + MMIO_CONFIG_BYTES, "a slot has all of them");
 
 static void signal_fd(int fd)
 {
@@ -416,7 +418,7 @@ static void settle_leave(struct slot *s)
 	pthread_mutex_lock(&s->lock);
 	idle = mmio_regs_idle(&s->regs);
 	if (idle) {
-		s->leaving = false;
+		s->leaving = s->hidden = false;
 		mmio_regs_empty(&s->regs);
 		mmio_regs_show(&s->regs, s->page);
 		show_config(s, none);
@@ -561,23 +563,29 @@ static int wire(struct slot *s, unsigned nqueues, struct error *err)
 
 static void fill(struct slot *s, struct virtio_device *d)
 {
-	const struct virtio_device_ops *o = d->ops;
-	uint64_t features = o->features(d) | UINT64_C(1) << VIRTIO_F_VERSION_1 |
-			    UINT64_C(1) << VIRTIO_F_INDIRECT_DESC |
-			    UINT64_C(1) << VIRTIO_F_EVENT_IDX;
-	uint8_t config[MMIO_CONFIG_BYTES];
-
-	for (unsigned i = 0; i < o->nqueues; i++) {
+	for (unsigned i = 0; i < d->ops->nqueues; i++) {
 		vq_init(&d->vq[i]);
 		d->vq[i].kick_fd = s->kick[i];
 		d->vq[i].call_fd = s->call;
 		d->running[i] = false;
 	}
 	d->acked = 0;
-	d->config_changed = on_config_changed;
 	d->transport = s;
 	s->d = d;
 	s->started = s->warned = false;
+}
+
+static void show_device(struct slot *s)
+{
+	struct virtio_device *d = s->d;
+	const struct virtio_device_ops *o = d->ops;
+	uint64_t features = o->features(d) | UINT64_C(1) << VIRTIO_F_VERSION_1 |
+			    UINT64_C(1) << VIRTIO_F_INDIRECT_DESC |
+			    UINT64_C(1) << VIRTIO_F_EVENT_IDX;
+	uint8_t config[MMIO_CONFIG_BYTES];
+
+	d->config_changed = on_config_changed;
+	s->hidden = false;
 	read_config(s, config);
 	pthread_mutex_lock(&s->lock);
 	show_config(s, config);
@@ -588,7 +596,7 @@ static void fill(struct slot *s, struct virtio_device *d)
 	pthread_mutex_unlock(&s->lock);
 }
 
-int mmio_plug(struct mmio_bus *b, struct virtio_device *d, struct error *err)
+static int plug(struct mmio_bus *b, struct virtio_device *d, bool hidden, struct error *err)
 {
 	for (unsigned i = 0; i < b->nslots; i++) {
 		struct slot *s = &b->slot[i];
@@ -598,10 +606,30 @@ int mmio_plug(struct mmio_bus *b, struct virtio_device *d, struct error *err)
 		if (wire(s, d->ops->nqueues, err) < 0)
 			return error_wrap(err, "virtio-mmio slot %u: %s", i, d->ops->name);
 		fill(s, d);
-		log_debug("virtio-mmio slot %u: %s", i, d->ops->name);
+		s->hidden = hidden;
+		if (!hidden)
+			show_device(s);
+		log_debug("virtio-mmio slot %u: %s%s", i, d->ops->name, hidden ? ", hidden" : "");
 		return (int)i;
 	}
 	return error_kind(err, ERR_NO_ROOM, "%s: all %u slots are in use", d->ops->name, b->nslots);
+}
+
+int mmio_plug(struct mmio_bus *b, struct virtio_device *d, struct error *err)
+{
+	return plug(b, d, false, err);
+}
+
+int mmio_plug_hidden(struct mmio_bus *b, struct virtio_device *d, struct error *err)
+{
+	return plug(b, d, true, err);
+}
+
+void mmio_reveal(struct mmio_bus *b)
+{
+	for (unsigned i = 0; i < b->nslots; i++)
+		if (b->slot[i].hidden)
+			show_device(&b->slot[i]);
 }
 
 void mmio_unplug(struct mmio_bus *b, struct virtio_device *d, unplugged_fn done, void *arg)

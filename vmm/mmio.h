@@ -1,12 +1,13 @@
 /*
  * mmio.h - virtio over MMIO (virtio 1.2 §4.2), version 2: the transport of engine kvm.
  *
- * The machine has a fixed number of slots, each of one 4 KiB page of registers. An empty slot reads
+ * The machine has a fixed number of slots, each of 512 bytes of registers. An empty slot reads
  * DeviceID 0, which a driver leaves alone; a device is put into it with mmio_plug() at any time.
  *
- * Reads cost no exit. No register of §4.2.2 has a side effect when it is read, so a slot's page is
- * plain memory that the guest may read and not write (a read-only memory slot of KVM), and this
- * code keeps it up to date: before a write returns to the guest, what it will read next is there.
+ * Reads cost no exit. No register of §4.2.2 has a side effect when it is read, so a slot's
+ * registers are plain memory that the guest may read and not write (a read-only memory slot of
+ * KVM), and this code keeps it up to date: before a write returns to the guest, what it will read
+ * next is there. But the first touch of a page of that memory is an exit: hence eight slots a page.
  *
  * Writes come here from the vCPU threads. What they change is a register file, plain data under the
  * slot's lock; no device code runs in a vCPU's thread. Where a write means something to the device,
@@ -25,7 +26,7 @@
 #include "vmm/device.h"
 
 #define MMIO_SLOTS_MAX 32
-#define MMIO_SLOT_BYTES 4096
+#define MMIO_SLOT_BYTES 512
 
 struct mmio_bus;
 
@@ -35,7 +36,7 @@ struct mmio_bus;
 struct mmio_kernel {
 	/* A signal of fd is an interrupt of the slot. */
 	int (*irq)(void *arg, unsigned slot, int fd, struct error *err);
-	/* A 4-byte write of `value` at byte `off` of the slot's page signals fd. */
+	/* A 4-byte write of `value` at byte `off` of the slot signals fd. */
 	int (*io)(void *arg, unsigned slot, uint32_t off, uint32_t value, int fd,
 		  struct error *err);
 	void *arg;
@@ -51,13 +52,17 @@ void mmio_free(struct mmio_bus *b);
 /* Puts a device into the first free slot, and returns the slot; -1: no slot is free. From the
  * loop's thread, as is all that is not said otherwise. */
 int mmio_plug(struct mmio_bus *b, struct virtio_device *d, struct error *err);
+/* The same, but the slot looks empty to the guest until mmio_reveal(). */
+int mmio_plug_hidden(struct mmio_bus *b, struct virtio_device *d, struct error *err);
+/* Every hidden device is seen from now on. */
+void mmio_reveal(struct mmio_bus *b);
 /* Takes it out as soon as no driver uses it: Status is 0 or, as Linux leaves it when it unbinds a
  * driver, ACKNOWLEDGE. `done` is called from the loop, later, and then the device is the caller's.
  */
 void mmio_unplug(struct mmio_bus *b, struct virtio_device *d,
 		 void (*done)(void *arg, struct virtio_device *d), void *arg);
 
-/* A guest's write of `len` bytes at byte `off` from the first slot's page, from any vCPU's thread.
+/* A guest's write of `len` bytes at byte `off` from the first slot, from any vCPU's thread.
  * Waits for the loop's thread if it is a reset of a device whose queues run. Anything the
  * specification forbids is without effect. */
 void mmio_write(struct mmio_bus *b, uint64_t off, const void *data, unsigned len);
@@ -73,7 +78,7 @@ void mmio_wake_all(struct mmio_bus *b);
 void mmio_pause(struct mmio_bus *b);
 int mmio_resume(struct mmio_bus *b, struct error *err);
 
-/* Ranges of a slot's page that may be written later than the guest says (coalesced MMIO): only
+/* Ranges of a slot that may be written later than the guest says (coalesced MMIO): only
  * registers that mean nothing before another register is written. What was collected must be
  * passed to mmio_write() before any other write is. Fills `out`, returns how many. */
 struct mmio_range {

@@ -404,6 +404,7 @@ static int parse_start(yajl_val v, struct request_start *s, struct error *err)
 	    parse_slots(v, s, err) < 0)
 		return -1;
 	if (get_bool(v, "log_json", &s->log_json, err) < 0 || get_bool(v, "fs", &s->fs, err) < 0 ||
+	    get_bool(v, "late_devices", &s->late_devices, err) < 0 ||
 	    get_bool(v, "console", &s->console, err) < 0 ||
 	    get_bool(v, "console_log", &s->console_log, err) < 0 ||
 	    parse_confinement(v, "apparmor", &s->apparmor, err) < 0 ||

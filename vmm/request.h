@@ -66,9 +66,10 @@ struct request_start {
 	unsigned nics;	     /* cards that exist from the start; engine kvm needs none */
 	enum log_level log_level;
 	bool log_json;
-	bool console;	  /* a serial console from the first line on */
-	bool console_log; /* and is written to a file: a further descriptor, the last one */
-	bool fs;	  /* a fourth descriptor is a virtiofsd's socket */
+	bool console;	   /* a serial console from the first line on */
+	bool console_log;  /* and is written to a file: a further descriptor, the last one */
+	bool fs;	   /* a fourth descriptor is a virtiofsd's socket */
+	bool late_devices; /* engine kvm: rng and balloon are there when the agent asks for them */
 	char *apparmor,
 		*selinux; /* profile, label that the machine's processes enter; NULL: none */
 };

@@ -6,6 +6,10 @@
  * has its own front end for that one); disks come and go (disks.c), with an engine that cannot plug
  * devices in by slots that it has from its start.
  *
+ * Nothing needs random numbers (the boot has its seed, vmm/arch) and the balloon before a container
+ * runs, and to find them costs a guest some 90 exits. With `late_devices` their slots look empty
+ * until the agent asks for them, by a connection to VSOCK_PORT_LATE.
+ *
  * States: NEW -> STARTING -> RUNNING <-> PAUSED -> OVER. Once OVER the loop ends; what was asked
  * and is not answered yet is answered first, for at most FLUSH_MS.
  */
@@ -114,6 +118,13 @@ static void on_ready(void *arg)
 	control_event(s->control, "ready", NULL, NULL);
 }
 
+static void on_late(void *arg)
+{
+	struct sandbox *s = arg;
+
+	engine_reveal(s->engine);
+}
+
 static void on_unplugged(void *arg, struct virtio_device *d)
 {
 	struct sandbox *s = arg;
@@ -171,7 +182,7 @@ static int make_devices(struct sandbox *s, const struct request_start *r, int *f
 	s->vsock = vsock_new(s->loop, err);
 	if (!s->vsock)
 		return -1;
-	vsock_on_ready(s->vsock, on_ready, s);
+	vsock_on_ready(s->vsock, on_ready, on_late, s);
 	s->rng = rng_new(s->loop, err);
 	if (!s->rng)
 		return -1;
@@ -252,13 +263,14 @@ static int start(struct sandbox *s, const struct request_start *r, int *fds, str
 		cfg.console_log = s->console_log = steal_fd(&fds[3 + r->fs]);
 	s->disks.file_bytes = r->file_bytes;
 	s->vcpus = r->vcpus;
-	devices[0] = s->vsock;
-	devices[1] = s->rng;
-	cfg.ndevices = 2;
-	if (s->balloon)
-		devices[cfg.ndevices++] = s->balloon;
+	devices[cfg.ndevices++] = s->vsock;
 	if (s->fs)
 		devices[cfg.ndevices++] = s->fs;
+	devices[cfg.ndevices++] = s->rng;
+	if (s->balloon) {
+		devices[cfg.ndevices++] = s->balloon;
+		cfg.nlate = r->late_devices ? 2 : 0; /* these two, with engine kvm */
+	}
 	for (unsigned i = 0; s->disks.fixed && i < s->disks.n; i++)
 		devices[cfg.ndevices++] = s->disks.dev[i];
 	for (unsigned i = 0; s->nics.fixed && i < s->nics.n; i++)

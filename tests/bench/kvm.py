@@ -99,7 +99,7 @@ class HuskVmm:
         listener.listen()
         opened = [open(f, "rb") for f in files]
         self.seq = self.boot.send("start", [listener.fileno(), *[f.fileno() for f in opened]], **{
-            "engine": "kvm", "memory": MIB << 20, "vcpus": 1, **start})
+            "engine": "kvm", "memory": MIB << 20, "vcpus": 1, "late_devices": True, **start})
         for f in (listener, *opened):
             f.close()
 

@@ -261,9 +261,14 @@ static void chain(struct input *in)
 		memcpy(ram + ring + 0x102, &idx, sizeof(idx));
 }
 
+/* The last one comes hidden; who plugs what is plugged reveals it. */
 static void plug(struct fuzz *f, unsigned i)
 {
-	if (f->slot[i] < 0)
+	if (f->slot[i] >= 0)
+		mmio_reveal(f->bus);
+	else if (i == DEVICES - 1)
+		f->slot[i] = mmio_plug_hidden(f->bus, f->d[i], NULL);
+	else
 		f->slot[i] = mmio_plug(f->bus, f->d[i], NULL);
 }
 

@@ -10,7 +10,7 @@
 
 #define SLOTS_GPA 0xD0000000u
 #define SLOTS 24u
-#define SLOT_BYTES 4096u
+#define SLOT_BYTES 512u
 #define QUEUES 4u
 
 /* Offsets of registers (virtio 1.2 §4.2.2) */

@@ -246,6 +246,23 @@ static inline int machine_plug(struct machine *m, struct virtio_device *d)
 	return m->result;
 }
 
+static inline void machine_plug_hidden_fn(struct machine *m)
+{
+	m->result = mmio_plug_hidden(m->bus, m->d, NULL);
+}
+
+static inline int machine_plug_hidden(struct machine *m, struct virtio_device *d)
+{
+	m->d = d;
+	machine_do(m, machine_plug_hidden_fn);
+	return m->result;
+}
+
+static inline void machine_reveal_fn(struct machine *m)
+{
+	mmio_reveal(m->bus);
+}
+
 static inline void machine_on_gone(void *arg, struct virtio_device *d)
 {
 	struct machine *m = arg;

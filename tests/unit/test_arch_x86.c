@@ -59,11 +59,11 @@ static void cmdline_names_every_slot(void **state)
 
 	(void)state;
 	assert_non_null(line);
-	for (const char *p = line; (p = strstr(p, "virtio_mmio.device=4K@0xd00")); p++)
+	for (const char *p = line; (p = strstr(p, "virtio_mmio.device=512@0xd00")); p++)
 		n++;
 	assert_int_equal(n, 24);
-	assert_non_null(strstr(line, "virtio_mmio.device=4K@0xd0000000:5 "));
-	assert_non_null(strstr(line, "virtio_mmio.device=4K@0xd0017000:"));
+	assert_non_null(strstr(line, "virtio_mmio.device=512@0xd0000000:5 "));
+	assert_non_null(strstr(line, "virtio_mmio.device=512@0xd0002e00:"));
 	assert_non_null(strstr(line, "earlyprintk=ttyS0,115200,keep"));
 	assert_null(strstr(line, "console="));
 	assert_string_equal(line + strlen(line) - 11, " husk.debug");
@@ -159,6 +159,7 @@ static void loads_kernel_and_initramfs(void **state)
 {
 	uint64_t offsets[] = {0x2000, 0x2010}; /* mapped; copied */
 	static const char archive[] = "070701";
+	uint8_t seeds[2][32] = {{0}};
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_LEN(offsets); i++) {
@@ -167,6 +168,7 @@ static void loads_kernel_and_initramfs(void **state)
 		struct guest_mem m = memory(64 * MIB);
 		struct arch_image img = {kernel, initramfs, "panic=-1", 1, ARCH_OWN};
 		struct arch_entry entry;
+		const struct setup_data *seed;
 		struct boot_params *bp;
 		uint8_t *text, byte;
 
@@ -182,6 +184,12 @@ static void loads_kernel_and_initramfs(void **state)
 		assert_int_equal(byte, 0x90);
 		bp = mem_at(&m, entry.table, sizeof(*bp));
 		assert_string_equal(mem_at(&m, bp->hdr.cmd_line_ptr, 9), "panic=-1");
+		seed = mem_at(&m, bp->hdr.setup_data, sizeof(*seed) + 32);
+		assert_int_equal(seed->next, 0);
+		assert_int_equal(seed->type, SETUP_RNG_SEED);
+		assert_int_equal(seed->len, 32);
+		assert_memory_not_equal(seed->data, seeds[1 - i], 32);
+		memcpy(seeds[i], seed->data, 32);
 		assert_int_equal(bp->hdr.ramdisk_size, 5000);
 		assert_int_equal(bp->hdr.ramdisk_image, 64 * MIB - 8192);
 		assert_memory_equal(mem_at(&m, bp->hdr.ramdisk_image, 5000), archive,
@@ -398,6 +406,8 @@ static void mptable_is_sound(void **state)
 
 /* ---- CPUID */
 
+#define ARCH_CAPABILITIES (1u << 29)
+
 static const struct kvm_cpuid_entry2 *leaf(const struct cpu_model *m, uint32_t f, uint32_t index)
 {
 	for (uint32_t i = 0; i < m->n; i++)
@@ -413,7 +423,11 @@ static struct cpu_model *host(uint32_t vendor)
 		{.function = 1, .ebx = 0x7fff0800, .ecx = 0x2a, .edx = 1u << 28},
 		{.function = 4, .index = 0, .flags = 1, .eax = 0xfc004121},
 		{.function = 4, .index = 3, .flags = 1, .eax = 0xfc1fc163},
-		{.function = 7, .flags = 1, .ebx = 0x02000005, .ecx = 0x40000000, .edx = 3},
+		{.function = 7,
+		 .flags = 1,
+		 .ebx = 0x02000005,
+		 .ecx = 0x40000000,
+		 .edx = 3 | ARCH_CAPABILITIES},
 		{.function = 0xa, .eax = 0x07300404},
 		{.function = 0xb, .index = 0, .flags = 1, .eax = 1, .ebx = 2, .ecx = 0x100},
 		{.function = 0xb, .index = 1, .flags = 1, .eax = 7, .ebx = 99, .ecx = 0x201},
@@ -445,7 +459,7 @@ static void cpuid_hides_what_no_guest_needs(void **state)
 	assert_int_equal(leaf(m, 1, 0)->ecx >> 24 & 1, 1);
 	assert_int_equal(leaf(m, 7, 0)->ebx, 1); /* processor trace, SGX */
 	assert_int_equal(leaf(m, 7, 0)->ecx, 0);
-	assert_int_equal(leaf(m, 7, 0)->edx, 1);
+	assert_int_equal(leaf(m, 7, 0)->edx, 1 | ARCH_CAPABILITIES);
 	assert_int_equal(leaf(m, 0x80000001, 0)->ecx & 0x800004, 0); /* SVM, counters */
 	assert_int_equal(leaf(m, 0x40000000, 0)->eax, 0x40000010);
 	assert_int_equal(leaf(m, 0x40000010, 0)->eax, 2500000);
@@ -480,6 +494,7 @@ static void cpuid_of_amd_tells_the_same(void **state)
 	(void)state;
 	cpuid_model(m, false);
 	cpuid_vcpu(m, 3, 4);
+	assert_int_equal(leaf(m, 7, 0)->edx, 1);
 	assert_int_equal(leaf(m, 1, 0)->ecx >> 24 & 1, 0);
 	assert_int_equal(leaf(m, 0x80000008, 0)->ecx & 0xf0ff, 0x2003);
 	assert_int_equal(leaf(m, 0x8000001e, 0)->eax, 3);

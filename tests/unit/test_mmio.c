@@ -239,6 +239,46 @@ static void slots_do_not_share_state(void **state)
 	assert_int_not_equal(m->irq[a], m->irq[b]);
 }
 
+static void a_hidden_device_is_no_device_before_it_is_revealed(void **state)
+{
+	struct machine *m = *state;
+	int slot = machine_plug_hidden(m, &m->fake[0].d);
+	int other = machine_plug(m, &m->fake[1].d);
+
+	assert_int_equal(slot, 0);
+	assert_int_equal(other, 1);
+	assert_int_equal(mmio_r32(m, slot, MMIO_DEVICE_ID), 0);
+	assert_null(m->fake[0].d.config_changed);
+	for (uint32_t status = 1; status <= 0xf; status = status << 1 | 1)
+		mmio_w32(m, slot, MMIO_STATUS, status);
+	machine_settle(m);
+	assert_int_equal(m->fake[0].starts, 0);
+	assert_int_equal(mmio_r32(m, slot, MMIO_STATUS), 0);
+	assert_int_equal(mmio_r32(m, slot, MMIO_DEVICE_FEATURES), 0);
+
+	machine_do(m, machine_reveal_fn);
+	assert_int_equal(mmio_r32(m, slot, MMIO_DEVICE_ID), m->fake[0].d.ops->id);
+	drv_start(m, slot);
+	machine_settle(m);
+	machine_do(m, machine_reveal_fn); /* changes nothing of what is seen */
+	machine_settle(m);
+	assert_true(m->fake[0].on[0]);
+	assert_int_equal(mmio_r32(m, slot, MMIO_STATUS), 0xf);
+}
+
+static void a_hidden_device_leaves_unseen(void **state)
+{
+	struct machine *m = *state;
+	int slot = machine_plug_hidden(m, &m->fake[0].d);
+
+	machine_unplug(m, &m->fake[0].d);
+	assert_true(gone(m, 5000));
+	machine_do(m, machine_reveal_fn);
+	assert_int_equal(mmio_r32(m, slot, MMIO_DEVICE_ID), 0);
+	assert_int_equal(machine_plug(m, &m->fake[1].d), slot);
+	assert_int_equal(mmio_r32(m, slot, MMIO_DEVICE_ID), m->fake[1].d.ops->id);
+}
+
 static void accesses_outside_of_the_slots_are_ignored(void **state)
 {
 	static const uint64_t off[] = {SLOTS * MMIO_SLOT_BYTES, UINT64_MAX, UINT64_MAX - 4095,
@@ -679,6 +719,8 @@ int main(void)
 		TEST(slots_run_out_and_are_used_again),
 		TEST(a_kernel_that_gives_no_interrupt_fails_the_plug),
 		TEST(slots_do_not_share_state),
+		TEST(a_hidden_device_is_no_device_before_it_is_revealed),
+		TEST(a_hidden_device_leaves_unseen),
 		TEST(accesses_outside_of_the_slots_are_ignored),
 		TEST(only_queues_that_are_ready_run),
 		TEST(kicks_from_before_the_start_are_kept),

@@ -16,7 +16,7 @@ static void connects_wait_until_the_guest_listens(void **state)
 	struct vsock_hdr h;
 	int told = 0;
 
-	vsock_on_ready(g->d, count_call, &told);
+	vsock_on_ready(g->d, count_call, NULL, &told);
 	guest_post_rx(g, 1, GUEST_RX_BYTES);
 	connect_to(g, &c, 0);
 	assert_int_equal(guest_recv(g, &h, NULL), 0);
@@ -33,6 +33,26 @@ static void connects_wait_until_the_guest_listens(void **state)
 	assert_int_equal(c.fd, -1);
 	assert_int_equal(c.kind, ERR_PEER);
 	assert_int_equal(open_now(g), 0);
+}
+
+static void a_guest_asks_for_late_devices(void **state)
+{
+	struct guest *g = *state;
+	struct vsock_hdr h;
+	int asked = 0;
+
+	vsock_on_ready(g->d, NULL, count_call, &asked);
+	guest_post_rx(g, 3, GUEST_RX_BYTES);
+	guest_send(g, VSOCK_OP_REQUEST, VSOCK_PORT_LATE, READY_FROM, 0, NULL, 0);
+	assert_int_equal(asked, 1);
+	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_RST);
+	/* It says nothing of whether the agent listens. */
+	guest_send(g, VSOCK_OP_REQUEST, VSOCK_PORT_READY, READY_FROM, 0, NULL, 0);
+	assert_int_equal(asked, 1);
+	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_RST);
+	vsock_on_ready(g->d, NULL, NULL, NULL);
+	guest_send(g, VSOCK_OP_REQUEST, VSOCK_PORT_LATE, READY_FROM, 0, NULL, 0);
+	assert_int_equal(guest_recv(g, &h, NULL), VSOCK_OP_RST);
 }
 
 static void connect_times_out(void **state)
@@ -490,6 +510,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(connects_wait_until_the_guest_listens),
+		T(a_guest_asks_for_late_devices),
 		T(connect_times_out),
 		T(connections_are_bounded_and_their_memory_too),
 		T(ports_are_not_reused),

@@ -19,7 +19,7 @@ struct vm {
 	int kvm, vm; /* /dev/kvm, the machine */
 	int mem_fd;  /* the file that is all of the guest's RAM */
 	struct guest_mem mem;
-	uint8_t *pages; /* register pages of the slots, MMIO_SLOT_BYTES each */
+	uint8_t *pages; /* registers of the slots, MMIO_SLOT_BYTES each */
 	unsigned nslots;
 	size_t run_bytes;   /* of a vCPU's mapping */
 	unsigned ring_page; /* where in it the ring of coalesced writes is; 0: there is none */

@@ -10,8 +10,9 @@
  * became due. A packet for no stream is answered with RST, a RST never. At most TX_BATCH packets
  * are taken in a row, then the loop comes first.
  *
- * Only the host connects. The one REQUEST that the guest may send, to VSOCK_PORT_READY, is
- * refused like all others, but tells us that the agent listens: connects that waited go out.
+ * Only the host connects. Two REQUESTs that the guest may send are refused like all others, but
+ * tell us something: to VSOCK_PORT_READY, that the agent listens: connects that waited go out; to
+ * VSOCK_PORT_LATE, that it looks for late devices next.
  *
  * Queues are also stopped and started when the engine pauses the machine, and the guest notices
  * nothing of that. So a stop freezes the streams (clients are not served, nothing is lost), and
@@ -79,9 +80,12 @@ static void for_no_stream(struct vsock_dev *d, const struct vsock_hdr *h)
 	if (h->op == VSOCK_OP_RST)
 		return;
 	vsock_rst_later(d, h->dst_port, h->src_port, h->type);
-	if (h->op == VSOCK_OP_REQUEST && h->type == VSOCK_TYPE_STREAM &&
-	    h->dst_port == VSOCK_PORT_READY)
+	if (h->op != VSOCK_OP_REQUEST || h->type != VSOCK_TYPE_STREAM)
+		return;
+	if (h->dst_port == VSOCK_PORT_READY)
 		guest_listens(d);
+	else if (h->dst_port == VSOCK_PORT_LATE && d->on_late)
+		d->on_late(d->on_ready_arg);
 }
 
 static void for_stream(struct vsock_stream *s, const struct vsock_hdr *h, const struct vq_chain *c)
@@ -286,11 +290,13 @@ int vsock_connect(struct virtio_device *vd, uint32_t port, uint64_t timeout_us, 
 	return 0;
 }
 
-void vsock_on_ready(struct virtio_device *vd, void (*fn)(void *arg), void *arg)
+void vsock_on_ready(struct virtio_device *vd, void (*ready)(void *arg), void (*late)(void *arg),
+		    void *arg)
 {
 	struct vsock_dev *d = vsock_of(vd);
 
-	d->on_ready = fn;
+	d->on_ready = ready;
+	d->on_late = late;
 	d->on_ready_arg = arg;
 }
 

@@ -3,7 +3,9 @@
  *
  * Only the host opens connections. The guest may open one thing: a connection request to host
  * port VSOCK_PORT_READY says that its agent listens; it is answered with RST, and from then on
- * connects go out at once. Until then vsock_connect() keeps them waiting.
+ * connects go out at once. Until then vsock_connect() keeps them waiting. A request to
+ * VSOCK_PORT_LATE says that it has time for devices it could do without so far, and is answered
+ * with RST when they are there.
  *
  * Streams outlive a pause of the machine (its queues stop and go on where they were) and end when
  * the guest's driver starts anew. An open stream takes one file descriptor of this process.
@@ -15,6 +17,7 @@
 
 #define VSOCK_GUEST_CID 3
 #define VSOCK_PORT_READY 1023 /* guest -> host: "I listen" */
+#define VSOCK_PORT_LATE 1022  /* guest -> host: "what else is there?" */
 #define VSOCK_PORT_CONTROL 1024
 #define VSOCK_PORT_STREAM 1025
 #define VSOCK_CONNS_MAX 4096	     /* connections of a VM */
@@ -29,8 +32,10 @@ typedef void (*vsock_done_fn)(void *arg, int fd, const struct error *err);
 int vsock_connect(struct virtio_device *d, uint32_t port, uint64_t timeout_us, vsock_done_fn done,
 		  void *arg, struct error *err);
 
-/* Called once, from the loop, when the guest first says that it listens. */
-void vsock_on_ready(struct virtio_device *d, void (*fn)(void *arg), void *arg);
+/* From the loop: `ready` once, when the guest first says that it listens; `late` each time that it
+ * asks for late devices. Both may be NULL. */
+void vsock_on_ready(struct virtio_device *d, void (*ready)(void *arg), void (*late)(void *arg),
+		    void *arg);
 
 struct vsock_stats {
 	uint64_t conns, tx_bytes, rx_bytes; /* open now; guest to host; host to guest */

@@ -68,6 +68,7 @@ struct vsock_dev {
 	bool ready; /* the guest listens */
 	bool ready_told;
 	void (*on_ready)(void *arg);
+	void (*on_late)(void *arg); /* the same argument */
 	void *on_ready_arg;
 
 	struct vsock_stream *streams, *hash[VSOCK_HASH];

@@ -1,14 +1,16 @@
 /*
  * What Linux finds at its 64-bit entry (Documentation/arch/x86/boot.rst): boot_params with the
  * memory map, the command line, page tables that map the first GiB onto itself, a GDT, the MP
- * table.
+ * table, and random numbers, so that the guest's own are good from the first one on.
  *
  * Not PVH's entry, which has less to set up: there Linux asks for Xen at 256 places of CPUID before
  * anything else, and each is an exit.
  */
 #include <asm/bootparam.h>
 #include <asm/e820.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "vmm/arch/x86_64/machine.h"
 
@@ -16,6 +18,7 @@
 #define BOOT_FLAG 0xaa55
 #define MAGIC 0x53726448u
 #define KERNEL_ALIGN 0x1000000u
+#define SEED_BYTES 32u /* which Linux takes for enough */
 
 #define PTE_PRESENT 1u
 #define PTE_WRITABLE 2u
@@ -63,6 +66,24 @@ static void memory_map(struct boot_params *bp, const struct guest_mem *m)
 	}
 }
 
+/* Linux clears the seed when it has read it. */
+static int write_seed(const struct guest_mem *m, struct boot_params *bp, struct error *err)
+{
+	struct setup_data *d = low(m, GPA_SETUP_DATA, sizeof(*d) + SEED_BYTES, err);
+	ssize_t n;
+
+	if (!d)
+		return -1;
+	*d = (struct setup_data){.type = SETUP_RNG_SEED, .len = SEED_BYTES};
+	do
+		n = getrandom(d->data, SEED_BYTES, 0);
+	while (n < 0 && errno == EINTR);
+	if (n != SEED_BYTES)
+		return error_errno(err, "getrandom");
+	bp->hdr.setup_data = GPA_SETUP_DATA;
+	return 0;
+}
+
 static int write_params(const struct guest_mem *m, const struct boot_image *b, struct error *err)
 {
 	struct boot_params *bp = low(m, GPA_BOOT_PARAMS, sizeof(*bp), err);
@@ -83,7 +104,7 @@ static int write_params(const struct guest_mem *m, const struct boot_image *b, s
 	bp->hdr.ramdisk_image = (uint32_t)b->initramfs;
 	bp->hdr.ramdisk_size = (uint32_t)b->initramfs_bytes;
 	memory_map(bp, m);
-	return 0;
+	return write_seed(m, bp, err);
 }
 
 static int write_page_tables(const struct guest_mem *m, struct error *err)

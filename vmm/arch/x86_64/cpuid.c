@@ -21,6 +21,7 @@
 #define F7_EBX_PT (1u << 25)
 #define F7_ECX_SGX_LC (1u << 30)
 #define F7_EDX_SGX_KEYS (1u << 1)
+#define F7_EDX_ARCH_CAPABILITIES (1u << 29)
 #define E1_ECX_CMP_LEGACY (1u << 1)
 #define E1_ECX_SVM (1u << 2)
 #define E1_ECX_TOPOLOGY (1u << 22)
@@ -60,6 +61,13 @@ static void add(struct cpu_model *m, const struct kvm_cpuid_entry2 *e)
 {
 	if (m->n < CPUID_MAX)
 		m->e[m->n++] = *e;
+}
+
+static bool is_intel(struct cpu_model *m)
+{
+	const struct kvm_cpuid_entry2 *e = find(m, 0, 0);
+
+	return e && e->ebx == 0x756e6547; /* "Genu" */
 }
 
 /* Those that are left out read as zeros. */
@@ -110,6 +118,10 @@ void cpuid_model(struct cpu_model *m, bool tsc_deadline)
 		e->ebx &= ~(F7_EBX_SGX | F7_EBX_PT);
 		e->ecx &= ~F7_ECX_SGX_LC;
 		e->edx &= ~F7_EDX_SGX_KEYS;
+		/* KVM offers the register on every processor; those of AMD have none, and their
+		 * guests would read it four times. */
+		if (!is_intel(m))
+			e->edx &= ~F7_EDX_ARCH_CAPABILITIES;
 	}
 	e = find(m, 0x80000001, 0);
 	if (e)
@@ -187,13 +199,6 @@ static void amd_topology(struct cpu_model *m, unsigned index, unsigned vcpus)
 		e->ecx = 0;	       /* one node */
 		e->edx = 0;
 	}
-}
-
-static bool is_intel(struct cpu_model *m)
-{
-	const struct kvm_cpuid_entry2 *e = find(m, 0, 0);
-
-	return e && e->ebx == 0x756e6547; /* "Genu" */
 }
 
 void cpuid_vcpu(struct cpu_model *m, unsigned index, unsigned vcpus)

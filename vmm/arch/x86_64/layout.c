@@ -7,6 +7,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "vmm/arch/x86_64/machine.h"
+#include "vmm/mmio.h"
 
 /* The machine's part of the kernel's parameters.
  *   panic=-1 reboot=k: a guest that panics resets at once; a triple fault is then never meant.
@@ -69,8 +70,9 @@ char *arch_cmdline(unsigned nslots, bool console, const char *extra, struct erro
 		return error_errno(err, "kernel parameters"), NULL;
 	fprintf(f, "%s%s%s", ALWAYS, console ? CONSOLE : LAST_WORDS, tsc_is_invariant() ? TSC : "");
 	for (unsigned i = 0; i < nslots; i++)
-		fprintf(f, " virtio_mmio.device=4K@0x%llx:%u",
-			(unsigned long long)arch_slots_gpa() + i * 4096ULL, arch_slot_irq(i));
+		fprintf(f, " virtio_mmio.device=%u@0x%llx:%u", MMIO_SLOT_BYTES,
+			(unsigned long long)arch_slots_gpa() + i * MMIO_SLOT_BYTES,
+			arch_slot_irq(i));
 	if (extra && *extra)
 		fprintf(f, " %s", extra);
 	if (fclose(f) != 0)

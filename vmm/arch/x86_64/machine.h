@@ -14,6 +14,7 @@
 #define GPA_GDT 0x1000u
 #define GPA_RESET 0x2000 /* where a processor comes from its reset vector (reset.c) */
 #define GPA_BOOT_PARAMS 0x7000
+#define GPA_SETUP_DATA 0x8000u
 #define GPA_PML4 0x9000
 #define GPA_PDPT 0xA000u
 #define GPA_PD 0xB000u
