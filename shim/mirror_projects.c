@@ -54,6 +54,8 @@ struct projects_mirror {
 	struct member *v;
 	size_t n;
 	int inotify;
+	struct timespec
+		looked; /* what is not older may have changed since pm_open() looked at it */
 	struct watched *watches;
 	size_t n_watches, size_watches;
 	char **names; /* pm_take() */
@@ -236,6 +238,12 @@ static int open_source(const struct planned_mount *m)
 				 : (m->writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_CLOEXEC);
 }
 
+static bool is_since(const struct timespec *t, const struct timespec *since)
+{
+	return t->tv_sec != since->tv_sec ? t->tv_sec > since->tv_sec
+					  : t->tv_nsec >= since->tv_nsec;
+}
+
 static void open_member(struct projects_mirror *p, size_t i, struct timespec since)
 {
 	struct member *b = &p->v[i];
@@ -252,8 +260,7 @@ static void open_member(struct projects_mirror *p, size_t i, struct timespec sin
 	}
 	if (!survey_member(p, i, &newest))
 		return;
-	later = newest.tv_sec > since.tv_sec ||
-		(newest.tv_sec == since.tv_sec && newest.tv_nsec >= since.tv_nsec);
+	later = is_since(&newest, &since);
 	if (!b->m->dir && !later)
 		b->based = hash_file(b->fd, &b->base, &b->mode);
 	if (later)
@@ -278,6 +285,8 @@ struct projects_mirror *pm_open(int dirfd, struct timespec since, struct error *
 	for (size_t i = 0; i < p->plan.n; i++)
 		if (p->plan.v[i].from == MOUNT_FROM_PROJECT)
 			p->v[p->n++] = (struct member){.m = &p->plan.v[i], .fd = -1};
+	/* Change times are of this clock. */
+	clock_gettime(CLOCK_REALTIME_COARSE, &p->looked);
 	for (size_t i = 0; i < p->n; i++)
 		open_member(p, i, since);
 	if (p->n > 0)
@@ -305,9 +314,14 @@ void pm_watch(struct projects_mirror *p, int inotify)
 	struct timespec newest;
 
 	p->inotify = inotify;
-	for (size_t i = 0; i < p->n; i++)
-		if (p->v[i].fd >= 0 && !p->v[i].given_up)
-			survey_member(p, i, &newest);
+	for (size_t i = 0; i < p->n; i++) {
+		struct member *b = &p->v[i];
+
+		/* Between pm_open() and here nothing gave events. */
+		if (b->fd >= 0 && !b->given_up && survey_member(p, i, &newest) &&
+		    is_since(&newest, &p->looked))
+			mark(b);
+	}
 }
 
 bool pm_event(struct projects_mirror *p, const struct inotify_event *e)

@@ -20,7 +20,7 @@ struct projects_mirror;
 struct projects_mirror *pm_open(int dirfd, struct timespec since, struct error *err);
 void pm_free(struct projects_mirror *p);
 /* From now on changes of the sources give events on `inotify` (kept by the caller, who reads it).
- */
+ * What changed since pm_open() counts as changed. */
 void pm_watch(struct projects_mirror *p, int inotify);
 
 bool pm_event(struct projects_mirror *p, const struct inotify_event *e);

@@ -203,6 +203,20 @@ static void sends_what_changed_since_the_container_was_made(void **state)
 	assert_sent(f, "p1");
 }
 
+static void sends_what_changed_before_it_was_watched(void **state)
+{
+	struct fixture *f = *state;
+	struct error err = ERROR_INIT;
+
+	f->p = pm_open(f->tmp->fd, f->since, &err);
+	assert_non_null(f->p);
+	put(f, "hosts", "2");
+	put(f, "conf/a", "2");
+	pm_watch(f->p, f->inotify);
+	assert_sent(f, "p1 p2");
+	assert_sent(f, "");
+}
+
 static void sends_nothing_when_nothing_changed(void **state)
 {
 	struct fixture *f = *state;
@@ -377,6 +391,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(sends_what_changed_since_the_container_was_made),
+		TEST(sends_what_changed_before_it_was_watched),
 		TEST(sends_nothing_when_nothing_changed),
 		TEST(sends_files_that_are_written_in_place),
 		TEST(a_file_that_takes_its_name_is_another_file),
