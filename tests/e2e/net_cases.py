@@ -131,9 +131,17 @@ def traffic(n, size=1 << 20, datagram=65000):
     nettest("udp", guest(n), 7, datagram)
 
 
+def reach(n):
+    """Who takes what the guest shall do; between two of them nobody is there."""
+    try:
+        return socket.create_connection((guest(n), 9), TIMEOUT)
+    except ConnectionRefusedError:
+        return None
+
+
 def tell(vm, number, commands, n=2):
     """The guest does it; `number`: how often it was told something, this time included."""
-    with socket.create_connection((guest(n), 9), TIMEOUT) as s:
+    with wait_until("the guest to listen", lambda: reach(n)) as s:
         s.sendall(commands.encode())
     wait_console(vm, f"done {number}\\b")
 
