@@ -26,7 +26,7 @@
 #include "vmm/device.h"
 
 #define MMIO_SLOTS_MAX 32
-#define MMIO_SLOT_BYTES 512
+#define MMIO_SLOT_BYTES 512u
 
 struct mmio_bus;
 

@@ -122,7 +122,7 @@ static void one_that_finds_no_number_is_lost(void **state)
 static void errors_are_the_systems(void **state)
 {
 	unsigned nfds = 1;
-	char c;
+	char c = 0;
 	int fd;
 
 	(void)state;
