@@ -129,11 +129,13 @@ EATER=(tail /dev/zero)
 	ctr events >"$T/events" 3>&- &
 	local events=$!
 	ctr_here run -d --memory-limit 67108864 --cgroup "$PARENT/ctr/c1" example.org/box:latest c1 \
-		sh -c 'while [ ! -e /tmp/go ]; do sleep 0.1; done; exec tail /dev/zero'
+		sh -c 'trap "exec tail /dev/zero" USR1; touch /tmp/ready; while :; do sleep 0.1; done'
+	ctr task exec --exec-id e1 c1 sh -c 'until [ -e /tmp/ready ]; do sleep 0.1; done'
 	run ctr task metrics --format json c1
 	jq -e '(.memory.usage.usage // .memory.usage | tonumber) > 16777216
 		and (.pids.current | tonumber) >= 3' <<<"$output" || { echo "$output" && return 1; }
-	ctr task exec --exec-id e1 c1 touch /tmp/go
+	# Not by an exec: its container may have ended before it has.
+	ctr task kill -s SIGUSR1 c1
 	wait_until task_stopped c1
 	wait_until grep -q /tasks/oom "$T/events"
 	has "exit code 137" "$(ctr task rm c1 2>&1)"
