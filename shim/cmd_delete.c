@@ -28,34 +28,28 @@ static int delete_unknown(const struct globals *g, struct container_dir *d, stru
 	return dir_remove(d, err);
 }
 
-/* A create or start that goes on is told to give up: hooks of the host may hang, the guest may, and
+/* Opens the container and locks it. `force`: whatever has the lock does not keep it from ending. A
+ * create or start that goes on is told to give up: hooks of the host may hang, the guest may, and
  * what waits for them waits for a signal, too. One that does not hear (it is in a system call that
  * cannot be interrupted) loses its VM, and is killed. */
-static int open_starting(const char *root, const struct container_dir *busy,
-			 struct container_dir *d, struct error *err)
-{
-	if (dir_open(root, busy->id, true, GIVE_UP_MS, d, err) == 0 || err->kind != ERR_TIMEOUT)
-		return d->fd < 0 ? -1 : 0;
-	end_vm(busy);
-	dir_interrupt(busy, SIGKILL);
-	return dir_open(root, busy->id, true, WAIT_MS, d, err);
-}
-
-/* Opens the container and locks it. `force`: whatever has the lock does not keep it from ending. */
 static int open_locked(const char *root, const char *id, bool force, struct container_dir *d,
 		       struct error *err)
 {
 	cleanup_container_dir struct container_dir busy = {.fd = -1};
+	bool told;
+	int r;
 
 	if (dir_open(root, id, true, force ? GRACE_MS : WAIT_MS, d, err) == 0)
 		return 0;
 	if (!force || err->kind != ERR_TIMEOUT || dir_open(root, id, false, 0, &busy, err) < 0)
 		return -1;
-	if (dir_interrupt(&busy, SIGTERM))
-		return open_starting(root, &busy, d, err);
-	if (dir_open(root, id, true, WAIT_MS, d, err) == 0 || err->kind != ERR_TIMEOUT)
-		return d->fd < 0 ? -1 : 0;
+	told = dir_interrupt(&busy, SIGTERM);
+	r = dir_open(root, id, true, told ? GIVE_UP_MS : WAIT_MS, d, err);
+	if (r == 0 || err->kind != ERR_TIMEOUT)
+		return r;
 	end_vm(&busy);
+	if (told)
+		dir_interrupt(&busy, SIGKILL);
 	return dir_open(root, id, true, WAIT_MS, d, err);
 }
 

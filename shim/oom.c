@@ -28,8 +28,7 @@ void oom_score_machine(const struct oci_opt_int *adj)
 {
 	if (adj->has && set_at_least(adj->v) != adj->v)
 		log_debug("process.oomScoreAdj: %d: holds in the guest; on the host the VM's is 0: "
-			  "to "
-			  "lower it takes CAP_SYS_RESOURCE",
+			  "to lower it takes CAP_SYS_RESOURCE",
 			  adj->v);
 }
 

@@ -12,8 +12,7 @@
  *	7	the log
  *	8	the scratch disk of the record of changes (init with a writable root only)
  *	9	the host's notification socket that the container has mounted (notify.c)
- *	10	the claim on its network namespace (netns/claim.h; an init with a VM of its own
- *only)
+ *	10	the claim on its network namespace (netns/claim.h; an init with a VM of its own)
  *
  * The container's cgroup it finds in the state, and enters first.
  *

@@ -35,7 +35,7 @@
 #define SLOTS 24
 #define CONSOLE_BYTES 8192
 
-_Static_assert(SLOTS *MMIO_SLOT_BYTES % 4096 == 0, "memory of KVM's is in pages");
+_Static_assert(SLOTS % (4096 / MMIO_SLOT_BYTES) == 0, "memory of KVM's is in pages");
 
 struct kvm {
 	struct engine engine; /* first */
