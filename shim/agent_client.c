@@ -5,6 +5,7 @@
 #include "lib/log.h"
 
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #define SEND_MS 60000	 /* for a guest to take a request: it may never read */
@@ -426,4 +427,12 @@ int agent_send_resize(struct agent_client *a, const char *container, const char 
 	jsonw_kint(&w, "width", width);
 	jsonw_kint(&w, "height", height);
 	return send_request(a, &w, err);
+}
+
+void agent_send_size(struct agent_client *a, const char *container, const char *process, int tty)
+{
+	struct winsize ws;
+
+	if (tty >= 0 && ioctl(tty, TIOCGWINSZ, &ws) == 0 && ws.ws_col && ws.ws_row)
+		agent_send_resize(a, container, process, ws.ws_col, ws.ws_row, NULL);
 }

@@ -99,5 +99,7 @@ int agent_send_kill(struct agent_client *a, const char *container, const char *p
 		    struct error *err);
 int agent_send_resize(struct agent_client *a, const char *container, const char *process,
 		      unsigned width, unsigned height, struct error *err);
+/* The size of the terminal `tty`, if that is one that has a size. */
+void agent_send_size(struct agent_client *a, const char *container, const char *process, int tty);
 
 #endif

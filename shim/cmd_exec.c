@@ -16,6 +16,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 struct exec_options {
 	const char *process, *cwd, *user, *pid_file, *console_socket, *pidfd_socket;
@@ -104,6 +105,20 @@ static void write_caps(struct jsonw *w, yajl_val base, const struct exec_options
 	jsonw_end_obj(w);
 }
 
+/* Of a terminal that is the caller's: the process may ask for it at once. */
+static void write_size(struct jsonw *w)
+{
+	struct winsize ws;
+
+	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &ws) < 0 || !ws.ws_col || !ws.ws_row)
+		return;
+	jsonw_key(w, "consoleSize");
+	jsonw_obj(w);
+	jsonw_kint(w, "height", ws.ws_row);
+	jsonw_kint(w, "width", ws.ws_col);
+	jsonw_end_obj(w);
+}
+
 /* The container's own process with what the command line changes. */
 static char *derive_process(const char *config, const struct exec_options *o, struct error *err)
 {
@@ -132,6 +147,8 @@ static char *derive_process(const char *config, const struct exec_options *o, st
 		jsonw_tree(&w, p->u.object.values[i]);
 	}
 	jsonw_kbool(&w, "terminal", o->tty);
+	if (o->tty && !o->detach)
+		write_size(&w);
 	jsonw_key(&w, "args");
 	jsonw_arr(&w);
 	for (char **a = o->args; *a; a++)

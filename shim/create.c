@@ -389,6 +389,9 @@ static int create_in_guest(struct making *m, struct error *err)
 			 notify_host() || m->notify_sock >= 0, &made, err) < 0)
 		return -1;
 	log_elapsed("create in the guest", t);
+	/* Before its process can ask for it. */
+	if (uses_own_terminal(m->o, m->plan.spec))
+		agent_send_size(&m->agent, m->s->dir.id, "", STDIN_FILENO);
 	r = m->o->start ? start_in_guest(m, err) : 0;
 	t = now_us();
 	if (r == 0)

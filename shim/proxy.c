@@ -34,7 +34,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 
@@ -87,21 +86,13 @@ static int signal_fd(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static void send_size(struct agent_client *a, const struct proxy_job *job)
-{
-	struct winsize ws;
-
-	if (job->tty_fd >= 0 && ioctl(job->tty_fd, TIOCGWINSZ, &ws) == 0 && ws.ws_col && ws.ws_row)
-		agent_send_resize(a, job->container, job->process, ws.ws_col, ws.ws_row, NULL);
-}
-
 static void handle_signals(int sfd, struct agent_client *a, const struct proxy_job *job)
 {
 	struct signalfd_siginfo si;
 
 	while (read(sfd, &si, sizeof(si)) == sizeof(si)) {
 		if (si.ssi_signo == SIGWINCH && job->tty_fd >= 0)
-			send_size(a, job);
+			agent_send_size(a, job->container, job->process, job->tty_fd);
 		else
 			agent_send_kill(a, job->container, job->process, (int)si.ssi_signo, NULL);
 	}
@@ -166,7 +157,6 @@ static bool watch(struct agent_client *a, const struct proxy_job *job, int sfd, 
 		log_error("%s", err.msg);
 		return false;
 	}
-	send_size(a, job);
 	while (r == 0) {
 		struct pollfd p[2] = {{.fd = a->sock, .events = POLLIN},
 				      {.fd = sfd, .events = POLLIN}};
@@ -398,6 +388,8 @@ int proxy_run(struct proxy_job *job)
 			notify_serve(job->container, job->dirfd, job->notify_sock);
 	}
 	err = (struct error)ERROR_INIT;
+	/* Before anything is typed. */
+	agent_send_size(&a, job->container, job->process, job->tty_fd);
 	if (start_relays(job, in, out, &err) < 0)
 		log_error("%s", err.msg);
 	else

@@ -122,6 +122,10 @@ teardown() {
 		expect /dev/pts/
 		exit 6
 	S
+	on_pty --size 100x30 "$HUSK" --root "$ROOT" exec -t box stty size <<-'S'
+		expect 30 100
+		exit 0
+	S
 	run --separate-stderr husk exec -t -d box sh
 	status_is 1
 	has "give --console-socket" "$stderr"
