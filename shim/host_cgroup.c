@@ -37,6 +37,7 @@
 #define PROCS_MAX (1u << 20) /* bytes of cgroup.procs */
 #define ENDING_MS 2000	     /* what is just ending may take so long to go by itself */
 #define GONE_MS 5000
+#define ROUND_MS 2
 
 void host_cgroup_free(struct host_cgroup *cg)
 {
@@ -439,20 +440,17 @@ static void kill_all(const char *dir)
 	}
 }
 
+/* Times are counted in rounds of ours: while the machine stands still nobody else ends. */
 static int remove_dir(const char *dir, bool ours, struct error *err)
 {
-	uint64_t begun = now_us();
-
-	while (rmdir(dir) < 0) {
-		uint64_t waited = (now_us() - begun) / 1000;
-
+	for (unsigned waited = 0; rmdir(dir) < 0; waited += ROUND_MS) {
 		if (errno == ENOENT || (errno == EBUSY && !ours))
 			return 0;
 		if (errno != EBUSY || waited > GONE_MS)
 			return error_errno(err, "remove cgroup %s", dir);
 		if (waited > ENDING_MS)
 			kill_all(dir);
-		poll(NULL, 0, 2);
+		poll(NULL, 0, ROUND_MS);
 	}
 	return 0;
 }

@@ -35,6 +35,7 @@
 #define STEP MIB
 #define MOST (4096 * MIB) /* that the victim takes: far above any cache that the kernel keeps */
 #define VICTIM_MS 5000
+#define ROUND_MS 50
 #define TEXT_MAX 65536
 
 /* The files of one version that matter. */
@@ -124,13 +125,15 @@ static int make_victim(pid_t *pid, int *go, struct error *err)
 	return 0;
 }
 
+/* In rounds of ours: while the machine stands still the kernel kills nobody. */
 static void await_victim(pid_t pid)
 {
 	cleanup_close int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	unsigned waited = 0;
 
-	if (pidfd >= 0)
-		poll(&p, 1, VICTIM_MS);
+	while (pidfd >= 0 && waited < VICTIM_MS && poll(&p, 1, ROUND_MS) == 0)
+		waited += ROUND_MS;
 	kill(pid, SIGKILL);
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
