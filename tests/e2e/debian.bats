@@ -42,11 +42,10 @@ setup_file() {
 }
 
 teardown_file() {
-	export BEFORE=
+	[[ -d ${TREE_DIR:-} ]] || return 0
 	husk delete -f debian
-	umount "$BASE/debian/rootfs"
-	# a scratch with much in it is freed by a process of its own
-	WAIT_S=$((WAIT_S / 6)) wait_until none_left
+	all_ended
+	unmount "$BASE/debian/rootfs"
 }
 
 setup() {

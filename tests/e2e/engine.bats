@@ -10,7 +10,7 @@ load helpers
 setup_file() { make_base; }
 setup() { setup_test; }
 teardown() {
-	! mountpoint -q /dev/kvm || umount /dev/kvm
+	unmount /dev/kvm
 	check_nothing_left
 }
 

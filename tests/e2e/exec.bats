@@ -9,9 +9,8 @@ setup_file() {
 }
 
 teardown_file() {
-	export BEFORE=
 	husk delete -f box
-	WAIT_S=$((WAIT_S / 6)) wait_until none_left # a scratch is freed by a process of its own
+	all_ended
 }
 
 setup() {

@@ -12,7 +12,7 @@ bats_require_minimum_version 1.5.0
 TREE=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 HUSK=$TREE/build/husk
 PY=$TREE/tests/e2e
-WAIT_S=$((30 * ${HUSK_TEST_SLOW:-1}))
+WAIT_S=$((60 * ${HUSK_TEST_SLOW:-1}))
 exec {TICK}<> <(:) # never readable: read -t waits on it without a process
 
 # ---- processes
@@ -38,8 +38,9 @@ ours() {
 	descendants "$HUSK_TEST_REAPER" | grep -vE '(^[0-9]+ (bash .*)?(/usr)?(/bin|/libexec|/lib)?[^ ]*/bats|^[0-9]+ bash /[^ ]*/bats|bats-(exec|format|gather|preprocess)|^[0-9]+ (ps -eo|awk|sort|grep|cat$|tee ))|^[0-9]+ sleep '"${BATS_TEST_TIMEOUT:-none}$"
 }
 
-alive() { [[ -e /proc/$1 ]] && ! grep -qs '^State:.*Z' "/proc/$1/status"; }
-gone() { ! alive "$1"; }
+# One look: between two it may go.
+alive() { grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }
+gone() { [[ $1 ]] && ! alive "$1"; }
 
 # wait_until COMMAND...: until it succeeds, at most WAIT_S seconds.
 wait_until() {
@@ -113,9 +114,8 @@ own_disk_unless() {
 
 leave_own_disk() {
 	[[ ${OWN_DISK:-} ]] || return 0
-	export BEFORE=
-	wait_until none_left # a scratch is freed by a process of its own
-	umount "$OWN_DISK"
+	all_ended
+	unmount "$OWN_DISK"
 }
 
 # A tmpfs has attributes of users since Linux 6.6.
@@ -154,17 +154,33 @@ new_processes() {
 }
 
 none_left() { [[ -z $(new_processes) ]]; }
+mounts_as_before() { [[ $(host_things) == "$HOST_BEFORE" ]]; }
+new_data() { comm -13 <(echo "$DATA_BEFORE") <(data_things); }
+no_new_data() { [[ -z $(new_data) ]]; }
+
+# For teardown_file, when its containers are deleted: a scratch is freed by a process of its own.
+all_ended() {
+	export BEFORE=
+	wait_until none_left
+}
+
+# unmount DIR: if something is mounted there. A file that io_uring had open is closed some moments after its process has ended.
+unmount() { ! mountpoint -q "$1" || wait_until umount "$1" 2>/dev/null; }
 
 # Fails if something of this test is left, and ends it.
 check_nothing_left() {
 	local left status=0
-	WAIT_S=$((WAIT_S / 6)) wait_until none_left 2>/dev/null || {
+	wait_until none_left 2>/dev/null || {
 		left=$(new_processes)
 		printf 'processes left:\n%s\n' "$(cut -c 1-120 <<<"$left")"
 		cut -d' ' -f1 <<<"$left" | xargs -r kill -9 2>/dev/null
 		status=1
 	}
-	diff <(echo "$HOST_BEFORE") <(host_things) || { echo "host changed" && status=1; }
+	wait_until mounts_as_before 2>/dev/null || {
+		diff <(echo "$HOST_BEFORE") <(host_things) || :
+		echo "host changed"
+		status=1
+	}
 	if [[ -d $ROOT && -n $(ls -A "$ROOT") ]]; then
 		echo "left in --root: $(find "$ROOT" | tr '\n' ' ')"
 		status=1
@@ -172,8 +188,10 @@ check_nothing_left() {
 	for d in "$ROOT"/*/; do
 		[[ -d $d ]] && husk delete --force "$(basename "$d")"
 	done
-	left=$(comm -13 <(echo "$DATA_BEFORE") <(data_things))
-	[[ -z $left ]] || { echo "left in the data directory: $left" && status=1; }
+	wait_until no_new_data 2>/dev/null || {
+		echo "left in the data directory: $(new_data)"
+		status=1
+	}
 	return $status
 }
 
@@ -212,13 +230,15 @@ run_in() {
 }
 N=0
 
-# start_box ID [FILTER [ARG...]]: a container that runs (default: for ever), for exec.
+# start_box ID [FILTER [ARG...]]: a container that runs, for exec. The default is until SIGTERM, which it minds by then: before, a
+# PID 1 would not hear of it.
 start_box() {
-	local id=$1 filter=${2:-.}
+	local id=$1 filter=${2:-.} up=
 	shift $(($# < 2 ? $# : 2))
-	(($#)) || set -- sh -c 'trap "exit 0" TERM; sleep 100000 & wait'
+	(($#)) || { up=1 && set -- sh -c 'trap "exit 0" TERM; sleep 100000 & echo up; wait'; }
 	bundle "$id" "$filter" "$@"
-	husk run -d -b "$B" "$id" </dev/null >"$T/$id.out" 2>"$T/$id.err"
+	husk run -d -b "$B" "$id" </dev/null >"$T/$id.out" 2>"$T/$id.err" || return
+	[[ ! $up ]] || wait_until grep -q up "$T/$id.out"
 }
 
 end_box() { husk delete --force "$1"; }
@@ -245,15 +265,23 @@ vm_parts() {
 	esac
 }
 
-# part_of PART ID: its pid.
+# part_of PART ID: its pid; nothing if there is none (yet).
 part_of() {
 	case $1 in
-	proxy) jq -r .pid "$ROOT/$2/state.json" ;;
-	vmm) jq -r .vmm_pid "$ROOT/$2/state.json" ;;
+	proxy) jq -r '.pid | select(. > 0)' "$ROOT/$2/state.json" ;;
+	vmm) jq -r '.vmm_pid | select(. > 0)' "$ROOT/$2/state.json" ;;
 	opener) pgrep -P "$(part_of vmm "$2")" -x husk-opener ;;
 	qemu) descendants "$(part_of vmm "$2")" | awk '/qemu-system/ { print $1; exit }' ;;
 	minder) ps -o ppid= -p "$(part_of qemu "$2")" | tr -d ' ' ;;
 	esac
+}
+
+# has_parts ID: all are there, and have their names.
+has_parts() {
+	local part
+	for part in proxy $(vm_parts); do
+		[[ -n $(part_of "$part" "$1" 2>/dev/null) ]] || return 1
+	done
 }
 
 # The container's husk-vmm, and the process that runs its CPUs.
@@ -300,4 +328,4 @@ one_error() {
 
 # ---- a pty (pty.py's script on stdin)
 
-on_pty() { python3 "$PY/pty.py" "$@"; }
+on_pty() { PTY_WAIT=${PTY_WAIT:-$WAIT_S} python3 "$PY/pty.py" "$@"; }
