@@ -26,8 +26,11 @@ cgroup_dirs() { find "$CG" -mindepth 1 -type d -path "*$1*" 2>/dev/null | sort -
 # Takes away what a test's parent cgroup is, and what is left below it.
 remove_cgroups() {
 	local d
-	for d in $(cgroup_dirs "$1"); do rmdir "$d"; done
+	for d in $(cgroup_dirs "$1"); do wait_until cgroup_gone "$d"; done
 }
+
+# One is busy until the last process in it has ended.
+cgroup_gone() { rmdir "$1" 2>/dev/null || [[ ! -e $1 ]]; }
 
 # Fails if a container's cgroup is left below PARENT (/PARENT/ENGINE/ID).
 no_cgroups_below() {

@@ -75,5 +75,3 @@ serve_in() {
 
 # in_box COMMAND...: in the file's or the test's container `box`.
 in_box() { timeout $((WAIT_S * 2)) "$HUSK" --root "$BOX_ROOT" exec box "$@" </dev/null; }
-
-pings() { busybox ping -c 1 -W 2 "$@" >/dev/null 2>&1; }

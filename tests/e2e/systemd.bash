@@ -72,8 +72,11 @@ systemd_there() {
 # in_systemd COMMAND...: in its namespaces.
 in_systemd() { nsenter -t "$SYSTEMD" -p -m -C -r -w -- "$@"; }
 
-# What was below it ends with it.
+# What was below it ends with it, and then the process that waits for it, which is in its cgroups.
 stop_systemd() {
+	local above
+	above=$(ps -o ppid= -p "$SYSTEMD" | tr -d ' ')
 	kill -9 "$SYSTEMD"
 	wait_until gone "$SYSTEMD"
+	wait_until gone "$above"
 }
