@@ -7,7 +7,7 @@ setup_file() { make_base; }
 setup() { setup_test; }
 
 teardown() {
-	if mountpoint -q "$T/small"; then umount "$T/small"; fi
+	unmount "$T/small"
 	check_nothing_left
 }
 
@@ -147,12 +147,12 @@ refused() {
 	HUSK_KERNEL=$T/none run --separate-stderr husk run -b "$B" c
 	one_error "$T/none (from HUSK_KERNEL): No such file or directory"
 	head -c 100000 /dev/urandom >"$T/garbage"
-	HUSK_KERNEL=$T/garbage HUSK_BOOT_TIMEOUT=5 run --separate-stderr husk run -b "$B" c
+	HUSK_KERNEL=$T/garbage run --separate-stderr husk run -b "$B" c
 	status_is 1
 	is 1 "$(grep -c . <<<"$stderr")"
 	has "kernel" "$stderr"
 	: >"$T/empty"
-	HUSK_KERNEL=$T/empty HUSK_BOOT_TIMEOUT=5 run --separate-stderr husk run -b "$B" c
+	HUSK_KERNEL=$T/empty run --separate-stderr husk run -b "$B" c
 	status_is 1
 }
 
@@ -161,7 +161,7 @@ refused() {
 	HUSK_INITRAMFS=$T/none run --separate-stderr husk run -b "$B" c
 	one_error "$T/none (from HUSK_INITRAMFS): No such file or directory"
 	head -c 100000 /dev/urandom >"$T/garbage"
-	HUSK_INITRAMFS=$T/garbage HUSK_BOOT_TIMEOUT=5 run --separate-stderr husk run -b "$B" c
+	HUSK_INITRAMFS=$T/garbage run --separate-stderr husk run -b "$B" c
 	status_is 1
 	is 1 "$(grep -c . <<<"$stderr")"
 	kernel_has earlyprintk || skip "this guest kernel has no early console"
@@ -188,26 +188,29 @@ with_console() {
 @test "a guest that never answers: a bounded wait, and what its console said" {
 	fake_initramfs 'echo this guest hangs; exec /bin/busybox sleep 100000'
 	bundle c . true
-	local s=$((2 * ${HUSK_TEST_SLOW:-1}))
-	HUSK_BOOT_TIMEOUT=$s with_console run -b "$B" c
-	has "the guest did not answer within $s s: last console lines: " "$stderr"
+	local s=$((2 * ${HUSK_TEST_SLOW:-1})) longest=$WAIT_S
+	# Its init has to get there first, which takes a busy machine longer.
+	while HUSK_BOOT_TIMEOUT=$s with_console run -b "$B" c; do
+		has "the guest did not answer within $s s: last console lines: " "$stderr"
+		[[ $stderr != *"this guest hangs"* ]] || return 0
+		(((s *= 3) < longest)) || break
+	done
 	has "this guest hangs" "$stderr"
+	return 1
 }
 
 @test "a guest that dies before it answers is told at once" {
 	fake_initramfs 'echo about to die; exit 1'
 	bundle c . true
-	start=$SECONDS
-	with_console run -b "$B" c
+	HUSK_BOOT_TIMEOUT=10000 with_console run -b "$B" c # "at once" is before this test's own time is up
 	has "about to die" "$stderr"
-	((SECONDS - start < 50))
 }
 
 @test "QEMU is not installed: the package is named" {
 	bundle c . true
 	HUSK_QEMU=/none/qemu run --separate-stderr husk --engine qemu run -b "$B" c
 	one_error "/none/qemu (from HUSK_QEMU): install it with 'apt-get install qemu-system-x86': No such file or directory"
-	HUSK_QEMU=/bin/false HUSK_BOOT_TIMEOUT=5 run --separate-stderr husk --engine qemu run -b "$B" c
+	HUSK_QEMU=/bin/false run --separate-stderr husk --engine qemu run -b "$B" c
 	status_is 1
 	is 1 "$(grep -c . <<<"$stderr")"
 }
@@ -249,7 +252,7 @@ with_console() {
 		status_is 1
 		has "interrupted by a signal" "$stderr"
 		is 1 "$(grep -c . <<<"$stderr")"
-		none_left
+		wait_until none_left # a scratch is freed by a process of its own
 	done
 	# While it waits for the guest.
 	bundle w . true
