@@ -119,13 +119,14 @@ in_there() { [[ $(cgroup_of "$1" memory) == "$PARENT/c" ]]; }
 	has "linux.resources.cpu.cpus: " "$stderr"
 	is "" "$(cgroup_dirs "$PARENT/")"
 
-	bundle k "$(in_cgroup k '.hooks.prestart = [{path: "/bin/sleep", args: ["sleep", "1000"]}]')" true
+	bundle k "$(in_cgroup k '.hooks.prestart = [{path: "/bin/sh", args: ["sh", "-c", "echo $$ >'"$T"'/hook; exec /bin/sleep 1000"]}]')" true
 	"$HUSK" --root "$ROOT" create -b "$B" k </dev/null >/dev/null 2>&1 3>&- &
-	wait_until grep -qs '"made":true' "$ROOT/k/state.json"
+	wait_until test -s "$T/hook"
+	grep -q '"made":true' "$ROOT/k/state.json"
 	kill -9 $!
 	wait_until husk delete --force k
 	# what a killed husk leaves of a hook is this test's to end
-	new_processes | awk '$2 == "sleep" { print $1 }' | xargs -r kill
+	kill "$(cat "$T/hook")"
 }
 
 oom_kills() {
@@ -142,7 +143,7 @@ oom_kills() {
 	before=$(jq '.cgroup.machine_bytes + .cgroup.overhead_bytes' "$ROOT/c/state.json")
 	is "$before" "$(cg_read memory "$PARENT/c" memory.limit_in_bytes memory.max)"
 	# an engine that removes it itself
-	cgroup_dirs "$PARENT/c" | xargs rmdir
+	remove_cgroups "$PARENT/c"
 	husk delete c
 }
 
@@ -195,12 +196,14 @@ oom_kills() {
 		.linux.namespaces |= map(if .type == \"network\"
 			then .path = \"/proc/$(pid_of s)/ns/net\" else . end) |
 		.linux.resources.memory.limit = 67108864")" \
-		sh -c 'while [ ! -e /tmp/go ]; do sleep 0.1; done; exec tail /dev/zero'
+		sh -c 'trap "exec tail /dev/zero" USR1; echo up; while :; do sleep 0.1; done'
+	wait_until grep -q up "$T/j.out"
 	is "$(pid_of j)" "$(members j memory)"
 	is $((67108864 + 33554432)) "$(cg_read memory "$PARENT/j" memory.limit_in_bytes memory.max)"
 	has "$(vmm_of s)" "$(members s memory)"
 	# that it ran out of memory is told in its own, and not in the machine's
-	husk exec j touch /tmp/go </dev/null
+	# Not by an exec: its container may have ended before it has.
+	husk kill j USR1
 	wait_until is_stopped j
 	is 1 "$(oom_kills j)"
 	is 0 "$(oom_kills s)"

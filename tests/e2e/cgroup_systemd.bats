@@ -39,7 +39,7 @@ unit_gone() { [[ $(property "$1" LoadState) == not-found ]]; }
 	status_is 1
 	has "husk: error: --systemd-cgroup: systemd: pre-c.scope: " "$output"
 	has "Failed to set unit properties" "$output"
-	unit_gone pre-c.scope
+	wait_until unit_gone pre-c.scope
 	# a property's name or value is no option of the program that asks systemd
 	for name in --version --address=unix:path=/nowhere; do
 		bundle c ".linux.cgroupsPath = \"husk-test.slice:pre:c\" | .annotations[\"org.systemd.property.$name\"] = \"'--help'\"" true
@@ -77,7 +77,7 @@ unit_gone() { [[ $(property "$1" LoadState) == not-found ]]; }
 	fi
 	husk_there exec c true </dev/null
 	husk_there delete --force c
-	unit_gone pre-c.scope
+	wait_until unit_gone pre-c.scope # systemd forgets it when it gets to that
 	[[ -z $(cgroup_dirs "$path") ]]
 }
 
@@ -88,13 +88,14 @@ cgroups_there() { in_systemd cut -d: -f3 "/proc/$1/cgroup" | sort -u; }
 	bundle e . true
 	husk_there run -b "$B" e </dev/null
 	husk_there state e 2>/dev/null && husk_there delete e
-	unit_gone husk-e.scope
-	bundle k '.hooks.prestart = [{path: "/bin/sleep", args: ["sleep", "1000"]}]' true
+	wait_until unit_gone husk-e.scope
+	bundle k '.hooks.prestart = [{path: "/bin/sh", args: ["sh", "-c", "echo $$ >'"$T"'/hook; exec /bin/sleep 1000"]}]' true
 	in_systemd sh -c 'echo $$ >"$0"; exec "$@"' "$T/pid" \
 		"$HUSK" --systemd-cgroup --root "$ROOT" create -b "$B" k </dev/null >/dev/null 2>&1 3>&- &
+	wait_until test -s "$T/hook"
 	wait_until unit_active husk-k.scope
 	in_systemd kill -9 "$(cat "$T/pid")"
-	in_systemd pkill -x sleep || :
+	in_systemd kill "$(cat "$T/hook")" # what a killed husk leaves of a hook
 	wait_until unit_gone husk-k.scope
 	husk_there delete --force k
 }
