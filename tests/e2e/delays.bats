@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # How soon a running container sees what the host writes: within a second. A machine that does other things as well may be
-# late now and then: one of five tries has to be in time, and all are shown.
+# late now and then: one of five tries has to be in time, and all are shown. A try that was late while the machine was busy
+# is none of the five.
 
 load helpers
 
@@ -11,7 +12,7 @@ setup() {
 	mkdir -p "$D"
 }
 teardown() {
-	umount "$T/box/m" 2>/dev/null || :
+	unmount "$T/box/m" || :
 	rm -rf "$HUSK_DATA"/trees/*
 	check_nothing_left
 }
@@ -38,21 +39,36 @@ watcher() {
 
 ms() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 
-# within_a_second WRITER: a function that makes the file have its argument.
-within_a_second() {
-	local try from took best=
-	for try in 1 2 3 4 5; do
+# An exec takes a fraction of that while nobody else wants the processors: what keeps it waiting keeps others waiting, too.
+BUSY_MS=$((250 * ${HUSK_TEST_SLOW:-1}))
+TRIES=40
+
+# one_in_time WRITER SEEN: WRITER makes a file have its argument, SEEN is true once that is seen.
+one_in_time() {
+	local try from took other late=0
+	for ((try = 1; try <= TRIES && late < 5; try++)); do
 		from=$(ms)
 		$1 "value-$try-"
-		wait_until grep -q "value-$try-" "$T/seen"
+		wait_until "$2" "value-$try-"
 		took=$(($(ms) - from))
-		echo "try $try: $took ms"
-		((${best:=$took} <= took)) || best=$took
+		((took >= 1000)) || return 0
+		from=$(ms)
+		husk exec box true </dev/null
+		other=$(($(ms) - from))
+		echo "try $try: $took ms; an exec after it: $other ms"
+		((other > BUSY_MS)) || ((++late))
 	done
+	return 1
+}
+
+was_seen() { grep -q "$1" "$T/seen"; }
+
+# within_a_second WRITER
+within_a_second() {
+	one_in_time "$1" was_seen
 	husk kill box TERM
 	wait_until is_stopped box
 	husk delete box
-	((best < 1000))
 }
 
 in_rootfs() { echo "$1" >"$B/rootfs/etc/watched"; }
@@ -106,18 +122,14 @@ over_layers() {
 
 log_of_a_pod() { [[ $(<"$D/log") == "$1" ]]; }
 
+written_inside() {
+	husk exec box sh -c "echo $1 >/dev/termination-log" </dev/null
+	from=$(ms) # the time of the exec is not counted
+}
+
 @test "a bound file that is written to inside is the host's within a second" {
-	local try from took best=
 	: >"$D/log"
 	start_box box "$(bind "$D/log" /dev/termination-log rw)"
-	for try in 1 2 3 4 5; do
-		husk exec box sh -c "echo try-$try >/dev/termination-log" </dev/null
-		from=$(ms)
-		wait_until log_of_a_pod "try-$try"
-		took=$(($(ms) - from))
-		echo "try $try: $took ms"
-		((${best:=$took} <= took)) || best=$took
-	done
+	one_in_time written_inside log_of_a_pod
 	end_box box
-	((best < 1000))
 }
