@@ -21,8 +21,7 @@ teardown_file() {
 	kill "$(cat "$CTD/pid")"
 	wait_until gone "$(cat "$CTD/pid")"
 	cut -d' ' -f5 /proc/self/mountinfo | grep "^$CTD/" | xargs -r -n 1 umount
-	export BEFORE=
-	WAIT_S=$((WAIT_S / 6)) wait_until none_left # a scratch is freed by a process of its own
+	all_ended
 }
 
 setup() {
@@ -53,9 +52,9 @@ is_empty_root() { [[ -z $(find "$ROOT" -name state.json 2>/dev/null) ]]; }
 }
 
 @test "ctr run --detach, task exec, ls, ps, kill, rm" {
-	ctr_run -d "$IMAGE" c2 sh -c 'trap "exit 5" TERM; while :; do sleep 0.1; done'
+	ctr_run -d "$IMAGE" c2 sh -c 'trap "exit 5" TERM; touch /tmp/ready; while :; do sleep 0.1; done'
 	has RUNNING "$(ctr task ls | grep c2)"
-	run --separate-stderr ctr task exec --exec-id e1 c2 sh -c 'cat /proc/1/comm; exit 9'
+	run --separate-stderr ctr task exec --exec-id e1 c2 sh -c 'until [ -e /tmp/ready ]; do sleep 0.1; done; cat /proc/1/comm; exit 9'
 	status_is 9
 	is sh "$output"
 	is "typed" "$(echo typed | ctr task exec --exec-id e2 c2 cat)"
@@ -87,7 +86,7 @@ is_empty_root() { [[ -z $(find "$ROOT" -name state.json 2>/dev/null) ]]; }
 	ctr_wrap=$(printf '%q ' ctr -a "$CTD/sock" run --rm -t --runc-binary "$HUSK" --runc-root "$ROOT" "$IMAGE" c5 sh)
 	on_pty --size 90x25 bash -c "exec $ctr_wrap" <<-'S'
 		expect # 
-		send stty size; echo $((6*7))\n
+		send until stty size | grep "25 9""0"; do sleep 0.1; done; echo $((6*7))\n
 		expect 25 90
 		expect 42
 		send exit 3\n

@@ -9,7 +9,7 @@ setup_file() { make_base; }
 setup() { setup_test; }
 teardown() {
 	husk delete --force box 2>/dev/null || :
-	umount "$T/m" 2>/dev/null || :
+	unmount "$T/m" || :
 	rm -rf "$HUSK_DATA"/trees/*
 	check_nothing_left
 }
@@ -19,7 +19,7 @@ sum_inside() { in_box "md5sum </data/$1 2>&1"; }
 
 lines_about() { grep -c "root: .*data/$1: " "$T/log" || :; }
 
-FOREVER=(sh -c 'trap "exit 0" TERM; sleep 100000 & wait')
+FOREVER=(sh -c 'trap "exit 0" TERM; sleep 100000 & echo up; wait')
 FILES=(shorter removed replaced secret kept grown)
 
 # files DIR: nobody has read them yet when the container runs.
@@ -43,6 +43,7 @@ damage() {
 
 start_on() {
 	husk --log "$T/log" run -d -b "$B" box </dev/null >"$T/out" 2>"$T/err"
+	wait_until grep -q up "$T/out"
 }
 
 # others_are_fine DIR: and root reads what is closed to everybody.

@@ -155,7 +155,8 @@ reads_in() { [[ $(husk exec "$1" cat "$2" 2>/dev/null </dev/null) == "$3" ]]; }
 		pids[i]=$!
 	done
 	for i in $(seq 8); do
-		ended "${pids[i]}" "$i"
+		wait "${pids[i]}" && status=0 || status=$?
+		is "$i" "$status"
 		is "number $i" "$(cat "$T/out.$i")"
 	done
 }
@@ -197,7 +198,7 @@ reads_in() { [[ $(husk exec "$1" cat "$2" 2>/dev/null </dev/null) == "$3" ]]; }
 	status_is 0
 	has "UID " "${lines[0]}"
 	has "trap" "${lines[1]}"
-	has "sleep 100000" "$output"
+	wait_until shows_sleep box # the shell has made it, not what it is to be
 	run husk ps --format table box -ef
 	status_is 0
 	is "[$(pid_of box)]" "$(husk ps -f json box)"
@@ -209,6 +210,8 @@ reads_in() { [[ $(husk exec "$1" cat "$2" 2>/dev/null </dev/null) == "$3" ]]; }
 	one_error 'container "box" does not exist'
 }
 
+shows_sleep() { husk ps "$1" | grep -q "sleep 100000"; }
+
 @test "errors go to --log as JSON, and to stderr" {
 	run --separate-stderr husk --log "$T/log" --log-format json start nothing
 	one_error 'container "nothing" does not exist'
@@ -219,10 +222,11 @@ reads_in() { [[ $(husk exec "$1" cat "$2" 2>/dev/null </dev/null) == "$3" ]]; }
 }
 
 @test "as containerd's shim calls it" {
-	bundle c . sh -c 'trap "exit 4" TERM; sleep 100000 & wait'
+	bundle c . sh -c 'trap "exit 4" TERM; echo up; sleep 100000 & wait'
 	global=(--log "$T/log.json" --log-format json --systemd-cgroup=false)
-	husk "${global[@]}" create --bundle "$B" --pid-file "$T/pid" --no-pivot --no-new-keyring c </dev/null
+	husk "${global[@]}" create --bundle "$B" --pid-file "$T/pid" --no-pivot --no-new-keyring c </dev/null >"$T/out"
 	husk "${global[@]}" start c
+	wait_until said up
 	jq '.process | .args = ["sh", "-c", "exit 9"]' "$B/config.json" >"$T/process"
 	run husk "${global[@]}" exec --process "$T/process" --detach --pid-file "$T/exec.pid" c
 	status_is 0
