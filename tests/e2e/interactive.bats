@@ -143,7 +143,7 @@ tty_bundle() {
 		send stty size\n
 		expect 22 111
 		resize 90 30
-		send stty size\n
+		send until stty size | grep "30 9""0"; do sleep 0.1; done\n
 		expect 30 90
 		send exit\n
 		eof

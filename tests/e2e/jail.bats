@@ -43,7 +43,7 @@ opener_of() { descendants "$(vmm_of "$1")" | awk '/husk-vmm/ { print $1; exit }'
 @test "the opener has one capability and two descriptors" {
 	start_box box
 	husk exec box cat /bin/busybox </dev/null >/dev/null
-	case_ seen "$(opener_of box)" opener
+	wait_until case_ seen "$(opener_of box)" opener # one that was opened is closed when it has been handed over
 	end_box box
 }
 

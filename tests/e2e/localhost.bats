@@ -40,13 +40,18 @@ serves() { grep -q ready "$T/$1.out"; }
 listening() { in_ns pod ss -Hltn; }
 closed() { [[ -z $(listening) ]]; }
 
+# answers PORT LINE: the first one of a server of HTTP that has not what is asked for.
+answers() {
+	[[ $(printf 'GET /none HTTP/1.0\r\n\r\n' | timeout "$WAIT_S" nsenter --net="$NS/pod" -- \
+		busybox nc 127.0.0.1 "$1" | head -n 1 | tr -d '\r') == "$2" ]]
+}
+
 @test "a port of the guest's localhost: bytes both ways, many at a time, one that only IPv6 has, one that nobody has" {
 	pod p sandbox sh -c 'nettest serve 7000 & exec httpd -f -p "[::1]:7001" -h /bin'
 	wait_until serves p
 	has "ok 5000000" "$(nettest tcp 127.0.0.1 7000 5000000)"
 	has "ok 60" "$(nettest many 127.0.0.1 7000 60)"
-	is "HTTP/1.1 404 Not Found" "$(printf 'GET /none HTTP/1.0\r\n\r\n' | timeout "$WAIT_S" nsenter --net="$NS/pod" -- \
-		busybox nc 127.0.0.1 7001 | head -n 1 | tr -d '\r')"
+	wait_until answers 7001 "HTTP/1.1 404 Not Found"
 	run nettest tcp 127.0.0.1 7002 1000
 	has reset "$output"
 	# All the rest is the namespace's own.
