@@ -2,12 +2,15 @@
 # containerd with io.containerd.runc.v2 and husk as its runtime. No network: the image is made here.
 
 load helpers
+load cgroup
 load containerd
 
 setup_file() {
 	make_base
 	command -v containerd umoci skopeo >/dev/null || return 0
 	export CTD=$BASE/ctd
+	# A container's cgroup is /NAMESPACE/ID: others may have a c1 in the default one.
+	export CONTAINERD_NAMESPACE=husk-e2e-$$
 	mkdir -p "$CTD"
 	start_containerd
 	BEFORE=$(ours | cut -d' ' -f1)
@@ -22,6 +25,7 @@ teardown_file() {
 	wait_until gone "$(cat "$CTD/pid")"
 	cut -d' ' -f5 /proc/self/mountinfo | grep "^$CTD/" | xargs -r -n 1 umount
 	all_ended
+	remove_cgroups "/$CONTAINERD_NAMESPACE"
 }
 
 setup() {
@@ -105,7 +109,7 @@ is_empty_root() { [[ -z $(find "$ROOT" -name state.json 2>/dev/null) ]]; }
 
 @test "--rm after the VM died" {
 	ctr_run -d "$IMAGE" c7 sleep 1000
-	kill -9 "$(jq .vmm_pid "$ROOT"/default/c7/state.json)"
+	kill -9 "$(jq .vmm_pid "$ROOT/$CONTAINERD_NAMESPACE/c7/state.json")"
 	wait_until task_stopped c7
 	ctr task rm c7 || true
 	ctr container rm c7
