@@ -170,7 +170,7 @@ static inline void machine_do(struct machine *m, void (*fn)(struct machine *m))
 	uint64_t n = 1;
 
 	m->fn = fn;
-	if (write(m->call_fd, &n, sizeof(n)) != sizeof(n) || poll(&p, 1, 10000) != 1 ||
+	if (write(m->call_fd, &n, sizeof(n)) != sizeof(n) || poll(&p, 1, RING_WAIT_MS) != 1 ||
 	    read(m->done_fd, &n, sizeof(n)) != sizeof(n))
 		abort();
 }

@@ -224,8 +224,7 @@ static inline void await_used(struct fixture *f, unsigned q, uint16_t n)
 {
 	uint16_t until = (uint16_t)(f->done[q] + n);
 
-	for (unsigned i = 0; i < 100 && ring_used_idx(&f->r[q]) != until; i++)
-		ring_calls(f->d->vq[q].call_fd, 100);
+	ring_await(&f->r[q], until, f->d->vq[q].call_fd);
 	assert_int_equal(ring_used_idx(&f->r[q]), until);
 	f->done[q] = until;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "lib/cleanup.h"
+#include "lib/log.h"
 #include "vmm/virtqueue.h"
 
 #define RING_RAM (1u << 20) /* bytes of guest memory, at guest physical 0 */
@@ -21,6 +22,8 @@
 #define RING_AVAIL 0x5000u
 #define RING_USED 0x6000u
 #define RING_DATA 0x10000u /* from here on it is the test's */
+
+#define RING_WAIT_MS 60000 /* the bound of a wait, however busy the machine is */
 
 #define RING_NEXT 1
 #define RING_WRITE 2
@@ -116,6 +119,16 @@ static inline uint64_t ring_calls(int fd, int ms)
 	if (poll(&p, 1, ms) > 0 && read(fd, &n, sizeof(n)) != sizeof(n))
 		return 0;
 	return n;
+}
+
+/* Waits until the device has returned chains up to `until`, which it tells by `call`. */
+static inline bool ring_await(struct test_ring *r, uint16_t until, int call)
+{
+	uint64_t end = now_us() + RING_WAIT_MS * UINT64_C(1000);
+
+	while (ring_used_idx(r) != until && now_us() < end)
+		ring_calls(call, 100);
+	return ring_used_idx(r) == until;
 }
 
 #endif

@@ -71,7 +71,7 @@ static void rng_gives(struct machine *m, int slot)
 	ring_put(&m->r, 0, RING_DATA, sizeof(zeros), RING_WRITE, 0);
 	ring_offer(&m->r, 0);
 	kick(m, (unsigned)slot, 0);
-	assert_int_equal(ring_calls(m->irq[slot], 5000), 1);
+	assert_int_equal(ring_calls(m->irq[slot], RING_WAIT_MS), 1);
 	assert_int_equal(ring_used_idx(&m->r), before + 1);
 	assert_int_equal(ring_used(&m->r, before)[1], sizeof(zeros));
 	assert_memory_not_equal(m->r.ram + RING_DATA, zeros, sizeof(zeros));
@@ -91,7 +91,7 @@ static void a_driver_uses_a_device(void **state)
 	assert_int_equal(mmio_r32(m, slot, MMIO_INTERRUPT_STATUS), MMIO_INT_USED);
 	mmio_w32(m, slot, MMIO_STATUS, 0);
 	machine_unplug(m, d);
-	assert_true(gone(m, 5000));
+	assert_true(gone(m, RING_WAIT_MS));
 	d->ops->destroy(d);
 }
 
@@ -111,7 +111,7 @@ static void a_device_survives_resets_and_new_probes(void **state)
 	}
 	mmio_w32(m, slot, MMIO_STATUS, 0);
 	machine_unplug(m, d);
-	assert_true(gone(m, 5000));
+	assert_true(gone(m, RING_WAIT_MS));
 	d->ops->destroy(d);
 }
 
@@ -127,7 +127,7 @@ static void disk_reads(struct machine *m, int slot, const char *want)
 	ring_put(&m->r, 2, RING_DATA + 1024, 1, RING_WRITE, 0);
 	ring_offer(&m->r, 0);
 	kick(m, (unsigned)slot, 0);
-	assert_int_equal(ring_calls(m->irq[slot], 5000), 1);
+	assert_int_equal(ring_calls(m->irq[slot], RING_WAIT_MS), 1);
 	assert_int_equal(data[1024], VIRTIO_BLK_S_OK);
 	assert_string_equal((char *)data + 512, want);
 }
@@ -156,7 +156,7 @@ static void disks_come_and_go_by_their_slot(void **state)
 		mmio_w32(m, slot, MMIO_STATUS, 0);
 		mmio_w32(m, slot, MMIO_STATUS, VIRTIO_S_ACKNOWLEDGE);
 		machine_unplug(m, d);
-		assert_true(gone(m, 5000));
+		assert_true(gone(m, RING_WAIT_MS));
 		d->ops->destroy(d);
 	}
 	/* Made once, used twenty times. */
@@ -177,7 +177,7 @@ static void a_device_in_use_leaves_when_the_guest_lets_go(void **state)
 	assert_true(m->fake[0].on[0]);
 	assert_int_equal(mmio_r32(m, slot, MMIO_DEVICE_ID), 42);
 	mmio_w32(m, slot, MMIO_STATUS, 0);
-	assert_true(gone(m, 5000));
+	assert_true(gone(m, RING_WAIT_MS));
 	assert_ptr_equal(m->gone, &m->fake[0].d);
 	assert_null(m->fake[0].d.config_changed);
 	assert_int_equal(mmio_r32(m, slot, MMIO_DEVICE_ID), 0);
@@ -196,7 +196,7 @@ static void a_device_that_was_not_started_leaves_at_its_reset(void **state)
 	machine_settle(m);
 	assert_false(gone(m, 0));
 	mmio_w32(m, slot, MMIO_STATUS, 0);
-	assert_true(gone(m, 5000));
+	assert_true(gone(m, RING_WAIT_MS));
 	assert_int_equal(m->fake[0].starts, 0);
 }
 
@@ -210,7 +210,7 @@ static void slots_run_out_and_are_used_again(void **state)
 	assert_string_equal(m->err.msg, "fake: all 4 slots are in use");
 	assert_int_equal(m->err.kind, ERR_NO_ROOM);
 	machine_unplug(m, &m->fake[2].d);
-	assert_true(gone(m, 5000));
+	assert_true(gone(m, RING_WAIT_MS));
 	assert_int_equal(machine_plug(m, &m->fake[SLOTS].d), 2);
 }
 
@@ -272,7 +272,7 @@ static void a_hidden_device_leaves_unseen(void **state)
 	int slot = machine_plug_hidden(m, &m->fake[0].d);
 
 	machine_unplug(m, &m->fake[0].d);
-	assert_true(gone(m, 5000));
+	assert_true(gone(m, RING_WAIT_MS));
 	machine_do(m, machine_reveal_fn);
 	assert_int_equal(mmio_r32(m, slot, MMIO_DEVICE_ID), 0);
 	assert_int_equal(machine_plug(m, &m->fake[1].d), slot);
@@ -338,14 +338,14 @@ static void kicks_are_not_inherited(void **state)
 
 	kick(m, (unsigned)slot, 0);
 	machine_unplug(m, &m->fake[0].d);
-	assert_true(gone(m, 5000));
+	assert_true(gone(m, RING_WAIT_MS));
 	assert_int_equal(machine_plug(m, &m->fake[1].d), slot);
 	assert_int_equal(ring_calls(m->fake[1].d.vq[0].kick_fd, 0), 0);
 }
 
 static void expect_needs_reset(struct machine *m, int slot)
 {
-	assert_int_equal(ring_calls(m->irq[slot], 5000), 1);
+	assert_int_equal(ring_calls(m->irq[slot], RING_WAIT_MS), 1);
 	assert_int_equal(mmio_r32(m, slot, MMIO_STATUS), 0xf | VIRTIO_S_NEEDS_RESET);
 	assert_int_equal(mmio_r32(m, slot, MMIO_INTERRUPT_STATUS), 3);
 	assert_false(m->fake[slot].on[0] || m->fake[slot].on[1]);
@@ -540,7 +540,7 @@ static void a_pause_stops_the_queues_where_they_are(void **state)
 		assert_int_equal(ring_used_idx(&m->r), 2 + 2 * i);
 		assert_int_equal(ring_calls(m->irq[slot], 0), 0);
 		machine_do(m, machine_resume_fn);
-		assert_int_equal(ring_calls(m->irq[slot], 5000), 1);
+		assert_int_equal(ring_calls(m->irq[slot], RING_WAIT_MS), 1);
 		assert_int_equal(ring_used_idx(&m->r), 3 + 2 * i);
 		rng_gives(m, slot);
 	}
@@ -550,7 +550,7 @@ static void a_pause_stops_the_queues_where_they_are(void **state)
 	rng_gives(m, slot);
 	mmio_w32(m, slot, MMIO_STATUS, 0);
 	machine_unplug(m, d);
-	assert_true(gone(m, 5000));
+	assert_true(gone(m, RING_WAIT_MS));
 	d->ops->destroy(d);
 }
 
@@ -570,7 +570,7 @@ static void a_pause_comes_after_what_was_asked_before(void **state)
 	assert_true(f->on[0]);
 	assert_int_equal(mmio_r32(m, slot, MMIO_STATUS), 0xf);
 	mmio_w32(m, slot, MMIO_STATUS, 0);
-	assert_true(gone(m, 5000));
+	assert_true(gone(m, RING_WAIT_MS));
 }
 
 /* What a disk does when its thread cannot be made. */
@@ -607,12 +607,12 @@ static void a_device_that_cannot_go_on_leaves_the_machine_paused(void **state)
 	machine_do(m, machine_resume_fn);
 	assert_int_equal(m->result, 0);
 	assert_true(f->on[0] && last->on[0] && last->on[1]);
-	assert_int_equal(ring_calls(m->irq[at], 5000), 1);
+	assert_int_equal(ring_calls(m->irq[at], RING_WAIT_MS), 1);
 	assert_int_equal(ring_used_idx(&m->r), 2);
 	rng_gives(m, at);
 	mmio_w32(m, at, MMIO_STATUS, 0);
 	machine_unplug(m, d);
-	assert_true(gone(m, 5000));
+	assert_true(gone(m, RING_WAIT_MS));
 	d->ops->destroy(d);
 }
 

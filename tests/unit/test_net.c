@@ -25,14 +25,14 @@ static void sends_packets(void **state)
 	offer_tx(f, &h, 3000);
 	start(f, NET_QUEUE_TX);
 	await_used(f, NET_QUEUE_TX, 1);
-	assert_int_equal(from_wire(f, buf, sizeof(buf), 1000), HDR + 3000);
+	assert_int_equal(from_wire(f, buf, sizeof(buf), RING_WAIT_MS), HDR + 3000);
 	assert_memory_equal(buf, &h, HDR);
 	assert_int_equal(buf[HDR + 1000], (uint8_t)1000);
 	for (unsigned i = 0; i < 100; i++) {
 		offer_tx(f, &(struct virtio_net_hdr_v1){0}, 60 + i);
 		kick(f, NET_QUEUE_TX);
 		await_used(f, NET_QUEUE_TX, 1);
-		assert_int_equal(from_wire(f, buf, sizeof(buf), 1000), HDR + 60 + i);
+		assert_int_equal(from_wire(f, buf, sizeof(buf), RING_WAIT_MS), HDR + 60 + i);
 	}
 	net_stats(f->d, &s);
 	assert_int_equal(s.tx_packets, 101);
@@ -55,7 +55,7 @@ static void any_framing_will_do(void **state)
 	ring_offer(r, 0);
 	start(f, NET_QUEUE_TX);
 	await_used(f, NET_QUEUE_TX, 1);
-	assert_int_equal(from_wire(f, buf, sizeof(buf), 1000), HDR + 26);
+	assert_int_equal(from_wire(f, buf, sizeof(buf), RING_WAIT_MS), HDR + 26);
 	assert_memory_equal(buf + HDR, "abcdefghijklmnopqrstuvwxyz", 26);
 }
 
@@ -137,7 +137,7 @@ static void a_full_tap_is_waited_for(void **state)
 		offer_tx(f, &(struct virtio_net_hdr_v1){0}, 1000);
 	start(f, NET_QUEUE_TX);
 	while (got < 12) {
-		assert_int_equal(from_wire(f, buf, sizeof(buf), 1000), HDR + 1000);
+		assert_int_equal(from_wire(f, buf, sizeof(buf), RING_WAIT_MS), HDR + 1000);
 		got++;
 	}
 	await_used(f, NET_QUEUE_TX, 12);
@@ -163,7 +163,7 @@ static void a_limit_holds_packets_back(void **state)
 	begin = now_us();
 	start(f, NET_QUEUE_TX);
 	for (unsigned i = 0; i < 4; i++)
-		assert_int_equal(from_wire(f, buf, sizeof(buf), 1000), HDR + 100);
+		assert_int_equal(from_wire(f, buf, sizeof(buf), RING_WAIT_MS), HDR + 100);
 	assert_true(now_us() - begin >= 30000);
 	begin = now_us();
 	start(f, NET_QUEUE_RX);
@@ -404,7 +404,7 @@ static void a_link_that_is_down_carries_nothing(void **state)
 	offer_tx(f, &(struct virtio_net_hdr_v1){0}, 100);
 	kick(f, NET_QUEUE_TX);
 	await_used(f, NET_QUEUE_TX, 1);
-	assert_int_equal(from_wire(f, buf, sizeof(buf), 1000), HDR + 100);
+	assert_int_equal(from_wire(f, buf, sizeof(buf), RING_WAIT_MS), HDR + 100);
 }
 
 static void taps_come_and_go_while_queues_run(void **state)
@@ -436,7 +436,7 @@ static void taps_come_and_go_while_queues_run(void **state)
 		offer_tx(f, &(struct virtio_net_hdr_v1){0}, 100);
 		kick(f, NET_QUEUE_TX);
 		await_used(f, NET_QUEUE_TX, 1);
-		assert_int_equal(from_wire(f, buf, sizeof(buf), 1000), HDR + 100);
+		assert_int_equal(from_wire(f, buf, sizeof(buf), RING_WAIT_MS), HDR + 100);
 	}
 	f->cfg.tap[0] = dup(f->wire);
 	assert_int_equal(net_attach(f->d, &f->cfg, &err), -1);

@@ -63,7 +63,7 @@ static void *run(void *arg)
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct timeval limit = {.tv_sec = 10};
+	struct timeval limit = {.tv_sec = RING_WAIT_MS / 1000};
 	int sp[2], disk;
 
 	log_setup(2, LOG_FMT_TEXT, LOG_LVL_ERROR, "test");
@@ -246,8 +246,7 @@ static void offer_request(struct fixture *f)
 
 static void expect_answer(struct fixture *f, uint16_t used)
 {
-	for (unsigned i = 0; i < 100 && ring_used_idx(&f->r) != used; i++)
-		ring_calls(f->call, 100);
+	ring_await(&f->r, used, f->call);
 	assert_int_equal(ring_used_idx(&f->r), used);
 	assert_memory_equal(f->r.ram + RING_DATA + 0x100, "disk-1", 7);
 	assert_int_equal(f->r.ram[RING_DATA + 0x100 + 20], 0);
@@ -407,7 +406,7 @@ static void gives_the_configuration(void **state)
 static void tells_of_changes_when_they_can_be_heard(void **state)
 {
 	struct fixture *f = *state;
-	struct timeval limit = {.tv_sec = 10};
+	struct timeval limit = {.tv_sec = RING_WAIT_MS / 1000};
 	struct vu_header h;
 	struct vu_config c;
 	int sp[2];
