@@ -13,7 +13,9 @@
 
 #include <cmocka.h>
 
-#define BOUND_US 10000000
+#include "tests/unit/turns.h"
+
+#define BOUND_US 60000000
 
 struct fixture {
 	struct loop *loop;
@@ -56,7 +58,7 @@ static int run(struct fixture *f, uint64_t us)
 /* Lets the relay do what it can do now. */
 static void settle(struct fixture *f)
 {
-	run_for(f, 20000);
+	turns_run(f->loop, 64);
 }
 
 static int setup(void **state)

@@ -8,6 +8,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/frame.h"
+#include "tests/unit/turns.h"
 #include "vmm/control.h"
 
 #include <fcntl.h>
@@ -346,15 +347,10 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void on_timer(void *arg, uint32_t events UNUSED)
-{
-	loop_stop(arg, 0);
-}
-
+/* As many turns as there are messages in a test, and more. */
 static void settle(struct fixture *f)
 {
-	loop_timer(f->loop, 20000, on_timer, f->loop, NULL);
-	loop_run(f->loop);
+	turns_run(f->loop, 4 * CONTROL_CALLS_MAX);
 }
 
 static void ask(struct fixture *f, const char *text, const int *fds, unsigned nfds)
@@ -371,7 +367,7 @@ static void expect_message(struct fixture *f, const char *want, int *fd)
 	int fds[1];
 	size_t len;
 
-	if (frame_recv(f->peer, &text, &len, fds, &nfds, -1, now_us() + 1000000, &err) != 1)
+	if (frame_recv(f->peer, &text, &len, fds, &nfds, -1, now_us() + 20000000, &err) != 1)
 		fail_msg("no message: %s", err.msg);
 	assert_string_equal(text, want);
 	assert_int_equal(nfds, fd ? 1 : 0);

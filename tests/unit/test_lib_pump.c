@@ -13,6 +13,7 @@
 #include "lib/cleanup.h"
 #include "lib/file.h"
 #include "lib/pump.h"
+#include "tests/unit/turns.h"
 
 #define MUCH (4u << 20)
 
@@ -61,18 +62,10 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static void stop(void *arg, uint32_t events UNUSED)
-{
-	loop_stop(arg, 0);
-}
-
 /* Lets the pump do what it can. */
 static void turn(struct fixture *f)
 {
-	struct error err = ERROR_INIT;
-
-	assert_non_null(loop_timer(f->loop, 2000, stop, f->loop, &err));
-	loop_run(f->loop);
+	turns_run(f->loop, 64);
 }
 
 static void gets(struct fixture *f, int fd, const char *text)
