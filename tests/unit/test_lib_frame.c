@@ -44,7 +44,7 @@ static int teardown(void **state)
 
 static uint64_t soon(void)
 {
-	return now_us() + 5000000;
+	return now_us() + 60000000;
 }
 
 static void message_arrives(void **state)

@@ -127,6 +127,17 @@ static void take_events(struct fixture *f)
 		}
 }
 
+/* All that there is to see has been seen, and is at rest together: where the process stands still
+ * between two events, the first one may have come to rest by itself, and is told by itself. */
+static void let_rest(struct fixture *f)
+{
+	struct pollfd p = {.fd = f->inotify, .events = POLLIN};
+
+	do
+		take_events(f);
+	while (poll(&p, 1, WATCH_QUIET_MS + 10) > 0);
+}
+
 /* Everything that is told until nothing is pending any more, "a b c". */
 static char *told(struct fixture *f)
 {
@@ -134,13 +145,13 @@ static char *told(struct fixture *f)
 	char *all = xstrdup("");
 
 	for (;;) {
-		struct pollfd p = {.fd = f->inotify, .events = POLLIN};
 		char **v;
 		size_t n;
 
 		take_events(f);
 		if (!watch_pending(f->w))
 			return all;
+		let_rest(f);
 		assert_true(now_us() < end);
 		v = watch_take(f->w, false, &n);
 		for (size_t i = 0; v && i < n; i++) {
@@ -150,7 +161,6 @@ static char *told(struct fixture *f)
 			all = more;
 		}
 		strv_free(v);
-		poll(&p, 1, 10);
 	}
 }
 
