@@ -12,8 +12,10 @@
  *
  * Only a stop has to wait: the guest may use a ring's memory for something else once the reset is
  * done. GET_VRING_BASE is answered when no request of the ring is in flight. A back end that is
- * stuck in a system call must not hold up the whole sandbox: after STOP_MS the connection is shut
- * down. An answer to a start has a deadline too, since a guest would wait for it without bound.
+ * stuck in a system call must not hold up the whole sandbox: after STOP_US the connection is shut
+ * down. Where the machine stood still for seconds, the back end had none of them: each wait of
+ * SLICE_US counts as such, however long it took. An answer to a start has a deadline too, since a
+ * guest would wait for it without bound.
  *
  * The end (fail()) is told from the loop alone: the socket is shut down, which wakes its handler.
  *
@@ -44,7 +46,8 @@
 
 /* syscalls loop: shutdown sendmsg recvmsg ppoll close */
 
-#define STOP_MS 3000
+#define STOP_US 3000000
+#define SLICE_US 100000
 #define START_US 20000000 /* a host that is busy may take its time to execute the back end */
 #define EXPECTED_MAX 8
 
@@ -348,30 +351,36 @@ int vhost_front_start(struct vhost_front *f, uint64_t features, unsigned i,
 	return 0;
 }
 
+/* Waits for what the back end says, or SLICE_US at most; what is left of `left`. */
+static uint64_t await_message(struct vhost_front *f, uint64_t left)
+{
+	struct pollfd p = {.fd = f->sock, .events = POLLIN};
+	uint64_t slice = left < SLICE_US ? left : SLICE_US, before = now_us(), took;
+	struct timespec t = {.tv_nsec = (long)slice * 1000};
+
+	ppoll(&p, 1, &t, NULL);
+	took = now_us() - before;
+	return left - (took < slice ? took : slice);
+}
+
 void vhost_front_stop(struct vhost_front *f, unsigned i, struct virtqueue *q)
 {
-	uint64_t deadline = now_us() + STOP_MS * UINT64_C(1000), now;
+	uint64_t left = STOP_US;
 
 	if (!(f->running >> i & 1) || expect(f, VU_GET_VRING_BASE) < 0 ||
 	    send_state(f, VU_GET_VRING_BASE, i, 0) < 0)
 		return;
 	for (;;) {
-		struct pollfd p = {.fd = f->sock, .events = POLLIN};
-		struct timespec left;
-
 		take_answers(f);
 		if (over(f))
 			return;
 		if (!(f->running >> i & 1))
 			break;
-		now = now_us();
-		if (now >= deadline) {
+		if (left == 0) {
 			fail(f, "does not give back queue %u", i);
 			return;
 		}
-		left = (struct timespec){.tv_sec = (time_t)((deadline - now) / 1000000),
-					 .tv_nsec = (long)((deadline - now) % 1000000) * 1000};
-		ppoll(&p, 1, &left, NULL);
+		left = await_message(f, left);
 	}
 	q->last_avail = f->base[i];
 }
