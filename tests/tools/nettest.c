@@ -348,10 +348,28 @@ static void many(const struct address *a, unsigned n)
 	printf("ok %u\n", n);
 }
 
+/* Whether the answer to this try comes within its time; those to earlier ones may come first. */
+static bool answered(int fd, const uint8_t *text, size_t bytes, uint64_t end)
+{
+	static uint8_t data[DATAGRAM_MAX];
+	uint64_t now;
+
+	while ((now = now_ms()) < end) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+
+		if (poll(&p, 1, (int)(end - now)) <= 0)
+			return false;
+		/* An error is that nobody listens yet. */
+		if (recv(fd, data, sizeof(data), 0) == (ssize_t)bytes &&
+		    memcmp(data, text, bytes) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* A datagram may be lost; each try has another text, so that late answers are not mistaken. */
 static void udp(const struct address *a, size_t bytes)
 {
-	static uint8_t data[DATAGRAM_MAX];
 	int fd = make_socket(a->sa.sa_family, SOCK_DGRAM), room = 1 << 20;
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
@@ -359,15 +377,11 @@ static void udp(const struct address *a, size_t bytes)
 	if (connect(fd, &a->sa, a->len) < 0)
 		fail("connect");
 	for (size_t i = 0; i < TRIES; i++) {
-		struct pollfd p = {.fd = fd, .events = POLLIN};
-		ssize_t n;
+		uint64_t end = now_ms() + (uint64_t)patience() / TRIES;
 
 		if (send(fd, pattern + i, bytes, 0) != (ssize_t)bytes && errno != ECONNREFUSED)
 			fail("datagram of %zu bytes", bytes);
-		if (poll(&p, 1, patience() / TRIES) <= 0)
-			continue;
-		n = recv(fd, data, sizeof(data), 0);
-		if (n == (ssize_t)bytes && memcmp(data, pattern + i, bytes) == 0) {
+		if (answered(fd, pattern + i, bytes, end)) {
 			close(fd);
 			printf("ok %zu\n", bytes);
 			return;
