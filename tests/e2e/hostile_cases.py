@@ -26,7 +26,7 @@ DEVICES = {"all": 0, "net": 1, "block": 2, "rng": 4, "balloon": 5, "vsock": 19, 
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 GROWTH_MAX = 16 << 20  # bytes of its own memory, once it is warm
 LOG_MAX = 64 << 10
-ANSWER_S = 10 * SLOW
+ANSWER_S = 60 * SLOW
 # Ends that are no fault of husk-vmm: the guest destroyed itself, or virtiofsd, which the guest may
 # attack as well, gave up on it.
 GUEST_DIED = ("guest triple fault", "virtiofsd")
@@ -169,8 +169,9 @@ def use_streams(machine, stop):
             client.close()
 
 
-def attack(directory, name, seed, until):
-    """One hostile machine, until its guest destroys itself or time is up. Returns its rounds."""
+def attack(directory, name, seed, until, limit):
+    """One hostile machine, until its guest destroys itself or time is up, and it got somewhere or has had it until the
+    limit. Returns its rounds."""
     m = Machine(directory, f"hostile-{seed}", DEVICES[name], seed)
     stop = threading.Event()
     talker = threading.Thread(target=use_streams, args=(m, stop))
@@ -178,7 +179,7 @@ def attack(directory, name, seed, until):
     until = max(until, time.monotonic() + SLOW)
     rounds, warm, warm_at = 0, None, time.monotonic() + min(2 * SLOW, SECONDS / 2)
     try:
-        while time.monotonic() < until and not m.died:
+        while time.monotonic() < (until if rounds else max(until, limit)) and not m.died:
             time.sleep(0.1)  # what is waited for is the end of the time
             if not m.call("status"):
                 break
@@ -188,7 +189,7 @@ def attack(directory, name, seed, until):
             now = m.own_memory()
             if now is None:
                 continue
-            if warm is None and time.monotonic() > warm_at:
+            if warm is None and rounds and time.monotonic() > warm_at:
                 warm = now
             grown = now - (warm if warm is not None else now)
             assert grown < GROWTH_MAX, f"husk-vmm grew by {grown >> 10} KiB"
@@ -217,11 +218,11 @@ def main(name, directory):
         rounds, seed = 0, SEED
         limit = until + 60 * SLOW
         while time.monotonic() < until or (not rounds and time.monotonic() < limit):
-            rounds += attack(directory, name, seed, until)
+            rounds += attack(directory, name, seed, until, 0 if rounds else limit)
             seed += 1
         assert rounds, "the guest did not get anywhere"
         # The neighbour goes on, and gets on.
-        limit = time.monotonic() + 30 * SLOW
+        limit = time.monotonic() + ANSWER_S
         while neighbour.rounds() <= before:
             assert time.monotonic() < limit, "the neighbour stands still"
             time.sleep(0.05)

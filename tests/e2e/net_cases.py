@@ -21,7 +21,7 @@ from vmm_cases import TIMEOUT, Skip, expect_refused, initramfs, only, real_proce
 MAC = "02:00:00:00:00:02"
 PORT = 5001
 # Connects again and again: each time it takes bytes to the end of them, and sends them back. (nc's -w
-# bounds the transfer too, not the connect alone.)
+# bounds the transfer too, not the connect alone. Without a carrier TCP would ask less and less often.)
 GUEST = """
 for s in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23; do echo virtio-mmio.$s; done >/slots
 until [ -e /sys/class/net/eth0 ]; do
@@ -38,8 +38,9 @@ while :; do
 	/busybox usleep 20000
 done &
 while :; do
-	/busybox nc -w 30 10.99.0.1 5001 </dev/null >/bytes 2>/dev/null && [ -s /bytes ] &&
-		/busybox nc -w 30 10.99.0.1 5002 </bytes >/dev/null 2>&1
+	read -r up </sys/class/net/eth0/carrier
+	[ "$up" = 1 ] && /busybox nc -w 100 10.99.0.1 5001 </dev/null >/bytes 2>/dev/null && [ -s /bytes ] &&
+		/busybox nc -w 100 10.99.0.1 5002 </bytes >/dev/null 2>&1
 	/busybox usleep 20000
 done
 """
@@ -132,10 +133,10 @@ def traffic(n, size=1 << 20, datagram=65000):
 
 
 def reach(n):
-    """Who takes what the guest shall do; between two of them nobody is there."""
+    """Who takes what the guest shall do; between two of them nobody is there. One that stands still has no address either."""
     try:
         return socket.create_connection((guest(n), 9), TIMEOUT)
-    except ConnectionRefusedError:
+    except OSError:
         return None
 
 
@@ -203,11 +204,11 @@ def the_cable_goes_out_and_in():
         wait_console(vm, "carrier 1")
         assert [(n["id"], n["up"]) for n in nic(vm, "status")] == [("eth0", True)]
         vm.boot.call("net-link", id="eth0", up=False)
-        wait_console(vm, "carrier 0")
+        wait_console(vm, "carrier 1\\s+carrier 0")
         wait_until("the TAP has no carrier", lambda: "NO-CARRIER" in link())
         assert [(n["id"], n["up"]) for n in nic(vm, "status")] == [("eth0", False)]
         vm.boot.call("net-link", id="eth0", up=True)
-        wait_console(vm, "carrier 0\\s+carrier 1")
+        wait_console(vm, "carrier 1\\s+carrier 0\\s+carrier 1")
         there_and_back(1 << 20)
         expect_refused("not_found", "network card eth7", vm.boot.call, "net-link", id="eth7", up=True)
 
@@ -235,12 +236,17 @@ def cpu(pid):
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
-def net_thread(pid):
+def net_threads(pid):
+    """Those of the cards; threads come and go meanwhile."""
+    found = []
     for t in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{t}/comm") as f:
-            if f.read().strip() == "net":
-                return f"{pid}/task/{t}"
-    return None
+        try:
+            with open(f"/proc/{pid}/task/{t}/comm") as f:
+                if f.read().strip() == "net":
+                    found.append(f"{pid}/task/{t}")
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
 
 
 def a_deleted_tap_costs_nothing():
@@ -252,8 +258,10 @@ def a_deleted_tap_costs_nothing():
         subprocess.check_call(["ip", "link", "delete", "tap0"])
         wait_console(vm, "carrier 0")
         assert nic(vm, "status")[0]["up"] is False
-        thread = net_thread(vm.process.pid)  # QEMU stops a card whose link is down
-        if thread:
+        if engine == "qemu":  # it stops a card whose link is down
+            wait_until("the card's end", lambda: not net_threads(vm.process.pid))
+        else:
+            (thread,) = net_threads(vm.process.pid)
             before, begin = cpu(thread), time.monotonic()
             wait_until("a second", lambda: time.monotonic() - begin > 1)
             assert cpu(thread) - before < 0.2
@@ -267,8 +275,13 @@ def a_limited_card_is_as_fast_as_its_limit():
         start(vm)
         attach(vm, tap(), rate_tx=rate, rate_rx=rate)
         wait_console(vm, "configured")
-        there, back = there_and_back(4 << 20)
-        assert 1.6 < there < 10 and 1.6 < back < 10, (there, back)
+        # Never faster. As fast where nobody stands still meanwhile: one of these.
+        for _ in range(3):
+            there, back = there_and_back(4 << 20)
+            assert there > 1.6 and back > 1.6, (there, back)
+            if there < 10 and back < 10:
+                break
+        assert there < 10 and back < 10, (there, back)
 
 
 def what_is_no_tap_is_refused():
@@ -369,11 +382,7 @@ def a_flood_fills_no_memory():
 
 
 def threads(vm):
-    found = 0
-    for t in os.listdir(f"/proc/{vm.process.pid}/task"):
-        with open(f"/proc/{vm.process.pid}/task/{t}/comm") as f:
-            found += f.read().strip() == "net"
-    return found
+    return len(net_threads(vm.process.pid))
 
 
 def has_processors():

@@ -121,7 +121,7 @@ class Talk:
             if time.monotonic() > end:
                 raise Failure("the command did not end")
             if self.ended:
-                self.proc.wait(1)
+                self.proc.wait(max(end - time.monotonic(), 0))
             self.read(0.05)
         # The slave stays open here for its settings: what is there has come when nothing comes.
         while self.read(0.1):

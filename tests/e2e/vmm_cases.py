@@ -14,9 +14,9 @@ import subprocess
 import sys
 import time
 
-from vmmctl import ENGINE, ROOT, Client, Refused, Vmm, kernel, kernel_has
+from vmmctl import ENGINE, PATIENCE, ROOT, Client, Refused, Vmm, kernel, kernel_has
 
-TIMEOUT = 60
+TIMEOUT = PATIENCE
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 KVM = ENGINE == "kvm"
 # A disk that comes later is found when its slot's driver is bound again, one that has gone (its size
@@ -146,7 +146,7 @@ def process_state(pid):
 
 
 def gone(pid):
-    return process_state(pid) in (None, "Z")
+    return process_state(pid) in (None, "Z", "X")
 
 
 def engine_pid(vm):
@@ -273,11 +273,19 @@ def qemu_is_jailed():
             assert os.readlink(f"/proc/{qemu}/ns/{ns}") != os.readlink(f"/proc/self/ns/{ns}"), ns
         limits = open(f"/proc/{qemu}/limits").read()
         assert re.search(r"Max core file size +0 +0", limits), limits
-        fds = [os.readlink(f"/proc/{qemu}/fd/{n}") for n in os.listdir(f"/proc/{qemu}/fd")]
-        for path in fds:
+        for path in open_files(qemu):
             assert re.match(r"(socket|pipe|anon_inode):|/memfd:|/null$|/dev/null$|/$", path) or \
                 path in (os.path.realpath(kernel()), os.path.realpath(initramfs())), path
         vm.boot.call("shutdown")
+
+
+def open_files(pid):
+    """What a process has open, which may open and close some meanwhile."""
+    for n in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            yield os.readlink(f"/proc/{pid}/fd/{n}")
+        except FileNotFoundError:
+            continue
 
 
 def two_vms_have_two_uids():
@@ -302,7 +310,7 @@ def disks_come_and_go():
         expect_refused("exists", "disk upper", attach, vm.boot, "upper")
         vm.boot.call("detach", serial="upper")
         expect_refused("not_found", "disk upper", vm.boot.call, "detach", serial="upper")
-        wait_console(vm, r"disks: lower=2048,ro=1\s")
+        wait_console(vm, r"upper=2048,ro=0(?s:.*)disks: lower=2048,ro=1\r?\n")
         attach(vm.boot, "again", path=image("again", 2))
         wait_console(vm, r"again=4096")
         names = [b["serial"] for b in vm.boot.call("stats")["blocks"]]
@@ -321,8 +329,6 @@ def what_the_guest_flushes_and_discards_reaches_the_host():
     with open(path, "r+b") as f:
         f.write(b"x" * (4 << 20))
         os.fsync(f.fileno())
-    before = os.stat(path).st_blocks
-
     with vmm(script) as vm:
         vm.start()
         assert attach(vm.boot, "disk", path=path)["slot"] == slot(2, 0)
@@ -331,31 +337,37 @@ def what_the_guest_flushes_and_discards_reaches_the_host():
         assert stats["flushes"] >= 1 and stats["discards"] >= 1 and stats["errors"] == 0, stats
         with open(path, "rb") as f:
             data = f.read()
+            hole = (os.lseek(f.fileno(), 0, os.SEEK_HOLE), os.lseek(f.fileno(), 1 << 20, os.SEEK_DATA))
         assert data == b"x" * (1 << 19) + bytes(1 << 19) + bytes(1 << 20) + b"x" * (2 << 20)
-        assert os.stat(path).st_blocks <= before - (1 << 20) // 512
+        assert hole == (1 << 20, 2 << 20), hole
         vm.boot.call("shutdown")
 
 
 def a_limited_disk_is_as_fast_as_its_limit():
-    script = FIND_DISK + '''
-        find_disk disk
+    tries = 5
+    script = FIND_DISK + "".join(f'''
+        find_disk disk{n}
         /busybox dd if=$disk of=/dev/null bs=64k count=32 2>/dev/null && echo "read twice: first"
-        /busybox dd if=$disk of=/dev/null bs=64k skip=32 count=32 2>/dev/null && echo "second"
-    '''
+        /busybox dd if=$disk of=/dev/null bs=64k skip=32 count=32 2>/dev/null && echo "second {n}"
+    ''' for n in range(tries))
     rate = {"bytes_per_s": 4 << 20, "bytes_burst": 1 << 20}
     with vmm(script) as vm:
         vm.start()
         wait_console(vm, "guest up")
-        before = time.monotonic()
-        attach(vm.boot, "disk", path=image("disk", 4), rate=rate)
-        wait_console(vm, "second")
-        took = time.monotonic() - before
-        stats = vm.boot.call("stats")["blocks"][0]
-        least = (stats["read_bytes"] - rate["bytes_burst"]) / rate["bytes_per_s"]
-        assert least > 0.5 and took >= least, (took, stats)
-        assert stats["throttled"] > 0 and stats["throttled_us"] > 1e6 * least / 2, stats
-        # A request that waits for its turn does not keep the disk from being taken away.
-        vm.boot.call("detach", serial="disk")
+        # Never faster. As fast where there is a processor to read with all the time: one of these.
+        for n in range(tries):
+            before = time.monotonic()
+            attach(vm.boot, f"disk{n}", path=image("disk", 4), rate=rate)
+            wait_console(vm, f"second {n}")
+            took = time.monotonic() - before
+            stats = vm.boot.call("stats")["blocks"][0]
+            least = (stats["read_bytes"] - rate["bytes_burst"]) / rate["bytes_per_s"]
+            assert least > 0.5 and took >= least, (took, stats)
+            # A request that waits for its turn does not keep the disk from being taken away.
+            vm.boot.call("detach", serial=f"disk{n}")
+            if good := stats["throttled"] > 0 and stats["throttled_us"] > 1e6 * least / 2:
+                break
+        assert good, stats
         expect_refused("invalid", "rate: ops_per_s: -1 is not in", attach, vm.boot, "other",
                        rate={"ops_per_s": -1})
         vm.boot.call("shutdown")
@@ -763,8 +775,11 @@ def guest_memory(vm):
     pid = vm.process.pid
     for n in os.listdir(f"/proc/{pid}/fd"):
         path = f"/proc/{pid}/fd/{n}"
-        if re.match("/(memfd:)?husk-guest ", os.readlink(path)):
-            return os.stat(path).st_blocks * 512
+        try:
+            if re.match("/(memfd:)?husk-guest ", os.readlink(path)):
+                return os.stat(path).st_blocks * 512
+        except FileNotFoundError:  # closed meanwhile
+            continue
     raise AssertionError("no guest memory")
 
 
@@ -786,8 +801,9 @@ def freed_memory_goes_back_to_the_host():
         wait_console(vm, "freed")
         # Linux reports what is free two seconds later.
         wait_until("memory to come back", lambda: guest_memory(vm) < full - (150 << 20))
+        # It is counted when it is done.
+        wait_until("its count", lambda: vm.boot.call("stats")["balloon"]["reported_bytes"] > 150 << 20)
         stats = vm.boot.call("stats")["balloon"]
-        assert stats["reported_bytes"] > 150 << 20, stats
         assert stats["target_bytes"] == stats["actual_bytes"] == 0, stats
         vm.boot.call("shutdown")
         assert vm.wait() == 0
@@ -961,8 +977,7 @@ def bad_requests_are_refused():
             expect_refused("invalid", "1 descriptors", call, "status", [f.fileno()])
         expect_refused("invalid", "started already", vm.start)
         vm.boot.send_raw("{")
-        m = vm.boot.receive(5)
-        assert m["seq"] is None and m["error"]["kind"] == "invalid", m
+        expect_refused("invalid", "", vm.boot.answer, None)
         vm.boot.call("shutdown")
 
 
@@ -1048,7 +1063,7 @@ def nothing_is_kept_open():
     with vmm() as vm:
         vm.start()
         os.close(w)
-        assert select.select([r], [], [], 5)[0] and os.read(r, 1) == b""
+        assert select.select([r], [], [], TIMEOUT)[0] and os.read(r, 1) == b""
         vm.boot.call("shutdown")
     os.close(r)
 

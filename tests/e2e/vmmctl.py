@@ -24,6 +24,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 QEMU = "/usr/bin/qemu-system-x86_64"
 ENGINE = os.environ.get("HUSK_ENGINE") or "qemu"
+PATIENCE = 60 * int(os.environ.get("HUSK_TEST_SLOW") or "1")  # seconds that anybody waits for an answer: no assertion
 
 
 def kernel():
@@ -101,7 +102,7 @@ class Client:
                 raise Closed(self.events)
             self.data += data
 
-    def answer(self, seq, timeout=30):
+    def answer(self, seq, timeout=PATIENCE):
         """The answer to `seq`; events met on the way go to self.events."""
         while seq not in self.answers:
             m = self.receive(timeout)
@@ -114,10 +115,10 @@ class Client:
             raise Refused(m["error"])
         return m
 
-    def call(self, op, fds=(), timeout=30, **members):
+    def call(self, op, fds=(), timeout=PATIENCE, **members):
         return self.answer(self.send(op, fds, **members), timeout)
 
-    def event(self, name, timeout=30):
+    def event(self, name, timeout=PATIENCE):
         while True:
             for m in self.events:
                 if m["event"] == name:
@@ -191,7 +192,7 @@ class Vmm:
     def start(self, **members):
         return self.boot.answer(self.send_start(**members))
 
-    def wait(self, timeout=30):
+    def wait(self, timeout=PATIENCE):
         return self.process.wait(timeout)
 
     def close(self):
@@ -202,10 +203,10 @@ class Vmm:
         if self.control and os.path.exists(self.control):
             os.unlink(self.control)
         try:
-            self.wait(10)
+            self.wait()
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.wait()
+            self.process.wait()
             raise
 
     def __enter__(self):
