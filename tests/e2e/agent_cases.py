@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 
-from vmmctl import ROOT, Client, Refused, Vmm, kernel, kernel_has
+from vmmctl import PATIENCE, ROOT, Client, Refused, Vmm, kernel, kernel_has
 
 TYPES = ["", "dir", "leave", "file", "data", "symlink", "fifo", "socket", "char", "block", "link",
          "whiteout", "end"]
@@ -144,7 +144,7 @@ class Container:
     def __init__(self, guest, script, lower=(("root", "erofs"),), upper="scratch", index=False,
                  mounts=(), froms=(), agent=None, id="c", join=None, **more):
         self.guest, self.id, self.a = guest, id, agent or guest.agent()
-        m = self.a.call("create", timeout=60,
+        m = self.a.call("create",
                         **create_members(id, script, lower, upper, index, mounts, froms, join,
                                          **more))
         self.out = guest.stream(m["streams"]["stdout"])
@@ -183,7 +183,7 @@ class Container:
 
 
 def read_all(s):
-    s.settimeout(60)
+    s.settimeout(PATIENCE)
     data = bytearray()
     while True:
         more = s.recv(1 << 16)
@@ -279,7 +279,7 @@ def changes_wait_for_the_last_writer():
     with Guest() as g:
         g.disk("root", image("erofs", top), readonly=True)
         g.disk("scratch", scratch())
-        c = Container(g, "(while :; do echo x >>/log; done) >/dev/null 2>&1 & sleep 0.3",
+        c = Container(g, "(while :; do echo x >>/log; done) >/dev/null 2>&1 & until [ -s /log ]; do :; done",
                       namespaces=("mount", "ipc"))
         assert c.wait()[0] == 0
         kind, text = c.changes()["log"]
@@ -341,7 +341,7 @@ def recovery():
         c = Container(g, "rm /etc/gone; echo kept >/etc/new; sync; echo ready; sleep 1000")
         assert c.line() == "ready"
         g.process.send_signal(signal.SIGKILL)
-        g.process.wait(30)
+        g.wait()
     with Guest() as g:
         g.disk("scratch", disk)
         a = g.agent()
@@ -461,7 +461,7 @@ def a_stuck_stream():
         big = c.changes()["big"]
         assert len(big[1]) <= 32 << 20
         push(g, c.a, {"small": b""}, what="root", container="c")
-        c.call("delete", timeout=10)
+        c.call("delete")
         g.boot.call("detach", serial="scratch")
         s.close()
 
