@@ -46,8 +46,19 @@ end_netns() {
 	done
 }
 
+# netns_settled NS: the kernel finds out later, in a worker of its own, that a link has a carrier, and then gives it what
+# belongs to that (a state, its own address, routes), and that an IPv6 address is nobody else's.
+netns_settled() {
+	[[ -z $(in_ns "$1" ip -6 address show tentative) ]] || return 1
+	in_ns "$1" ip -d -j link | jq -e 'map(select(.flags | index("UP"))) | all(
+		((.flags | index("LOWER_UP")) == null) == ((.flags | index("NO-CARRIER")) != null)
+		and ((.flags | index("LOWER_UP")) == null or .operstate == "UP"
+			or ([.linkinfo.info_kind] | inside(["veth", "macvlan", "vlan", "bridge"]) | not)))' >/dev/null
+}
+
 # What a test's namespace has: nothing of it may be changed by a container that came and went.
 netns_things() {
+	wait_until netns_settled "$1" || :
 	in_ns "$1" sh -c 'ip -d link show; ip address; ip route show table all; ip -6 route show table all; ip rule; ip -6 rule
 		tc qdisc; for l in /proc/sys/net/ipv6/conf/*; do l=${l##*/}; tc filter show dev "$l" parent ffff:; done 2>/dev/null
 		cat /proc/sys/net/ipv4/ip_local_port_range; grep -H . /proc/sys/net/ipv?/conf/*/*' 2>/dev/null |

@@ -38,15 +38,18 @@ create_box() {
 
 run_box() { create_box "$@" && husk start box; }
 
-reaches() { in_box ping -c 1 -W 1 "$1" >/dev/null; }
-reached_at() { in_ns lan busybox ping -c 1 -W 1 "$1" >/dev/null; }
+# reaches, reached_at ADDRESS: by one packet, which may take its time; found, found_at: looked for again and again.
+reaches() { in_box ping -c 1 -W 20 "$1" >/dev/null; }
+reached_at() { in_ns lan busybox ping -c 1 -W 20 "$1" >/dev/null; }
+found() { in_box ping -c 1 -W 1 "$1" >/dev/null; }
+found_at() { in_ns lan busybox ping -c 1 -W 1 "$1" >/dev/null; }
 sees() { has "$1" "$(in_box "${@:2}" | tr -s ' \t' ' ')" >/dev/null; }
 sees_not() { ! sees "$@"; }
 
 @test "one link: both ways and families, the process has it from its first moment on" {
 	plug eth0 77
 	in_ns ct ip route add default via 10.77.0.1
-	run_box sh -c 'ip route; ip address; ping -c 1 -W 5 10.77.0.1; echo ping $?; sleep 100000 & wait'
+	run_box sh -c 'ip route; ip address; ping -c 1 -W 20 10.77.0.1; echo ping $?; sleep 100000 & wait'
 	wait_until grep -q '^ping 0' "$T/box.out"
 	has "default via 10.77.0.1 dev eth0" "$(cat "$T/box.out")"
 	has "inet 10.77.0.2/24" "$(cat "$T/box.out")"
@@ -65,7 +68,7 @@ sees_not() { ! sees "$@"; }
 }
 
 @test "a link that is plugged between create and start is there at the start" {
-	create_box ping -c 1 -W 5 10.77.0.1
+	create_box ping -c 1 -W 20 10.77.0.1
 	plug eth0 77
 	husk start box
 	wait_until is_stopped box
@@ -76,15 +79,15 @@ sees_not() { ! sees "$@"; }
 	plug eth0 77
 	run_box
 	plug eth1 78
-	wait_until reaches 10.78.0.1
+	wait_until found 10.78.0.1
 	reaches 10.77.0.1
-	reached_at fd78::2
+	wait_until found_at fd78::2 # an address of its own, and a moment later
 	in_ns ct ip link del eth1
 	wait_until sees_not eth1 ls /sys/class/net
 	reaches 10.77.0.1
 	plug eth1 79
-	wait_until reaches fd79::1
-	sees "inet 10.79.0.2/24" ip address show eth1
+	wait_until found fd79::1
+	wait_until sees "inet 10.79.0.2/24" ip address show eth1
 }
 
 @test "a link that is replaced by another one of its name, with all cards in use" {
@@ -94,7 +97,7 @@ sees_not() { ! sees "$@"; }
 	for i in 0 1 2 3; do reaches 10.7$i.0.1; done
 	in_ns ct ip link del eth2
 	plug eth2 79
-	wait_until reaches 10.79.0.1
+	wait_until found 10.79.0.1
 	reaches 10.73.0.1
 }
 
@@ -104,7 +107,7 @@ sees_not() { ! sees "$@"; }
 	in_ns ct ip tuntap add tun7 mode tun
 	in_ns ct ip link set tun7 up
 	plug eth1 78
-	wait_until reaches 10.78.0.1
+	wait_until found 10.78.0.1
 	in_ns ct ip link del eth1
 	wait_until sees_not eth1 ls /sys/class/net
 	is 1 "$(grep -c 'its network is not as its namespace.*tun7: a tun interface' "$T/log")"
@@ -117,7 +120,7 @@ sees_not() { ! sees "$@"; }
 	plug eth9 79
 	wait_until grep -q 'network interface eth9: there is no room for one more network card' "$T/log"
 	in_ns ct ip link del eth1
-	wait_until reaches 10.79.0.1
+	wait_until found 10.79.0.1
 	reaches 10.70.0.1
 	husk delete --force box
 	plug eth1 71
@@ -130,7 +133,7 @@ sees_not() { ! sees "$@"; }
 @test "the first link may come when the container runs already" {
 	run_box
 	plug eth0 77
-	wait_until reaches 10.77.0.1
+	wait_until found 10.77.0.1
 }
 
 @test "addresses, routes and rules are followed" {
@@ -143,7 +146,7 @@ sees_not() { ! sees "$@"; }
 	wait_until sees "198.51.100.0/24 via 10.77.0.1" ip route show table 200
 	wait_until sees "900: from 10.77.0.33 lookup 200" ip rule
 	wait_until sees "blackhole 203.0.113.0/24" ip route
-	wait_until reached_at 10.77.0.33
+	wait_until found_at 10.77.0.33
 	in_ns ct sh -c 'ip route del default; ip address del 10.77.0.33/24 dev eth0; ip rule del priority 900'
 	wait_until sees_not default ip route
 	wait_until sees_not 10.77.0.33 ip address
@@ -158,26 +161,26 @@ sees_not() { ! sees "$@"; }
 	is 1400 "$(in_box cat /sys/class/net/eth0/mtu)"
 	in_ns ct ip link set eth0 mtu 9000
 	wait_until sees 9000 cat /sys/class/net/eth0/mtu
-	in_box ping -c 1 -W 5 -s 8972 10.77.0.1
+	in_box ping -c 1 -W 20 -s 8972 10.77.0.1
 	in_ns ct ip link set eth0 mtu 1300
 	in_ns lan ip link set v-eth0 mtu 1300
 	wait_until sees 1300 cat /sys/class/net/eth0/mtu
-	in_box ping -c 1 -W 5 -s 4000 10.77.0.1
+	in_box ping -c 1 -W 20 -s 4000 10.77.0.1
 }
 
 @test "a cable that is pulled out, and a link that goes down and up" {
 	plug eth0 77
 	run_box
-	sees 1 cat /sys/class/net/eth0/carrier
+	wait_until sees 1 cat /sys/class/net/eth0/carrier
 	in_ns lan ip link set v-eth0 down
 	wait_until sees 0 cat /sys/class/net/eth0/carrier
 	in_ns lan ip link set v-eth0 up
 	wait_until sees 1 cat /sys/class/net/eth0/carrier
-	wait_until reaches 10.77.0.1
+	wait_until found 10.77.0.1
 	in_ns ct ip link set eth0 down
 	wait_until sees_not UP ip link show eth0
 	in_ns ct ip link set eth0 up
-	wait_until reaches 10.77.0.1
+	wait_until found 10.77.0.1
 }
 
 @test "a link's MAC address and name are the guest's, and are followed" {
@@ -188,7 +191,7 @@ sees_not() { ! sees "$@"; }
 	in_ns ct sh -c 'ip link set eth0 down; ip link set eth0 address 02:11:22:33:44:66 name lan0; ip link set lan0 up'
 	wait_until sees 02:11:22:33:44:66 cat /sys/class/net/lan0/address
 	in_ns lan ip neigh flush dev v-eth0
-	wait_until reaches 10.77.0.1
+	wait_until found 10.77.0.1
 }
 
 @test "settings of an interface go along" {
@@ -207,7 +210,7 @@ sees_not() { ! sees "$@"; }
 	has 192.0.2.53 "$(in_box nslookup db.example 127.0.0.11)"
 	# The relay is the container's: it stays when the namespace changes.
 	plug eth1 78
-	wait_until reaches 10.78.0.1
+	wait_until found 10.78.0.1
 	has 192.0.2.53 "$(in_box nslookup web.example 127.0.0.11)"
 	kill $server
 }
@@ -287,7 +290,7 @@ sees_not() { ! sees "$@"; }
 	status_is 1
 	has "linux.namespaces[1].path: $NS/ct: container \"box\" of husk has it already" "$stderr"
 	plug eth0 77
-	wait_until reaches 10.77.0.1
+	wait_until found 10.77.0.1
 	run --separate-stderr husk run -b "$B" second </dev/null
 	status_is 1
 	has "container \"box\" of husk has it already" "$stderr"
@@ -300,7 +303,7 @@ sees_not() { ! sees "$@"; }
 	# The namespace of one that has ended is anybody's, however it ended.
 	kill -9 "$(part_of proxy box)"
 	bundle second "$(with_netns ct)" true
-	wait_until is stopped "$(husk state box | jq -r .status)"
+	wait_until is_stopped box
 	husk run -b "$B" second </dev/null
 }
 

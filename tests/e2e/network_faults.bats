@@ -35,9 +35,12 @@ link() {
 # box [NS [ID]]: a container in the namespace, for exec.
 box() { start_box "${2:-box}" "$(with_netns "${1:-ct}")" nettest serve 7000 || { cat "$T/${2:-box}.err" && return 1; }; }
 
+# By one packet, which may take its time; found: looked for again and again.
 box_pings() { pings_in box "$@"; }
-pings_in() { timeout "$WAIT_S" "$HUSK" --root "$ROOT" exec "$1" ping -c 1 -W 2 "$2" </dev/null >/dev/null 2>&1; }
+pings_in() { timeout $((WAIT_S * 2)) "$HUSK" --root "$ROOT" exec "$1" ping -c 1 -W "${3:-20}" "$2" </dev/null >/dev/null 2>&1; }
+found() { box_pings "$1" 2; }
 lan_pings() { in_ns lan busybox ping -c 1 -W 2 "$1" >/dev/null 2>&1; }
+only_lo() { [[ $(in_box ls /sys/class/net) == lo ]]; }
 missing() { ! in_box ls "$1" >/dev/null 2>&1; }
 
 # Refused, with one line that has each of the texts, and without a trace.
@@ -80,11 +83,11 @@ refused() {
 	box_pings 10.77.0.1
 	box_pings fd77::1
 	link ct 1 # another one of that name
-	wait_until box_pings 10.78.0.1
+	wait_until found 10.78.0.1
 	in_ns lan ip link delete v1
 	in_ns lan ip link delete v0
 	wait_until missing /sys/class/net/eth0
-	is "lo" "$(in_box ls /sys/class/net)"
+	wait_until only_lo
 	end_box box
 	is "lo" "$(in_ns ct ip -j link | jq -r '.[].ifname')"
 }
@@ -114,7 +117,7 @@ refused() {
 @test "after delete, namespace and host are as before: create, start and delete, again and again" {
 	local before i
 	before=$(netns_things ct)
-	bundle box "$(with_netns ct)" sh -c 'ping -c 1 -W 5 10.77.0.1 >/dev/null && exec sleep 1000'
+	bundle box "$(with_netns ct)" sh -c 'ping -c 1 -W 20 10.77.0.1 >/dev/null && exec sleep 1000'
 	for ((i = 1; i <= $(if [[ ${HUSK_TEST_FULL:-} ]]; then echo 100; else rounds 10 4; fi); i++)); do
 		husk create -b "$B" box </dev/null >"$T/out" 2>&1
 		husk start box

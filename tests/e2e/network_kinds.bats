@@ -61,9 +61,9 @@ crosses() {
 	wait_until grep -q ready "$T/box.out"
 	serve_in lan 7000
 	for n; do
-		in_box ping -c 1 -W 5 10."$n".0.1
-		in_box ping -c 1 -W 5 fd"$n"::1
-		lan busybox ping -c 1 -W 5 10."$n".0.2
+		in_box ping -c 1 -W 20 10."$n".0.1
+		in_box ping -c 1 -W 20 fd"$n"::1
+		lan busybox ping -c 1 -W 20 10."$n".0.2
 		in_box nettest tcp 10."$n".0.1 7000 1000000
 		lan "$NETTEST" tcp fd"$n"::2 7000 1000000
 		lan "$NETTEST" udp 10."$n".0.2 7000 65000
@@ -100,6 +100,6 @@ crosses() {
 	in_ns ct ip link add eth0 type dummy 2>/dev/null || skip "this kernel has no dummy links"
 	in_ns ct ip link set eth0 up
 	addresses ct eth0 10.77.0.2/24
-	run_in "$(with_netns ct)" sh -c 'ping -c 1 -W 5 10.77.0.2 && ! ping -c 1 -W 1 10.77.0.1'
+	run_in "$(with_netns ct)" sh -c 'ping -c 1 -W 20 10.77.0.2 && ! ping -c 1 -W 1 10.77.0.1'
 	status_is 0
 }

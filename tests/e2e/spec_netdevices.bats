@@ -26,7 +26,7 @@ husk_there() { in_ns host "$HUSK" --root "$ROOT" "$@"; }
 	addresses lan peer 10.9.0.1/24
 	mac=$(in_ns host cat /sys/class/net/nic0/address 2>/dev/null || in_ns host ip -o link show nic0 | sed 's/.*ether \([^ ]*\).*/\1/')
 	bundle box "$(with_netns ct) | .linux.netDevices = {nic0: {name: \"net7\"}}" \
-		sh -c 'ip -o link show net7; ip -o address show net7; ping -c 1 -W 5 10.9.0.1 >/dev/null && echo reached; exec sleep 100000'
+		sh -c 'ip -o link show net7; ip -o address show net7; ping -c 1 -W 20 10.9.0.1 >/dev/null && echo reached; exec sleep 100000'
 	husk_there create -b "$B" box </dev/null >"$T/out" 2>&1
 	run in_ns host ip link show nic0
 	status_is 1
