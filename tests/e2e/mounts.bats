@@ -189,7 +189,9 @@ sub" "$output"
 	ln -s ..1 "$D/..data"
 	ln -s ..data/key "$D/key"
 	touch "$T/log"
-	start_box box "$(bind "$D" /cfg ro) | $(bind "$T/log" /dev/termination-log)"
+	start_box box "$(bind "$D" /cfg ro) | $(bind "$T/log" /dev/termination-log)" \
+		sh -c 'trap "exit 0" TERM; echo up; sleep 100000 & wait'
+	wait_until grep -q up "$T/box.out"
 	is one "$(in_box box cat /cfg/key)"
 	ln -s ..2 "$D/..tmp"
 	mv -T "$D/..tmp" "$D/..data"

@@ -46,7 +46,7 @@ sandbox() {
 member() {
 	local id=$1 filter=${2:-.} pid
 	shift $(($# < 2 ? $# : 2))
-	(($#)) || set -- sh -c 'trap "exit 0" TERM; sleep 100000 & wait'
+	(($#)) || set -- sh -c 'trap "exit 0" TERM; echo up; sleep 100000 & wait'
 	pid=$(part_of proxy "$SANDBOX")
 	touch "$T/$id.log"
 	printf '127.0.0.1 localhost\n' >"$T/hosts"
@@ -115,7 +115,7 @@ has_open() { [[ $(open_in "$1") == "$2" ]]; }
 	is "pod-s pod-s" "$(in_box a hostname) $(in_box b hostname)"
 	is "nameserver 10.9.8.7" "$(in_box a cat /etc/resolv.conf)"
 	# network
-	in_box -d a sh -c 'echo over the network | nc -l -p 7777'
+	in_box -d a sh -c 'while echo over the network | nc -l -p 7777; do :; done'
 	wait_until box_reads_net b 7777 "over the network"
 	# ipc: message queues, shared memory
 	in_box a sh -c 'touch /dev/mqueue/q; echo mine >/dev/shm/x'
@@ -130,6 +130,7 @@ has_open() { [[ $(open_in "$1") == "$2" ]]; }
 	has "$(pid_of b)" "$(husk ps -f json b)"
 	is "a running,b running,s running" "$(husk list -f json | jq -r 'map("\(.id) \(.status)") | join(",")')"
 	# an end is one container's
+	wait_until grep -q up "$T/a.out"
 	husk kill a TERM
 	wait_until is_stopped a
 	is "a" "$(cat "$T/a/rootfs/only-here")"
@@ -237,9 +238,10 @@ box_reads_net() { [[ $(in_box "$1" nc 127.0.0.1 "$2" 2>/dev/null) == "$3" ]]; }
 
 @test "the end of the sandbox is the end of all, with what they wrote" {
 	sandbox s
-	join a '.' sh -c 'echo a >/made; trap "" TERM; sleep 100000 & wait'
+	join a '.' sh -c 'trap "" TERM; echo a >/made; sleep 100000 & wait'
 	join b
 	in_box b sh -c 'echo b >/made'
+	wait_until box_reads a /made a
 	local vmm
 	vmm=$(vmm_of s)
 	stop s

@@ -8,7 +8,7 @@ setup_file() { make_base; }
 setup() { setup_test; }
 teardown() { check_nothing_left; }
 
-FOREVER=(sh -c 'trap "exit 0" TERM; sleep 100000 & wait')
+FOREVER=(sh -c 'trap "exit 0" TERM; echo up; sleep 100000 & wait')
 
 scratch() { echo "$HUSK_DATA"/changes/*/scratch; }
 # KiB that the file takes on the host
@@ -35,6 +35,8 @@ in_box() { husk exec box sh -c "$1" </dev/null; }
 	start_box box '.annotations["io.husk.scratch-size"] = "24M"' "${FOREVER[@]}"
 	run in_box 'dd if=/dev/zero of=/fill bs=64k count=1000'
 	has "No space left on device" "$output"
+	# what the file system had set aside for what was not on the disk yet, too
+	in_box 'for i in 1 2 3; do sync; ! cat /dev/zero 2>/dev/null >>/fill || exit 1; done'
 	run in_box 'echo more >/more && sync && cat /more'
 	has "No space left on device" "$output"
 	# what is there can be read, tmpfs and others have space
@@ -78,6 +80,7 @@ none_takes_more_than_its_size() {
 	in_box 'dd if=/dev/urandom of=/tmp/big bs=1M count=8 2>/dev/null; rm /tmp/big; echo kept >/kept; sync'
 	before=$(scratch)
 	[[ -e $before ]]
+	wait_until grep -q up "$T/box.out"
 	husk kill box TERM
 	wait_until is_stopped box
 	husk delete box
