@@ -84,7 +84,8 @@ order() { xargs <"$T/order"; }
 	bundle c ".annotations = {\"a.b\": \"c\"} | .hooks = {
 		createRuntime: [{path: \"$T/tell\", args: [\"name\", \"x y\"], env: [\"OUT=$T/told\", \"B=2\"]}, $(hook one)],
 		startContainer: [{path: \"/bin/sh\", args: [\"sh\", \"-c\", \"cat >/dev/shm/state; /bin/env >>/dev/shm/state\"], env: [\"GUEST=1\"]}],
-		poststart: [{path: \"/bin/sleep\", args: [\"sleep\", \"1000\"], timeout: 1}]}" \
+		poststart: [{path: \"/bin/sh\", args: [\"sh\", \"-c\", \"until grep -q GUEST=1 $T/out; do sleep 0.02; done\"], env: [\"PATH=/usr/bin:/bin\"]},
+			{path: \"/bin/sleep\", args: [\"sleep\", \"1000\"], timeout: 1}]}" \
 		sh -c 'cat /dev/shm/state; exec sleep 100000'
 	husk create --pid-file "$T/pid" -b "$B" c </dev/null >"$T/out"
 	is "/bin/sh $T/tell x y" "$(head -1 "$T/told" | xargs)"
@@ -93,7 +94,7 @@ order() { xargs <"$T/order"; }
 		and .bundle == $bundle and .status == "creating" and .annotations == {"a.b": "c"}' "$T/one.state"
 	run --separate-stderr husk start c
 	status_is 1
-	has "hooks.poststart[0] (/bin/sleep): not finished in time" "$stderr"
+	has "hooks.poststart[1] (/bin/sleep): not finished in time" "$stderr"
 	wait_until is_stopped c
 	is '{"a.b":"c"} created c' "$(head -1 "$T/out" | sed 's/}[^}]*$/}/' | jq -cr '"\(.annotations | tojson) \(.status) \(.id)"')"
 	has "GUEST=1" "$(cat "$T/out")"
