@@ -45,6 +45,7 @@ while_writing() {
 		wait_until grep -q '^had' "$T/$id.out"
 		(($(sed -n 's/^had //p' "$T/$id.out") >= done))
 		((n < $1)) || break
+		((n > 0)) || wait_until grep -q '^[0-9]' "$T/$id.out"
 		sleep "$(moment $ms)"
 		echo "moment $n: $ms ms"
 		kill_something $id

@@ -27,6 +27,7 @@ start_here() {
 
 content_is() { [[ -e $2 && $(<"$2") == "$1" ]]; }
 inside_is() { [[ $(husk exec "$1" cat "$3" </dev/null 2>/dev/null) == "$2" ]]; }
+inside_mode() { [[ $(husk exec "$1" stat -c %a "$3" </dev/null 2>/dev/null) == "$2" ]]; }
 inside_gone() { ! husk exec "$1" test -e "$2" </dev/null; }
 
 FOREVER=(sh -c 'trap "exit 0" TERM; echo up; sleep 100000 & wait')
@@ -244,7 +245,7 @@ peak_kib() { awk '/^VmHWM:/ { print $2 }' "/proc/$1/status"; }
 		echo 4 >"$B/rootfs/dir/sub/file"
 		chmod 640 "$B/rootfs/dir/sub/file"
 		wait_until inside_is $kind 4 /dir/sub/file
-		is 640 "$(husk exec $kind stat -c %a /dir/sub/file </dev/null)"
+		wait_until inside_mode $kind 640 /dir/sub/file
 		# What was written inside stays, on both sides.
 		husk exec $kind sh -c 'echo inside >>/from-host' </dev/null
 		end $kind
@@ -288,7 +289,7 @@ peak_kib() { awk '/^VmHWM:/ { print $2 }' "/proc/$1/status"; }
 	overlay one . "${FOREVER[@]}"
 	start_here one
 	husk exec one sh -c 'echo 1 >/file' </dev/null
-	umount "$B/rootfs"
+	wait_until umount "$B/rootfs" # whoever looks for changes in it lets it go in no time
 	end one
 	is stopped "$(state_of one)"
 	run --separate-stderr husk sync one

@@ -205,7 +205,7 @@ BUSY='trap "exit 0" TERM; echo up; while :; do usleep 20000; done'
 	addresses ct eth0 10.77.0.2/24
 	addresses lan v0 10.77.0.1/24
 	start_box c "$(with_netns ct) | .linux.resources = {memory: {limit: 41943040}, pids: {limit: 40}}"
-	inside c sh -c 'ping -c 2 -W 5 10.77.0.1 && dd if=/dev/zero of=/big bs=1M count=2 conv=fsync' >/dev/null 2>&1
+	inside c sh -c 'ping -c 2 -W 20 10.77.0.1 && dd if=/dev/zero of=/big bs=1M count=2 conv=fsync' >/dev/null 2>&1
 	husk events --stats c >"$T/stats"
 	is 1 "$(wc -l <"$T/stats")"
 	is '["c","stats"]' "$(jq -c '[.id, .type]' "$T/stats")"
@@ -306,13 +306,15 @@ BUSY='trap "exit 0" TERM; echo up; while :; do usleep 20000; done'
 	[[ ! -e $ROOT/d && ! -e $T/pid ]]
 }
 
-# pidfd_of SOCKET FILE: writes to FILE the pid whose pidfd comes to SOCKET, and how it was called.
+# pidfd_of SOCKET FILE: writes to FILE the pid whose pidfd comes to SOCKET, and how it was called. The socket has its
+# name when somebody listens.
 pidfd_of() {
 	python3 - "$1" <<-'P' >"$2" 3>&- &
-		import array, socket, sys
+		import array, os, socket, sys
 		s = socket.socket(socket.AF_UNIX)
-		s.bind(sys.argv[1])
+		s.bind(sys.argv[1] + ".new")
 		s.listen(1)
+		os.rename(sys.argv[1] + ".new", sys.argv[1])
 		c, _ = s.accept()
 		name, ancillary, _, _ = c.recvmsg(64, socket.CMSG_SPACE(4))
 		fd = array.array("i", ancillary[0][2])[0]
