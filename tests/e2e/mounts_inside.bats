@@ -60,7 +60,7 @@ teardown_file() {
 	export BEFORE=
 	husk delete -f box
 	umount "$SRC/shared/sub"
-	WAIT_S=$((WAIT_S / 6)) wait_until none_left # a scratch is freed by a process of its own
+	wait_until none_left # a scratch is freed by a process of its own
 }
 
 setup() {

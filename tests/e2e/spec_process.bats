@@ -23,7 +23,7 @@ setup_file() {
 teardown_file() {
 	export BEFORE=
 	husk delete -f box
-	WAIT_S=$((WAIT_S / 6)) wait_until none_left
+	wait_until none_left
 }
 
 setup() { setup_test; }
