@@ -16,6 +16,8 @@
 #define ID_MAX 1024
 #define NOTE "busy"
 #define NOTE_MAX 64 /* bytes */
+#define LOCK_RETRY_MS 2
+#define LOCK_TURN_US 10000 /* the most that one turn counts */
 /* Bytes of a state.json: config.json (4 MiB) escaped, and the rest. */
 #define STATE_MAX (16u << 20)
 
@@ -54,16 +56,19 @@ static int not_found(const char *id, struct error *err)
 
 int dir_lock(struct container_dir *d, unsigned wait_ms, struct error *err)
 {
-	uint64_t end = now_us() + (uint64_t)wait_ms * 1000;
+	uint64_t waited = 0, looked = now_us(), now;
 
 	while (flock(d->fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return error_errno(err, "lock %s", d->path);
-		if (now_us() >= end)
+		if (waited >= (uint64_t)wait_ms * 1000)
 			return error_kind(err, ERR_TIMEOUT,
 					  "container \"%s\" is busy: another husk command holds it",
 					  d->id);
-		poll(NULL, 0, 2);
+		poll(NULL, 0, LOCK_RETRY_MS);
+		now = now_us();
+		waited += now - looked < LOCK_TURN_US ? now - looked : LOCK_TURN_US;
+		looked = now;
 	}
 	d->locked = true;
 	/* Deleted while we waited, and perhaps made anew by somebody else. */

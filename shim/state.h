@@ -54,7 +54,8 @@ int id_check(const char *id, struct error *err);
 
 /* Makes <root>/<id> and locks it. ERR_EXISTS when it is there. */
 int dir_make(const char *root, const char *id, struct container_dir *d, struct error *err);
-/* Opens it; `lock`: waits at most `wait_ms` for the lock (a create may be in progress).
+/* Opens it; `lock`: waits at most `wait_ms` for the lock (a create may be in progress). When the
+ * machine stood still, so did who has the lock: that does not count.
  * ERR_NOT_FOUND when there is none ("does not exist", the words that callers match). */
 int dir_open(const char *root, const char *id, bool lock, unsigned wait_ms, struct container_dir *d,
 	     struct error *err);
