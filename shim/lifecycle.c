@@ -241,5 +241,8 @@ int container_agent(const struct container_dir *d, const struct container_state 
 	/* Its machine is ending, or has: callers know one name for that. */
 	if (err && err->kind == ERR_NOT_RUNNING)
 		error_kind(err, ERR_NOT_RUNNING, "container not running");
+	/* A guest that takes its time to boot. */
+	else if (err && err->kind == ERR_TIMEOUT && st->status == OCI_STATUS_CREATING)
+		error_kind(err, ERR_TIMEOUT, "container \"%s\" is being created", d->id);
 	return -1;
 }
