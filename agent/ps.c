@@ -4,10 +4,10 @@
 
 #include <fcntl.h>
 #include <string.h>
-#include <time.h>
 
 #define DEPTH_MAX 16		  /* of cgroups that a container may have made */
 #define PROCS_FILE_MAX (1u << 20) /* bytes of one cgroup.procs */
+#define STAT_FILE_MAX (1u << 20)  /* bytes of /proc/stat */
 #define PTS_MAJOR 136
 #define PTS_MAJORS 8
 
@@ -172,15 +172,28 @@ static int list_cgroup(struct listing *l, int fd, int depth, struct error *err)
 	return 0;
 }
 
+/* As the kernel has it: a difference of two clocks would now and then be another second, and with it
+ * the time at which a process began. */
+static uint64_t boot_time(void)
+{
+	cleanup_free char *text = NULL;
+	unsigned long long s = 0;
+	const char *at;
+
+	if (file_read(AT_FDCWD, "/proc/stat", STAT_FILE_MAX, &text, NULL, NULL) < 0)
+		return 0;
+	at = strstr(text, "\nbtime ");
+	return at && sscanf(at, "\nbtime %llu", &s) == 1 ? s : 0;
+}
+
 int ps_list(int cgroup_fd, ps_name_fn name, void *arg, struct proto_ps **list, size_t *n,
 	    struct error *err)
 {
-	struct listing l = {.ticks = (uint64_t)sysconf(_SC_CLK_TCK), .name = name, .arg = arg};
-	struct timespec real, boot;
+	struct listing l = {.boot_s = boot_time(),
+			    .ticks = (uint64_t)sysconf(_SC_CLK_TCK),
+			    .name = name,
+			    .arg = arg};
 
-	clock_gettime(CLOCK_REALTIME, &real);
-	clock_gettime(CLOCK_BOOTTIME, &boot);
-	l.boot_s = real.tv_sec > boot.tv_sec ? (uint64_t)(real.tv_sec - boot.tv_sec) : 0;
 	if (list_cgroup(&l, cgroup_fd, DEPTH_MAX, err) < 0) {
 		free(l.list);
 		return -1;
