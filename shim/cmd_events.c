@@ -105,13 +105,18 @@ static int take_messages(struct stream *s, struct frame_buf *in, struct error *e
 static int ask_if_due(struct stream *s, struct error *err)
 {
 	uint64_t now = now_us();
+	struct error why = ERROR_INIT;
 
 	if (s->asked_us && now - s->asked_us > ANSWER_US)
 		return error_kind(err, ERR_TIMEOUT, "the guest does not answer");
 	if (s->asked_us || now < s->next_us)
 		return 0;
-	if (agent_send_stats(s->a, s->id, &s->stats_seq, err) < 0)
+	/* Of a machine that ended meanwhile, what it sent last is still to be read. */
+	if (agent_send_stats(s->a, s->id, &s->stats_seq, &why) < 0 && why.errnum != EPIPE &&
+	    why.errnum != ECONNRESET) {
+		*err = why;
 		return -1;
+	}
 	s->asked_us = now;
 	s->next_us = now + s->interval_us;
 	return 0;
