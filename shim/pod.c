@@ -30,7 +30,7 @@
 
 #define ENDING "ending"
 #define SOCKET "vmm.sock"
-#define CONNECT_MS 3000
+#define CONNECT_MS 10000
 #define SETTLE_MS 10000 /* members that get nowhere for so long are not waited for */
 #define DAWDLE_S 1800	/* nor any for so long */
 
