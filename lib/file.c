@@ -229,6 +229,7 @@ uint64_t proc_start_time(pid_t pid)
 	char path[64];
 	cleanup_free char *text = NULL;
 	unsigned long long start = 0;
+	int threads = 0;
 	char *p, state;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
@@ -238,8 +239,9 @@ uint64_t proc_start_time(pid_t pid)
 	p = strrchr(text, ')');
 	if (!p || sscanf(p + 1,
 			 " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
-			 "%*d %*d %*d %llu",
-			 &state, &start) != 2)
+			 "%*d %d %*d %llu",
+			 &state, &threads, &start) != 3)
 		return 0;
-	return state == 'Z' || state == 'X' ? 0 : start;
+	/* A first thread that has ended is a zombie, whatever the others still hold and do. */
+	return (state == 'Z' && threads <= 1) || state == 'X' ? 0 : start;
 }

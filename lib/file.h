@@ -57,7 +57,8 @@ int set_cloexec(int fd, bool on);
 int fd_await(int fd, short events);
 
 /* Start time of process `pid` in clock ticks since boot (field 22 of /proc/pid/stat): with the
- * pid it names a process for good. 0 if there is no such process (or it is a zombie). */
+ * pid it names a process for good. 0 if there is no such process (or it is a zombie: all of its
+ * threads have ended, and nothing is open any more). */
 uint64_t proc_start_time(pid_t pid);
 
 #endif

@@ -6,10 +6,14 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "lib/cleanup.h"
 #include "lib/file.h"
@@ -186,6 +190,51 @@ static void controls_are_replaced(void **state UNUSED)
 	assert_string_equal(s, "a?[1m?b? ??c \xc3\xa9\xc2\xa0 \xc2");
 }
 
+static void *end_when_told(void *arg)
+{
+	char c;
+
+	if (read(*(int *)arg, &c, 1) < 0)
+		_exit(1);
+	return NULL;
+}
+
+static bool is_zombie(pid_t pid)
+{
+	cleanup_free char *path = xasprintf("/proc/%d/stat", (int)pid);
+	cleanup_free char *text = NULL;
+
+	assert_int_equal(file_read(AT_FDCWD, path, 4096, &text, NULL, NULL), 0);
+	return strstr(text, ") Z ") != NULL;
+}
+
+/* A process lives, and has its files open, until its last thread has ended. */
+static void a_process_without_its_first_thread(void **state)
+{
+	int told[2];
+	pid_t child;
+
+	(void)state;
+	assert_int_equal(pipe(told), 0);
+	child = fork();
+	if (child == 0) {
+		pthread_t t;
+
+		close(told[1]);
+		if (pthread_create(&t, NULL, end_when_told, &told[0]) != 0)
+			_exit(1);
+		syscall(SYS_exit, 0);
+	}
+	close(told[0]);
+	while (!is_zombie(child))
+		poll(NULL, 0, 1);
+	assert_true(proc_start_time(child) > 0);
+	close(told[1]);
+	assert_int_equal(waitid(P_PID, (id_t)child, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);
+	assert_int_equal(proc_start_time(child), 0);
+	waitpid(child, NULL, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -201,6 +250,7 @@ int main(void)
 		cmocka_unit_test(controls_are_replaced),
 		cmocka_unit_test(disk_full_is_told),
 		cmocka_unit_test(start_time_names_a_process),
+		cmocka_unit_test(a_process_without_its_first_thread),
 		cmocka_unit_test(flags_of_descriptors),
 	};
 
