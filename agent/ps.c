@@ -172,8 +172,8 @@ static int list_cgroup(struct listing *l, int fd, int depth, struct error *err)
 	return 0;
 }
 
-/* As the kernel has it: a difference of two clocks would now and then be another second, and with it
- * the time at which a process began. */
+/* As the kernel has it: a difference of two clocks would now and then be another second, and with
+ * it the time at which a process began. */
 static uint64_t boot_time(void)
 {
 	cleanup_free char *text = NULL;
