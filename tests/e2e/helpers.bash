@@ -24,7 +24,7 @@ descendants() {
 		END {
 			for (p in parent) {
 				for (q = p; q in parent && q != top; q = parent[q]) ;
-				if (q == top && p != top && stat[p] !~ /^Z/) {
+				if (q == top && p != top && stat[p] !~ /^Z[^l]*$/) {
 					sub(/^ *[0-9]+ +[0-9]+ +[^ ]+ +/, "", line[p])
 					print p, line[p]
 				}
@@ -38,8 +38,8 @@ ours() {
 	descendants "$HUSK_TEST_REAPER" | grep -vE '(^[0-9]+ (bash .*)?(/usr)?(/bin|/libexec|/lib)?[^ ]*/bats|^[0-9]+ bash /[^ ]*/bats|bats-(exec|format|gather|preprocess)|^[0-9]+ (ps -eo|awk|sort|grep|cat$|tee ))|^[0-9]+ sleep '"${BATS_TEST_TIMEOUT:-none}$"
 }
 
-# One look: between two it may go.
-alive() { grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }
+# One look: between two it may go. A process whose first thread is a zombie has others that end, and what it had open.
+alive() { grep -qsE '^(State:[[:space:]]*[^ZX]|Threads:[[:space:]]*([2-9]|[1-9][0-9]))' "/proc/$1/status"; }
 gone() { [[ $1 ]] && ! alive "$1"; }
 
 # wait_until COMMAND...: until it succeeds, at most WAIT_S seconds.
@@ -164,7 +164,7 @@ all_ended() {
 	wait_until none_left
 }
 
-# unmount DIR: if something is mounted there. A file that io_uring had open is closed some moments after its process has ended.
+# unmount DIR: if something is mounted there. Who has just looked at it may be in it for some moments.
 unmount() { ! mountpoint -q "$1" || wait_until umount "$1" 2>/dev/null; }
 
 # Fails if something of this test is left, and ends it.

@@ -12,10 +12,8 @@ setup() {
 }
 
 teardown() {
-	local m
-	for m in "$D/sub" "$T/at"; do
-		! mountpoint -q "$m" || umount "$m"
-	done
+	unmount "$D/sub"
+	unmount "$T/at"
 	losetup -j "$T/img" | cut -d: -f1 | xargs -r losetup -d
 	check_nothing_left
 }

@@ -57,10 +57,9 @@ box_mounts() {
 }
 
 teardown_file() {
-	export BEFORE=
 	husk delete -f box
-	umount "$SRC/shared/sub"
-	wait_until none_left # a scratch is freed by a process of its own
+	all_ended
+	unmount "$SRC/shared/sub"
 }
 
 setup() {

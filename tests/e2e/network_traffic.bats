@@ -38,11 +38,10 @@ setup_file() {
 }
 
 teardown_file() {
-	export BEFORE=
 	kill "$LAN_SERVER"
 	"${HUSK_TEST_RUNTIME:-$HUSK}" --root "$ROOT" delete -f box
 	end_netns
-	wait_until none_left
+	all_ended
 }
 
 setup() {

@@ -20,7 +20,7 @@ teardown() {
 	for id in "$ROOT"/*/; do
 		[[ ! -d $id ]] || husk delete --force "$(basename "$id")"
 	done
-	umount "$SHM"
+	unmount "$SHM"
 	check_nothing_left
 }
 

@@ -7,7 +7,8 @@ load helpers
 setup_file() { make_base; }
 setup() { setup_test; }
 teardown() {
-	umount -R "$T"/*/m 2>/dev/null || :
+	local m
+	for m in "$T"/*/m; do unmount "$m"; done
 	rm -rf "$HUSK_DATA"/trees/*
 	check_nothing_left
 }
@@ -66,7 +67,7 @@ trees() { find "$HUSK_DATA/trees" -type f | wc -l; }
 	[[ ! -e $B/m/etc/only-b && -c $B/u/etc/only-b ]]
 	is "up gone new x" "$(in_root 'echo $(cat /etc/from) $(test -e /etc/only-b || echo gone) $(ls /root) $(ls /home)')"
 	is 1 "$(trees)"
-	umount "$B/m"
+	unmount "$B/m"
 	mount_layers "$T/a" "$T/b"
 	is "up" "$(in_root 'cat /etc/from')"
 	is 1 "$(trees)"
@@ -156,7 +157,7 @@ device() {
 		is mine "$(cat "$B/m/f")"
 		[[ ! -e $B/m/bin/vi ]]
 		is "mine gone 600" "$(in_root 'echo $(cat /f) $(test -e /bin/vi || echo gone) $(stat -c %a /etc/passwd)')"
-		umount "$B/m"
+		unmount "$B/m"
 		done=1
 	done
 	((done)) || skip "this kernel, or the guest's, mounts neither ext4 nor xfs from a loop device"
@@ -171,7 +172,7 @@ device() {
 		mkdir "$B/b"
 		jq --arg m "$B/m" '.root.path = $m | .root.readonly = true' "$B/ro.json" >"$B/b/config.json"
 		is "$(cat "$ROOTFS/etc/group")" "$(husk run -b "$B/b" "r-$type" </dev/null 2>/dev/null)"
-		umount "$B/m"
+		unmount "$B/m"
 		done=1
 	done
 	((done)) || skip "this kernel, or the guest's, mounts neither erofs nor squashfs"
@@ -183,7 +184,7 @@ device() {
 		{ kernel_has "$type" && device "$type"; } || continue
 		run in_root '(echo x >/f) 2>&1; cat /etc/group'
 		has "/f: Read-only file system"$'\n'"$(cat "$ROOTFS/etc/group")" "$output"
-		umount "$B/m"
+		unmount "$B/m"
 		done=1
 	done
 	((done)) || skip "this kernel, or the guest's, mounts neither erofs nor squashfs"
@@ -191,7 +192,7 @@ device() {
 	mount --bind "$B/rootfs" "$B/rootfs"
 	mount -o remount,bind,ro "$B/rootfs"
 	run in_root 'echo x >/f || echo refused'
-	umount "$B/rootfs"
+	unmount "$B/rootfs"
 	has "refused" "$output"
 	[[ ! -e $HUSK_DATA/changes || -z $(ls -A "$HUSK_DATA/changes") ]]
 }

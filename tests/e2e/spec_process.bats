@@ -21,9 +21,8 @@ setup_file() {
 }
 
 teardown_file() {
-	export BEFORE=
 	husk delete -f box
-	wait_until none_left
+	all_ended
 }
 
 setup() { setup_test; }

@@ -80,7 +80,7 @@ userns=".linux.namespaces += [{type: \"user\"}] | .linux.uidMappings = $MAPS
 	owner=$(stat -c %u:%g "$T/upper/root/file")
 	umount "$T/mapped" # as engines do once the overlay is there
 	run --separate-stderr husk run -b "$B" u </dev/null
-	umount "$T/merged"
+	unmount "$T/merged"
 	is "0:0 0:0" "$(xargs <<<"$first")"
 	is "0:0 0:0" "$(xargs <<<"$output")"
 	is "100000:200000" "$owner"
@@ -88,7 +88,7 @@ userns=".linux.namespaces += [{type: \"user\"}] | .linux.uidMappings = $MAPS
 	edit_spec "$B/config.json" "$B/new.json" ".root.path = \"$T/bound\" | .root.readonly = true" stat -c %u:%g /bin/busybox
 	mv "$B/new.json" "$B/config.json"
 	run --separate-stderr husk run -b "$B" u </dev/null
-	umount "$T/bound"
+	unmount "$T/bound"
 	is "0:0" "$output"
 }
 
@@ -110,6 +110,6 @@ userns=".linux.namespaces += [{type: \"user\"}] | .linux.uidMappings = $MAPS
 		"uidMappings[0].size: must not be zero"
 	mkdir "$T/merged" "$T/w" "$T/u" && mount -t overlay overlay -o "lowerdir=$T/src,upperdir=$T/u,workdir=$T/w" "$T/merged"
 	run_in ".mounts += [{destination: \"/a\", source: \"$T/merged\", options: [\"bind\"], uidMappings: $one, gidMappings: $one}]" true
-	umount "$T/merged"
+	unmount "$T/merged"
 	one_error "mounts[$n]: $T/merged: the host's file system there cannot map ids"
 }

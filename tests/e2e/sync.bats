@@ -70,7 +70,7 @@ check_writes() {
 	(cd "$B/upper" && find . | sort) >"$T/before"
 	husk run -b "$B" two </dev/null
 	(cd "$B/upper" && find . | sort) | diff "$T/before" -
-	umount "$B/rootfs"
+	unmount "$B/rootfs"
 	content_is changed "$B/upper/etc/group"
 	[[ -c $B/upper/etc/passwd && ! -e $B/upper/bin ]]
 }
@@ -159,7 +159,7 @@ check_writes() {
 		end $kind
 		husk delete $kind
 	done
-	umount "$B/rootfs"
+	unmount "$B/rootfs"
 }
 
 peak_kib() { awk '/^VmHWM:/ { print $2 }' "/proc/$1/status"; }
@@ -252,7 +252,7 @@ peak_kib() { awk '/^VmHWM:/ { print $2 }' "/proc/$1/status"; }
 		is $'2\ninside' "$(<"$B/rootfs/from-host")"
 		husk delete $kind
 	done
-	umount "$B/rootfs"
+	unmount "$B/rootfs"
 }
 
 # docker cp mounts a container's volumes in its rootfs while it copies.
@@ -266,7 +266,8 @@ peak_kib() { awk '/^VmHWM:/ { print $2 }' "/proc/$1/status"; }
 	end one
 	husk delete one
 	is made "$(<"$B/upper/root/made")"
-	umount "$B/rootfs/home" "$B/rootfs"
+	unmount "$B/rootfs/home"
+	unmount "$B/rootfs"
 }
 
 @test "what a container wrote and was synced is not pushed back" {
@@ -282,14 +283,14 @@ peak_kib() { awk '/^VmHWM:/ { print $2 }' "/proc/$1/status"; }
 	end one
 	is 2 "$(<"$B/rootfs/file")"
 	husk delete one
-	umount "$B/rootfs"
+	unmount "$B/rootfs"
 }
 
 @test "a rootfs that went away: an error that tells, the changes are kept, and come back with it" {
 	overlay one . "${FOREVER[@]}"
 	start_here one
 	husk exec one sh -c 'echo 1 >/file' </dev/null
-	wait_until umount "$B/rootfs" # whoever looks for changes in it lets it go in no time
+	unmount "$B/rootfs" # whoever looks for changes in it lets it go in no time
 	end one
 	is stopped "$(state_of one)"
 	run --separate-stderr husk sync one
@@ -298,7 +299,7 @@ peak_kib() { awk '/^VmHWM:/ { print $2 }' "/proc/$1/status"; }
 	husk sync one
 	content_is 1 "$B/rootfs/file"
 	husk delete one
-	umount "$B/rootfs"
+	unmount "$B/rootfs"
 }
 
 @test "a container that changes nothing is not asked for changes, one that only changes its root directory is" {

@@ -21,7 +21,7 @@ setup() {
 }
 
 teardown() {
-	umount "$T/o/m" 2>/dev/null || :
+	unmount "$T/o/m"
 	# rm -r would open each level of the deepest
 	find "$T" -mindepth 1 -delete 2>/dev/null || :
 	rm -rf "$HUSK_DATA"/trees/*
