@@ -8,6 +8,10 @@ start_containerd() {
 		root = "$CTD/root"
 		state = "$CTD/state"
 		disabled_plugins = ["io.containerd.grpc.v1.cri"]
+		[timeouts] # a shim that is slow on a busy machine is not dead
+		  "io.containerd.timeout.shim.cleanup" = "60s"
+		  "io.containerd.timeout.shim.load" = "60s"
+		  "io.containerd.timeout.task.state" = "60s"
 		[grpc]
 		  address = "$CTD/sock"
 		[plugins."io.containerd.internal.v1.opt"]

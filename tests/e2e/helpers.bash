@@ -127,6 +127,14 @@ test_directory() {
 	mkdir -p "$T"
 }
 
+# unmount_below DIR: all that is mounted there. A file that io_uring had open is closed some moments after its process has ended.
+unmount_below() { wait_until none_mounted_below "$1"; }
+mounts_below() { cut -d' ' -f5 /proc/self/mountinfo | grep "^$1/" | sort -r; }
+none_mounted_below() {
+	mounts_below "$1" | xargs -r -n 1 umount 2>/dev/null
+	[[ -z $(mounts_below "$1") ]]
+}
+
 # For setup: every test has containers of its own; those that setup_file made
 # are in $BASE/root.
 setup_test() {
