@@ -28,7 +28,7 @@ there" "$output"
 @test "what was written is there after stop and start" {
 	forever ct
 	docker exec ct sh -c 'echo one > /root/one; mkdir /d; mv /etc/passwd /d/; rm -r /home/user'
-	docker stop -t 20 ct >/dev/null
+	docker stop -t 60 ct >/dev/null
 	docker start ct >/dev/null
 	is "one" "$(docker exec ct cat /root/one)"
 	is "d" "$(docker exec ct sh -c 'ls -d d')"
@@ -87,16 +87,16 @@ h
 	echo again >"$D/in"
 	docker cp "$D/in" ct:/root/in
 	wait_until reads ct /root/in again
-	docker stop -t 20 ct >/dev/null
+	docker stop -t 60 ct >/dev/null
 	docker cp ct:/root/in "$D/out"
 	is again "$(cat "$D/out")"
 }
 
 ms() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 
-# A machine that does other things as well may be late now and then: one of five tries has to be in time.
+# A machine that does other things as well may be late now and then: one of ten tries has to be in time.
 @test "docker cp into a running container is seen inside within a second" {
-	local try from took best='' runner
+	local try from took=9999 runner
 	# shellcheck disable=SC2016
 	drun --name ct box sh -c 'trap "exit 0" TERM; echo up
 		while :; do
@@ -104,18 +104,18 @@ ms() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 		done' >"$T/seen" 3>&- &
 	runner=$!
 	wait_until grep -q up "$T/seen"
-	for try in 1 2 3 4 5; do
+	for try in 1 2 3 4 5 6 7 8 9 10; do
 		echo "value-$try-" >"$D/in"
 		docker cp -q "$D/in" ct:/root/in
 		from=$(ms)
 		wait_until grep -q "value-$try-" "$T/seen"
 		took=$(($(ms) - from))
 		echo "try $try: $took ms after docker cp returned"
-		((${best:=$took} <= took)) || best=$took
+		((took >= 1000)) || break
 	done
-	docker stop -t 20 ct >/dev/null
+	docker stop -t 60 ct >/dev/null
 	wait $runner || :
-	((best < 1000))
+	((took < 1000))
 }
 
 @test "docker cp out of a running container has what was written before husk sync" {
@@ -127,7 +127,7 @@ ms() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 	run docker cp ct:/etc/group "$D/"
 	[[ $status != 0 ]]
 	docker exec ct sh -c 'echo more >> /root/f'
-	docker stop -t 20 ct >/dev/null
+	docker stop -t 60 ct >/dev/null
 	docker cp ct:/root/f "$D/f"
 	is "written
 more" "$(cat "$D/f")"

@@ -7,7 +7,7 @@ import sys
 class Daemon(http.client.HTTPConnection):
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
+        self.sock.settimeout(120)
         self.sock.connect(sys.argv[1])
 
 

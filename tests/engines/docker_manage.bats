@@ -14,8 +14,6 @@ teardown_file() { end_docker; }
 setup() { setup_docker; }
 teardown() { clean_docker; }
 
-logs_have() { docker logs "$1" 2>&1 | grep -q "$2"; }
-
 # Counts in its log, four times a second; says bye on TERM.
 counter() {
 	local name=$1
@@ -47,7 +45,7 @@ same_exec_as_runc() {
 	has 0000003fffffffff "$(in_ct --privileged ct grep CapEff /proc/self/status)"
 	on_pty --size 77x33 docker exec -it ct sh <<-'S'
 		expect # 
-		send stty size; tty\n
+		send until stty size | grep -x "33 7""7"; do sleep 0.1; done; tty\n
 		expect 33 77
 		expect /dev/pts/
 		expect # 
@@ -61,7 +59,7 @@ same_exec_as_runc() {
 	same_exec_as_runc -w /no/such/dir NAME true
 	same_exec_as_runc -u nouser NAME true
 	docker rm -f theirs >/dev/null
-	docker stop -t 20 ct >/dev/null
+	docker stop -t 60 ct >/dev/null
 	run in_ct ct true
 	has "is not running" "$output"
 }
@@ -75,14 +73,15 @@ reads() { [[ $(in_ct "$1" cat "$2" 2>/dev/null) == "$3" ]]; }
 	id=$(about ct .Id)
 	docker logs -f ct >"$T/logs" 3>&- &
 	local logs=$!
-	timeout 60 docker attach --sig-proxy=false ct >"$T/attached" </dev/null 3>&- &
+	timeout 150 docker attach --sig-proxy=false ct >"$T/attached" </dev/null 3>&- &
 	local attached=$!
+	wait_until test -s "$T/attached" # nothing of what was before it
 	docker kill -s USR1 ct >/dev/null
 	wait_until grep -q usr1 "$T/logs"
 	wait_until grep -q usr1 "$T/attached"
 	docker wait ct >"$T/waited" 3>&- &
 	local waiting=$!
-	docker stop -t 20 ct >/dev/null
+	docker stop -t 60 ct >/dev/null
 	ended $logs 0
 	ended $attached 3
 	ended $waiting 0
@@ -92,23 +91,30 @@ reads() { [[ $(in_ct "$1" cat "$2" 2>/dev/null) == "$3" ]]; }
 	is "exited 3" "$(about ct .State.Status) $(about ct .State.ExitCode)"
 	docker start ct >/dev/null
 	in_ct ct true
+	wait_until told "$from" "$id" exec_die # after the client
 	docker rename ct other
 	docker rm -f other >/dev/null
-	docker events --since "$from" --until $(($(date +%s) + 1)) --filter "container=$id" --format '{{.Action}}' >"$T/events"
 	is "create start kill kill die stop start exec_create exec_start exec_die rename kill die destroy" \
-		"$(sed 's/:.*//' "$T/events" | grep -v attach | xargs)"
+		"$(actions "$from" "$id" | grep -v attach | xargs)"
 }
+
+actions() { events_since "$1" --filter "container=$2" --format '{{.Action}}' | sed 's/:.*//'; }
+told() { actions "$1" "$2" | grep -qx "$3"; }
 
 @test "stop: --stop-signal, --time; a process that minds no signal is killed; restart" {
 	drun -d --name deaf --stop-signal USR2 box sh -c 'trap "" TERM; trap "echo usr2" USR2; echo up; while :; do sleep 0.1; done' >/dev/null
 	wait_until logs_have deaf up
+	docker stop -t 100 deaf >/dev/null 3>&- &
+	local stopping=$!
+	wait_until logs_have deaf usr2
 	docker stop -t 1 deaf >/dev/null
+	ended $stopping 0
 	is "usr2 137" "$(docker logs deaf | tail -n 1) $(about deaf .State.ExitCode)"
 	counter ct
 	in_ct ct sh -c 'echo kept >/root/f'
 	local first
 	first=$(about ct .State.Pid)
-	docker restart -t 20 ct >/dev/null
+	docker restart -t 60 ct >/dev/null
 	[[ $(about ct .State.Pid) != "$first" ]]
 	is "kept" "$(in_ct ct cat /root/f)"
 	wait_until logs_have ct bye
@@ -133,6 +139,7 @@ reads() { [[ $(in_ct "$1" cat "$2" 2>/dev/null) == "$3" ]]; }
 
 top_shows() { docker top "$1" | grep -q "$2"; }
 
+# Nothing more comes. What was under way may, just after a pause.
 stands_still() {
 	local last
 	last=$(docker logs --tail 1 "$1")
@@ -149,7 +156,7 @@ went_on() { [[ $(docker logs --tail 1 "$1") != "$2" ]]; }
 	docker pause ct >/dev/null
 	is "paused true" "$(about ct .State.Status) $(about ct .State.Paused)"
 	has "(Paused)" "$(docker ps --format '{{.Status}}')"
-	stands_still ct
+	wait_until stands_still ct
 	run in_ct ct true
 	has "is paused, unpause the container before exec" "$output"
 	run docker pause ct
@@ -167,7 +174,7 @@ more
 ls: /etc/group: No such file or directory" "$output"
 	docker rmi box2 >/dev/null
 	docker pause ct >/dev/null
-	docker stop -t 20 ct >/dev/null
+	docker stop -t 60 ct >/dev/null
 	is exited "$(about ct .State.Status)"
 }
 
@@ -187,8 +194,13 @@ ls: /etc/group: No such file or directory" "$output"
 	jq -e '.cpu_stats.cpu_usage.total_usage > .precpu_stats.cpu_usage.total_usage' "$T/stats"
 	jq -e '.memory_stats.usage > 20000000 and .memory_stats.limit >= 134217728 and .memory_stats.limit < 600000000' "$T/stats"
 	jq -e '.pids_stats.current > 0' "$T/stats"
-	docker stats --no-stream --format '{{.Name}} {{.CPUPerc}} {{.MemUsage}} {{.PIDs}}' ct | tee "$T/table"
-	grep -qE '^ct [1-9][0-9.]*% [0-9.]+MiB / ' "$T/table"
+	wait_until stats_show_work ct
+}
+
+# The client waits for figures for two seconds, then shows none.
+stats_show_work() {
+	docker stats --no-stream --format '{{.Name}} {{.CPUPerc}} {{.MemUsage}} {{.PIDs}}' "$1" | tee "$T/table"
+	grep -qE "^$1 [1-9][0-9.]*% [0-9.]+MiB / " "$T/table"
 }
 
 curl_stats() { python3 "$BATS_TEST_DIRNAME/docker_get.py" "${DOCKER_HOST#unix://}" "/containers/$1/stats?stream=false"; }
@@ -198,10 +210,12 @@ curl_stats() { python3 "$BATS_TEST_DIRNAME/docker_get.py" "${DOCKER_HOST#unix://
 	from=$(date +%s)
 	drun -d --name ct --memory 30m --memory-swap 30m box tail /dev/zero >/dev/null
 	is 137 "$(docker wait ct)"
-	is true "$(about ct .State.OOMKilled)"
+	oom_killed ct 137
 	drun -d --name child --memory 30m --memory-swap 30m box sh -c 'tail /dev/zero; echo $? >/root/f; exec sleep 1000' >/dev/null
 	wait_until reads child /root/f 137
-	docker rm -f child >/dev/null
-	docker events --since "$from" --until $(($(date +%s) + 1)) --filter event=oom --format '{{.Actor.Attributes.name}}' >"$T/events"
-	is "child ct" "$(sort -u "$T/events" | xargs)"
+	docker kill child >/dev/null
+	wait_until out_of_memory "$from" "child ct"
 }
+
+# out_of_memory SINCE NAMES: of these there were events.
+out_of_memory() { is "$2" "$(events_since "$1" --filter event=oom --format '{{.Actor.Attributes.name}}' | sort -u | xargs)" >/dev/null; }

@@ -39,12 +39,12 @@ exec_nth() { in_ct "m$1" sh -c 'echo $NTH; echo $NTH >/shared/$NTH' >"$T/exec.$1
 	local i
 	at_once 20 start_nth || { cat "$T"/start.* && return 1; }
 	is 20 "$(docker ps -q | wc -l)"
-	at_once 20 exec_nth
+	WAIT_S=$((WAIT_S * 2)) at_once 20 exec_nth
 	for ((i = 1; i <= 20; i++)); do
 		is $i "$(cat "$T/exec.$i")"
 	done
 	is 20 "$(in_ct m7 ls /shared | wc -l)"
-	docker ps -q | xargs docker stop -t 60 >/dev/null
+	docker ps -q | xargs docker stop -t 120 >/dev/null
 	is "20 0" "$(docker ps -aq --filter exited=0 | wc -l) $(docker ps -q | wc -l)"
 	docker ps -aq | xargs docker rm >/dev/null
 }
@@ -57,14 +57,15 @@ restarts_are() { about_is "$1" .RestartCount "$2" && about_is "$1" .State.Status
 	drun -d --name ends --restart on-failure:2 box true >/dev/null
 	in_ct keeps sh -c 'echo safe >/root/f; sync'
 	kill -9 "$(vm_of keeps)"
-	wait_until restarts_are keeps 1 running
+	WAIT_S=$((WAIT_S * 2)) wait_until restarts_are keeps 1 running
 	is safe "$(in_ct keeps cat /root/f)"
-	wait_until restarts_are fails 2 exited
+	WAIT_S=$((WAIT_S * 2)) wait_until restarts_are fails 2 exited
+	wait_until about_is ends .State.Status exited
 	is "5 0 0" "$(about fails .State.ExitCode) $(about ends .State.ExitCode) $(about ends .RestartCount)"
 }
 
 @test "dockerd and containerd restarted, and killed: containers go on, and can be managed afterwards" {
-	local pid
+	local pid theirs
 	drun -d --name ct box sh -c 'trap "echo bye; exit 3" TERM; i=0; while :; do echo $((i += 1)); sleep 0.2; done' >/dev/null
 	forever other
 	pid=$(about ct .State.Pid)
@@ -77,14 +78,15 @@ restarts_are() { about_is "$1" .RestartCount "$2" && about_is "$1" .State.Status
 	[[ -e /proc/$pid ]]
 	start_docker --live-restore
 	still_there ct "$pid" "after a kill"
-	docker stop -t 20 ct >/dev/null
+	docker stop -t 60 ct >/dev/null
 	is "3 bye" "$(about ct .State.ExitCode) $(docker logs --tail 1 ct)"
 	docker start ct >/dev/null
 	pid=$(about ct .State.Pid)
-	kill -9 "$(containerd_pid)"
-	wait_until new_containerd
-	wait_until still_there ct "$pid" "after containerd's kill" >"$T/log"
-	docker stop -t 20 ct >/dev/null # its status is not known to dockerd, with runc neither
+	theirs=$(containerd_pid)
+	kill -9 "$theirs"
+	WAIT_S=$((WAIT_S * 2)) wait_until new_containerd "$theirs"
+	WAIT_S=$((WAIT_S * 2)) wait_until still_there ct "$pid" "after containerd's kill" >"$T/log"
+	docker stop -t 60 ct >/dev/null # its status is not known to dockerd, with runc neither
 	is exited "$(about ct .State.Status)"
 	docker start ct >/dev/null
 	in_ct ct true
@@ -92,24 +94,31 @@ restarts_are() { about_is "$1" .RestartCount "$2" && about_is "$1" .State.Status
 	is "other" "$(docker ps --format '{{.Names}}')"
 }
 
-new_containerd() { docker info >/dev/null 2>&1 && alive "$(containerd_pid)"; }
+# new_containerd PID: not the one that had this pid.
+new_containerd() {
+	local pid
+	pid=$(containerd_pid 2>/dev/null)
+	[[ ${pid:-$1} != "$1" ]] && alive "$pid" && docker info >/dev/null 2>&1
+}
 
+# Also a condition: every line counts.
 still_there() {
-	is "running $2" "$(about "$1" .State.Status) $(about "$1" .State.Pid)"
-	is "$3" "$(in_ct "$1" echo "$3")"
 	local last
-	last=$(docker logs --tail 1 "$1")
-	wait_until logs_went_on "$1" "$last"
+	is "running $2" "$(about "$1" .State.Status) $(about "$1" .State.Pid)" &&
+		is "$3" "$(in_ct "$1" echo "$3")" &&
+		last=$(docker logs --tail 1 "$1") &&
+		wait_until logs_went_on "$1" "$last"
 }
 
 logs_went_on() { [[ $(docker logs --tail 1 "$1") != "$2" ]]; }
 
 @test "a container that ended while no dockerd ran is known to have, with its status" {
-	drun -d --name ct box sh -c 'while [ ! -e /go ]; do sleep 0.1; done; exit 6' >/dev/null
+	drun -d --name ct box sh -c 'trap "exit 6" USR1; echo up; while :; do sleep 0.1; done' >/dev/null
+	wait_until logs_have ct up
 	local id pid
 	id=$(about ct .Id) pid=$(about ct .State.Pid)
 	stop_docker KILL
-	"${HUSK_TEST_RUNTIME:-$HUSK}" --root "$(husk_root)" exec "$id" touch /go
+	"${HUSK_TEST_RUNTIME:-$HUSK}" --root "$(husk_root)" kill "$id" USR1
 	wait_until gone "$pid"
 	start_docker --live-restore
 	wait_until about_is ct .State.Status exited
