@@ -25,8 +25,6 @@ teardown_file() {
 	end_podman
 	end_docker
 	umount /etc/subuid /etc/subgid
-	export BEFORE=
-	none_left
 }
 
 setup() {

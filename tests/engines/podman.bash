@@ -25,7 +25,8 @@ make_podman() {
 	C
 	printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "%s"\n' "$PODMAN/data" "$PODMAN/run" \
 		>"$CONTAINERS_STORAGE_CONF"
-	# What has fixed names is private to this view of the mounts.
+	# What has fixed names is private to this view of the mounts. The directories stay: one that was removed would take away
+	# what other files' tests have mounted there in theirs.
 	mkdir -p "$BASE"/run/{containers,netns} /run/{containers,netns}
 	mount --bind "$BASE/run/containers" /run/containers
 	mount --bind "$BASE/run/netns" /run/netns
@@ -37,15 +38,14 @@ make_podman() {
 # For teardown_file.
 end_podman() {
 	[[ ${PODMAN:-} ]] || return 0
-	cut -d' ' -f5 /proc/self/mountinfo | grep "^$PODMAN/" | sort -r | xargs -r -n 1 umount
-	cut -d' ' -f5 /proc/self/mountinfo | grep '^/run/netns/' | xargs -r -n 1 umount
+	unmount_below "$PODMAN"
+	unmount_below /run/netns
 	umount /run/netns /run/containers
-	rmdir /run/containers 2>/dev/null || :
 }
 
 # NODE_NS: a network namespace for it, if the file has made one. conmon leaves a file `oom` where it was started.
 podman() {
-	timeout 120 env -C "$PODMAN" ${NODE_NS:+nsenter --net="$NODE_NS" --} podman --root "$PODMAN/data" --runroot "$PODMAN/run" \
+	timeout 150 env -C "$PODMAN" ${NODE_NS:+nsenter --net="$NODE_NS" --} podman --root "$PODMAN/data" --runroot "$PODMAN/run" \
 		--runtime "$PODMAN/runtime" "$@"
 }
 
@@ -56,6 +56,7 @@ host_things() { cut -d' ' -f5 /proc/self/mountinfo | grep -vxF "$PODMAN/data/ove
 # For teardown.
 clean_podman() {
 	podman rm -af -t 0 >/dev/null
+	wait_until none_left || : # what conmon has clean up; said below
 	# podman unmounts a rootfs before it has the container deleted: what was applied stays until the next create
 	local record
 	for record in "$HUSK_DATA"/changes/*/; do

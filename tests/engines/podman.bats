@@ -14,9 +14,9 @@ setup_file() {
 
 teardown_file() {
 	[[ ${PODMAN:-} ]] || return 0
-	end_podman
 	export BEFORE=
-	none_left
+	wait_until none_left
+	end_podman
 }
 
 setup() {
@@ -98,9 +98,9 @@ on-host
 	podman_line=${podman_line#nsenter -- }
 	on_pty --size 90x25 bash -c "exec $podman_line run -it --detach-keys ctrl-q --network none --name ct box sh" <<-'S'
 		expect # 
-		send tty; stty size; echo $((6*7))\n
-		expect /dev/pts/0
+		send until stty size | grep -x "25 9""0"; do sleep 0.1; done; tty; echo $((6*7))\n
 		expect 25 90
+		expect /dev/pts/0
 		expect 42
 		expect # 
 		send \x11
@@ -114,7 +114,7 @@ on-host
 	is typed "$(echo typed | podman exec -i ct cat)"
 	on_pty --size 77x33 bash -c "exec $podman_line exec -it ct sh" <<-'S'
 		expect # 
-		send stty size\n
+		send until stty size | grep -x "33 7""7"; do sleep 0.1; done\n
 		expect 33 77
 		expect # 
 		send exit 5\n
@@ -126,7 +126,8 @@ on-host
 		send exit 3\n
 		exit 0
 	S
-	is "exited 3" "$(about ct .State.Status) $(about ct .State.ExitCode)"
+	wait_until about_is ct .State.Status exited # once conmon has had it cleaned up
+	is 3 "$(about ct .State.ExitCode)"
 }
 
 went_on() { [[ $(podman logs --tail 1 "$1") != "$2" ]]; }
@@ -150,8 +151,8 @@ went_on() { [[ $(podman logs --tail 1 "$1") != "$2" ]]; }
 	podman commit -q --pause ct box2 >/dev/null
 	is "written" "$(prun --rm box2 cat /root/f)"
 	podman rmi box2 >/dev/null
-	podman stop -t 20 ct >/dev/null
-	wait $logs
+	podman stop -t 60 ct >/dev/null
+	ended $logs 0
 	is bye "$(tail -n 1 "$T/logs")"
 	is 3 "$(podman wait ct)"
 	is "A /root/f
@@ -161,7 +162,7 @@ D /etc/group" "$(podman diff ct | sort)"
 	podman cp ct:/root/f "$D/f"
 	is written "$(cat "$D/f")"
 	podman start ct >/dev/null
-	podman restart -t 20 ct >/dev/null
+	podman restart -t 60 ct >/dev/null
 	is "written" "$(in_ct ct cat /root/f)"
 	podman rm -f -t 0 ct >/dev/null
 	is "" "$(podman ps -aq)"
@@ -203,7 +204,9 @@ sh -c trap \"exit 0\" TERM; sleep 100000 & wait " "$(podman top ct args | tr -s 
 	podman start ct >/dev/null
 	is safe "$(in_ct ct cat /root/f)"
 	prun -d --name fails --restart on-failure:2 box sh -c 'exit 5' >/dev/null
-	wait_until about_is fails .RestartCount 2
+	WAIT_S=$((WAIT_S * 2)) wait_until about_is fails .RestartCount 2
+	wait_until about_is fails .State.Status exited
+	is 5 "$(about fails .State.ExitCode)"
 	prun -d --name well --health-cmd 'test -e /tmp/well' --health-interval disable box sleep 1000 >/dev/null
 	run podman healthcheck run well
 	[[ $status != 0 ]]

@@ -30,10 +30,10 @@ teardown_file() {
 	[[ ${PODMAN:-} ]] || return 0
 	kill "$(cat "$BASE/server.pid")"
 	wait_until gone "$(cat "$BASE/server.pid")"
+	export BEFORE=
+	wait_until none_left
 	end_podman
 	end_netns
-	export BEFORE=
-	none_left
 }
 
 setup() {
@@ -55,6 +55,6 @@ finds() { in_ct "$1" ping -c 1 -W 2 "$2" >/dev/null 2>&1; }
 	wait_until finds two one
 	wait_until out "$NETTEST" tcp $NODE 8080 1000000
 	in_ct one nettest tcp $OUT 7000 1000000
-		podman rm -f -t 0 one two
+	podman rm -f -t 0 one two
 	podman network rm net1
 }
