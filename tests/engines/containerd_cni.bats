@@ -50,11 +50,11 @@ teardown_file() {
 		kill "$pid"
 		wait_until gone "$pid"
 	done
-	cut -d' ' -f5 /proc/self/mountinfo | grep "^$CTD/" | xargs -r -n 1 umount
+	export BEFORE=
+	wait_until none_left # a scratch is freed by a process of its own
+	unmount_below "$CTD"
 	umount /opt /var/lib /etc
 	end_netns
-	export BEFORE=
-	WAIT_S=$((WAIT_S / 6)) wait_until none_left # a scratch is freed by a process of its own
 }
 
 CTR=$(type -P ctr || :)
@@ -107,7 +107,7 @@ ctr_run() {
 # box NAME: runs a server in the namespace NAME.
 box() { ctr_run -d --with-ns "network:$(ns_path "$1")" "$IMAGE" "$1" nettest serve 7000; }
 
-in_ct() { timeout "$WAIT_S" "$CTR" -a "$CTD/sock" task exec --exec-id "e$((++EXECS))-$1-$RANDOM" "$@" </dev/null; }
+in_ct() { timeout $((WAIT_S * 2)) "$CTR" -a "$CTD/sock" task exec --exec-id "e$((++EXECS))-$1-$RANDOM" "$@" </dev/null; }
 EXECS=0
 
 task_stopped() { ctr task ls | grep -q "^$1 .*STOPPED"; }
@@ -126,11 +126,11 @@ has_no_link() { ! in_ct "$1" cat "/sys/class/net/$2/address" >/dev/null 2>&1; }
 	cni ADD two
 	box one
 	RUNTIME=runc box two
-	in_ct one ping -c 1 -W 5 "$(ip_of two 4)"
-	in_ct one ping -c 1 -W 5 "$(ip_of two 6)"
-	in_ct two nettest tcp "$(ip_of one 4)" 7000 1000000
+	wait_until in_ct one ping -c 1 -W 5 "$(ip_of two 4)"
+	wait_until in_ct one ping -c 1 -W 5 "$(ip_of two 6)"
+	wait_until in_ct two nettest tcp "$(ip_of one 4)" 7000 1000000
 	in_ct two nettest tcp "$(ip_of one 6)" 7000 1000000
-	in_ct one nettest tcp "$(ip_of two 4)" 7000 1000000
+	wait_until in_ct one nettest tcp "$(ip_of two 4)" 7000 1000000
 	in_ct one nettest tcp $OUT 7000 1000000
 	out "$NETTEST" tcp $NODE 8080 1000000
 	in_ns node "$NETTEST" udp "$(ip_of one 4)" 7000 1400
@@ -145,8 +145,8 @@ has_no_link() { ! in_ct "$1" cat "/sys/class/net/$2/address" >/dev/null 2>&1; }
 }
 
 @test "ctr run --cni plugs the container after it was made" {
-	timeout 60 nsenter --net="$NS/node" -- "$CTR" -a "$CTD/sock" run --rm --cni \
+	timeout 150 nsenter --net="$NS/node" -- "$CTR" -a "$CTD/sock" run --rm --cni \
 		--runtime io.containerd.runc.v2 --runc-binary "$RUNTIME" --runc-root "$ROOT" "$IMAGE" plugged \
-		sh -c "ping -c 1 -W 5 172.30.0.1 && nettest tcp $OUT 7000 1000000 && nettest tcp $OUT 7000 1" </dev/null
+		sh -c "ping -c 1 -W 20 172.30.0.1 && nettest tcp $OUT 7000 1000000 && nettest tcp $OUT 7000 1" </dev/null
 	clean_root
 }

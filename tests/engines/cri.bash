@@ -42,6 +42,10 @@ start_node() {
 		[plugins."io.containerd.grpc.v1.cri"]
 		  restrict_oom_score_adj = true
 		  netns_mounts_under_state_dir = true
+		[timeouts] # a shim that is slow on a busy machine is not dead
+		  "io.containerd.timeout.shim.cleanup" = "60s"
+		  "io.containerd.timeout.shim.load" = "60s"
+		  "io.containerd.timeout.task.state" = "60s"
 	C
 	nsenter --net="$NS/node" -- containerd --root "$NODE/root" --state "$NODE/state" --address "$NODE/sock" \
 		>>"$NODE/log" 2>&1 3>&- &
@@ -59,12 +63,19 @@ end_node() {
 	local path
 	stop_node
 	end_process "$(cat "$NODE/client.pid")"
-	cut -d' ' -f5 /proc/self/mountinfo | grep "^$NODE/" | sort -r | xargs -r -n 1 umount
+	export BEFORE=
+	wait_until none_left # a scratch is freed by a process of its own, which runs from mounts that go now
+	unmount_below "$NODE"
 	umount /opt /run/husk /var/lib
-	rmdir /run/husk 2>/dev/null || :
 	for path in $NODE_PATHS; do umount "$path"; done
 	end_netns
-	find /sys/fs/cgroup -depth -path "*/$CGROUP*" -type d -exec rmdir {} +
+	wait_until no_cgroups
+}
+
+# Others' come and go meanwhile.
+no_cgroups() {
+	find /sys/fs/cgroup -depth -path "*/$CGROUP*" -type d -exec rmdir {} + 2>/dev/null
+	[[ -z $(find /sys/fs/cgroup -path "*/$CGROUP*" -type d 2>/dev/null) ]]
 }
 
 ctr() { command ctr -a "$NODE/sock" -n k8s.io "$@"; }
@@ -142,7 +153,7 @@ run_container() {
 	id=$(container "$@") && start "$id" && echo "$id"
 }
 
-stop() { cri StopContainer "{\"container_id\": \"$1\", \"timeout\": ${2:-10}}" >/dev/null; }
+stop() { cri StopContainer "{\"container_id\": \"$1\", \"timeout\": ${2:-60}}" >/dev/null; }
 remove() { cri RemoveContainer "{\"container_id\": \"$1\"}" >/dev/null; }
 stop_pod() { cri StopPodSandbox "{\"pod_sandbox_id\": \"$1\"}" >/dev/null; }
 remove_pod() { cri RemovePodSandbox "{\"pod_sandbox_id\": \"$1\"}" >/dev/null; }
@@ -151,7 +162,7 @@ end_pod() { stop_pod "$1" && remove_pod "$1"; }
 # exec_sync ID COMMAND...: output, errors and status as of the command.
 exec_sync() {
 	local answer
-	answer=$(cri ExecSync "$(jq -n --arg id "$1" '{container_id: $id, cmd: $ARGS.positional, timeout: 60}' \
+	answer=$(cri ExecSync "$(jq -n --arg id "$1" '{container_id: $id, cmd: $ARGS.positional, timeout: 110}' \
 		--args -- "${@:2}")") || return 255
 	jq -j .stderr <<<"$answer" >&2
 	jq -j .stdout <<<"$answer"
@@ -159,6 +170,7 @@ exec_sync() {
 }
 
 status_of() { cri ContainerStatus "{\"container_id\": \"$1\"}" | jq -r ".status | $2"; }
+has_reason() { [[ $(status_of "$1" .reason) == "$2" ]]; }
 has_exited() { [[ $(status_of "$1" .state) == CONTAINER_EXITED ]]; }
 pod_status() { cri PodSandboxStatus "{\"pod_sandbox_id\": \"$1\"}" | jq -r ".status | $2"; }
 pod_ip() { pod_status "$1" .network.ip; }

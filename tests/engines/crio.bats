@@ -71,17 +71,18 @@ logged() { grep -q "$2" "$T/logs/$1.log"; }
 
 @test "a pod below conmon: infra container, two containers, logs, exits, execs, signals, update, delete" {
 	pinned pod1
-	create pod1 pod1 sandbox sh -c 'trap "exit 0" TERM; sleep 100000 & wait'
+	create pod1 pod1 sandbox sh -c 'trap "exit 0" TERM; echo up; sleep 100000 & wait'
 	husk start pod1
+	wait_until logged pod1 "stdout F up"
 	create web pod1 container nettest serve 7000
 	is created "$(state_of web)"
 	husk start web
-	create job pod1 container sh -c 'echo out; echo err >&2; hostname; trap "exit 9" USR1; sleep 100000 & wait'
+	create job pod1 container sh -c 'trap "exit 9" USR1; echo out; echo err >&2; hostname; sleep 100000 & wait'
 	husk start job
 	is running "$(state_of job)"
 	is "$(cat "$T/job.pid")" "$(pid_of job)"
 	wait_until logged job "stdout F pod1"
-	logged job "stderr F err"
+	wait_until logged job "stderr F err"
 	wait_until logged web ready
 
 	# ExecSync is conmon with a process file; a probe is an exec in the foreground.

@@ -22,9 +22,9 @@ teardown_file() {
 	[[ ${CTD:-} ]] || return 0
 	kill "$(cat "$CTD/pid")"
 	wait_until gone "$(cat "$CTD/pid")"
-	cut -d' ' -f5 /proc/self/mountinfo | grep "^$CTD/" | xargs -r -n 1 umount
 	export BEFORE=
-	WAIT_S=$((WAIT_S / 6)) wait_until none_left # a scratch is freed by a process of its own
+	wait_until none_left # a scratch is freed by a process of its own
+	unmount_below "$CTD"
 }
 
 setup() {
@@ -91,7 +91,7 @@ fuse" "$(grep -v CapEff <<<"$output")"
 
 @test "tasks: pause, resume, metrics, ps, kill of one exec, terminal of an exec" {
 	ctr_run -d "$IMAGE" c1 sh -c 'trap "exit 5" TERM; while :; do sleep 0.1; date +%s%N >/now; done'
-	exec_in c1 sh -c 'test -e /now || sleep 1'
+	exec_in c1 sh -c 'until [ -s /now ]; do sleep 0.1; done'
 	ctr task pause c1
 	is PAUSED "$(status_of c1)"
 	ctr task resume c1
@@ -109,7 +109,7 @@ fuse" "$(grep -v CapEff <<<"$output")"
 	line=$(printf '%q ' "${CTR[@]}" task exec --exec-id tty -t c1 sh)
 	on_pty --size 77x33 bash -c "exec $line" <<-'S'
 		expect # 
-		send stty size\n
+		send until stty size | grep -x "33 7""7"; do sleep 0.1; done\n
 		expect 33 77
 		expect # 
 		send exit 4\n
@@ -124,12 +124,14 @@ two_processes() { (($(ctr task ps c1 | tail -n +2 | wc -l) == 2)); }
 
 @test "containerd killed and restarted: tasks go on, and can be managed" {
 	local pid
-	ctr_run -d "$IMAGE" c1 sh -c 'trap "exit 5" TERM; while :; do sleep 0.1; done'
-	ctr_run -d "$IMAGE" c2 sh -c 'while [ ! -e /go ]; do sleep 0.1; done; exit 6'
+	ctr_run -d "$IMAGE" c1 sh -c 'trap "exit 5" TERM; echo >/up; while :; do sleep 0.1; done'
+	ctr_run -d "$IMAGE" c2 sh -c 'trap "exit 6" USR1; echo >/up; while :; do sleep 0.1; done'
+	exec_in c1 sh -c 'until [ -e /up ]; do sleep 0.1; done'
+	exec_in c2 sh -c 'until [ -e /up ]; do sleep 0.1; done'
 	pid=$(ctr task ls | awk '$1 == "c1" { print $2 }')
 	kill -9 "$(cat "$CTD/pid")"
 	wait_until gone "$(cat "$CTD/pid")"
-	"${HUSK_TEST_RUNTIME:-$HUSK}" --root "$ROOT/default" exec c2 touch /go
+	"${HUSK_TEST_RUNTIME:-$HUSK}" --root "$ROOT/default" kill c2 USR1
 	start_containerd
 	wait_until ctr_up
 	is "$pid RUNNING" "$(ctr task ls | awk '$1 == "c1" { print $2, $3 }')"
