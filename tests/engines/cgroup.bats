@@ -16,6 +16,7 @@ setup_file() {
 	start_docker
 	start_containerd
 	set_up_podman
+	export BEFORE
 	BEFORE=$(ours | cut -d' ' -f1)
 	wait_until docker_up || { tail -n 20 "$DOCKER/log" && return 1; }
 	wait_until ctr_up
@@ -65,16 +66,9 @@ teardown_file() {
 		kill "$pid"
 		wait_until gone "$pid"
 	done
-	export BEFORE=
-	wait_until none_left
+	all_ended
 	for dir in "$DOCKER" "$CTD" "$PODMAN"; do unmount_below "$dir"; done
-	wait_until no_cgroups
-}
-
-# The last one in a cgroup may not quite have gone.
-no_cgroups() {
-	remove_cgroups "$PARENT" 2>/dev/null
-	[[ -z $(cgroup_dirs "$PARENT") ]]
+	remove_cgroups "$PARENT"
 }
 
 setup() { setup_test; }

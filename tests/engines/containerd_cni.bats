@@ -39,6 +39,7 @@ setup_file() {
 	ctr image import "$CTD/image.tar" >/dev/null
 	serve_in out 7000
 	echo "$SERVER" >"$BASE/server.pid"
+	export BEFORE
 	BEFORE=$(ours | cut -d' ' -f1)
 }
 
@@ -50,8 +51,7 @@ teardown_file() {
 		kill "$pid"
 		wait_until gone "$pid"
 	done
-	export BEFORE=
-	wait_until none_left # a scratch is freed by a process of its own
+	all_ended
 	unmount_below "$CTD"
 	umount /opt /var/lib /etc
 	end_netns

@@ -63,8 +63,7 @@ end_node() {
 	local path
 	stop_node
 	end_process "$(cat "$NODE/client.pid")"
-	export BEFORE=
-	wait_until none_left # a scratch is freed by a process of its own, which runs from mounts that go now
+	all_ended # also what frees a scratch: it runs from mounts that go now
 	unmount_below "$NODE"
 	umount /opt /run/husk /var/lib
 	for path in $NODE_PATHS; do umount "$path"; done

@@ -22,8 +22,7 @@ teardown_file() {
 	[[ ${CTD:-} ]] || return 0
 	kill "$(cat "$CTD/pid")"
 	wait_until gone "$(cat "$CTD/pid")"
-	export BEFORE=
-	wait_until none_left # a scratch is freed by a process of its own
+	all_ended
 	unmount_below "$CTD"
 }
 

@@ -44,8 +44,7 @@ no_process() { [[ ! -e /proc/$1 ]]; } # not even one that has ended: it can be s
 end_docker() {
 	[[ ${DOCKER:-} && -e $DOCKER/pid ]] || return 0
 	stop_docker TERM
-	export BEFORE=
-	wait_until none_left # a scratch is freed by a process of its own
+	all_ended
 	unmount_below "$DOCKER"
 	umount /usr/local/bin
 }

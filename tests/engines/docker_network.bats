@@ -36,6 +36,7 @@ setup_file() {
 	printf '#!/bin/sh\nprintf "Content-Type: text/plain\\n\\n"\nexec nc db 5432\n' >"$ROOTFS/www/cgi-bin/ask"
 	chmod 755 "$ROOTFS/www/cgi-bin/ask"
 	tar -C "$ROOTFS" -c . | docker import -c 'ENV PATH=/bin' -c 'CMD sh' - box >/dev/null
+	export BEFORE
 	BEFORE=$(ours | cut -d' ' -f1)
 }
 
@@ -48,8 +49,7 @@ teardown_file() {
 		kill "$pid"
 		wait_until gone "$pid"
 	done
-	export BEFORE=
-	wait_until none_left
+	all_ended
 	unmount_below "$DOCKER"
 	end_netns
 }

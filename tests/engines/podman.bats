@@ -14,8 +14,7 @@ setup_file() {
 
 teardown_file() {
 	[[ ${PODMAN:-} ]] || return 0
-	export BEFORE=
-	wait_until none_left
+	all_ended
 	end_podman
 }
 

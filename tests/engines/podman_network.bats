@@ -23,6 +23,7 @@ setup_file() {
 	make_podman
 	serve_in out 7000
 	echo "$SERVER" >"$BASE/server.pid"
+	export BEFORE
 	BEFORE=$(ours | cut -d' ' -f1)
 }
 
@@ -30,8 +31,7 @@ teardown_file() {
 	[[ ${PODMAN:-} ]] || return 0
 	kill "$(cat "$BASE/server.pid")"
 	wait_until gone "$(cat "$BASE/server.pid")"
-	export BEFORE=
-	wait_until none_left
+	all_ended
 	end_podman
 	end_netns
 }

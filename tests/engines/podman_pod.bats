@@ -19,8 +19,7 @@ setup_file() {
 
 teardown_file() {
 	[[ ${PODMAN:-} ]] || return 0
-	export BEFORE=
-	wait_until none_left
+	all_ended
 	end_podman
 	end_netns
 }
