@@ -15,8 +15,8 @@ setup_file() {
 		| .process.rlimits = [{type: "RLIMIT_NOFILE", soft: 100, hard: 1048576}, {type: "RLIMIT_MEMLOCK", soft: 1048576, hard: 2097152}]
 		| .process.scheduler = {policy: "SCHED_BATCH", nice: 7}
 		| .process.ioPriority = {class: "IOPRIO_CLASS_BE", priority: 6}
-		| .process.execCPUAffinity = {initial: "0", final: "0"}
-		| .process.args = ["sh", "-c", "/bin/env; id -u; id -G; umask; pwd; ulimit -n; ulimit -Hn; ulimit -l; cat /proc/self/oom_score_adj; ionice; echo $0 $*; ls /proc/self/fd; echo end; exec sleep 100000", "zero", "one two"]'
+		| .process.execCPUAffinity = {initial: "0", final: "0"}' \
+		sh -c '/bin/env; id -u; id -G; umask; pwd; ulimit -n; ulimit -Hn; ulimit -l; cat /proc/self/oom_score_adj; ionice; echo $0 $*; ls /proc/self/fd; echo end; exec sleep 100000' zero "one two"
 	wait_until grep -qx end "$BASE/box.out"
 }
 
