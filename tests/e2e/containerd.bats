@@ -13,7 +13,6 @@ setup_file() {
 	export CONTAINERD_NAMESPACE=husk-e2e-$$
 	mkdir -p "$CTD"
 	start_containerd
-	BEFORE=$(ours | cut -d' ' -f1)
 	wait_until ctr_up
 	make_image "$CTD/image.tar"
 	ctr image import "$CTD/image.tar" >/dev/null
