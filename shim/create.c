@@ -490,8 +490,10 @@ static int make(struct making *m, struct error *err)
 	/* Hooks may change the root file system: it is read when they have run. */
 	if ((hooks && run_create_hooks(m, err) < 0) || root_disks_build(&m->root, err) < 0)
 		return -1;
-	if (attach_disks(m, err) < 0 || meet_agent(m, err) < 0 || create_in_guest(m, err) < 0)
+	if (attach_disks(m, err) < 0 || meet_agent(m, err) < 0 || create_in_guest(m, err) < 0) {
+		vmm_blame(&m->vmm, err);
 		return -1;
+	}
 	/* The proxy has answered: it is in there. */
 	host_cgroup_let_go(&st->cgroup);
 	st->status = m->o->start ? OCI_STATUS_RUNNING : OCI_STATUS_CREATED;

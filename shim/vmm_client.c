@@ -20,6 +20,8 @@
 
 #define CONSOLE_TOLD 1000	  /* characters of it in an error */
 #define ANSWER_US (20u * 1000000) /* the VMM itself answers at once; only guests take time */
+#define BLAME_US 3000000	  /* QEMU has a second to end by itself */
+#define NO_SEQ (-2)
 
 /* A path that fits sun_path however long the directory's is. */
 static void sock_addr(int dirfd, struct sockaddr_un *a)
@@ -116,6 +118,19 @@ static yajl_val receive(struct vmm_client *c, int64_t seq, int *fd, uint64_t dea
 			*fd = -1;
 		return steal_ptr(&v);
 	}
+}
+
+void vmm_blame(struct vmm_client *c, struct error *err)
+{
+	cleanup_json yajl_val v = NULL;
+	struct error why = ERROR_INIT;
+
+	if (!err || err->kind != ERR_PEER || c->sock < 0)
+		return;
+	/* No answer has this number: what comes is the event of the end. */
+	v = receive(c, NO_SEQ, NULL, now_us() + BLAME_US, &why);
+	if (!v && why.kind == ERR_PEER)
+		*err = why;
 }
 
 static int begin(struct vmm_client *c, struct jsonw *w, const char *op, struct error *err)

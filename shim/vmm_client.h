@@ -45,6 +45,9 @@ struct vmm_config {
 pid_t vmm_spawn(const struct vmm_config *cfg, int intr_fd, struct vmm_client *c, struct error *err);
 /* The answer to the start request: the machine runs, or why it does not. */
 int vmm_wait_started(struct vmm_client *c, uint64_t deadline_us, struct error *err);
+/* *err is that a machine of ours ended in the middle of something (ERR_PEER): the reason takes its
+ * place, if it is told soon. */
+void vmm_blame(struct vmm_client *c, struct error *err);
 
 /* Connects to the control socket in a container's directory. ERR_NOT_RUNNING if none answers. */
 int vmm_connect(int dirfd, struct vmm_client *c, struct error *err);
