@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -224,24 +225,49 @@ int fd_await(int fd, short events)
 	return -1;
 }
 
-uint64_t proc_start_time(pid_t pid)
+/* Of proc(5), /proc/pid/stat. */
+struct proc_stat {
+	char state;
+	unsigned flags;
+	int threads;
+	unsigned long long start, pending;
+};
+
+#define PF_EXITING 0x4u /* of the kernel's flags of a task */
+
+static int read_stat(pid_t pid, struct proc_stat *s)
 {
 	char path[64];
 	cleanup_free char *text = NULL;
-	unsigned long long start = 0;
-	int threads = 0;
-	char *p, state;
+	const char *p;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	if (pid <= 0 || file_read(AT_FDCWD, path, 65536, &text, NULL, NULL) < 0)
-		return 0;
+		return -1;
 	/* The command name may hold anything; the last ')' ends it. */
 	p = strrchr(text, ')');
 	if (!p || sscanf(p + 1,
-			 " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
-			 "%*d %d %*d %llu",
-			 &state, &threads, &start) != 3)
+			 " %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+			 "%*d %d %*d %llu %*u %*d %*u %*u %*u %*u %*u %*u %llu",
+			 &s->state, &s->flags, &s->threads, &s->start, &s->pending) != 5)
+		return -1;
+	return 0;
+}
+
+uint64_t proc_start_time(pid_t pid)
+{
+	struct proc_stat s;
+
+	if (read_stat(pid, &s) < 0)
 		return 0;
 	/* A first thread that has ended is a zombie, whatever the others still hold and do. */
-	return (state == 'Z' && threads <= 1) || state == 'X' ? 0 : start;
+	return (s.state == 'Z' && s.threads <= 1) || s.state == 'X' ? 0 : s.start;
+}
+
+bool proc_is_ending(pid_t pid)
+{
+	struct proc_stat s;
+
+	return read_stat(pid, &s) < 0 || s.state == 'Z' || s.state == 'X' || s.flags & PF_EXITING ||
+	       s.pending & 1ull << (SIGKILL - 1);
 }

@@ -60,5 +60,7 @@ int fd_await(int fd, short events);
  * pid it names a process for good. 0 if there is no such process (or it is a zombie: all of its
  * threads have ended, and nothing is open any more). */
 uint64_t proc_start_time(pid_t pid);
+/* True if the process has gone, or has been killed and has not got to its end yet. */
+bool proc_is_ending(pid_t pid);
 
 #endif

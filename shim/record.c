@@ -251,7 +251,8 @@ bool record_is_used(const struct record *r)
 	if (file_read(r->dirfd, PROXY, 64, &text, &len, NULL) < 0 ||
 	    sscanf(text, "%d %llu", &pid, &start) != 2)
 		return true;
-	return process_alive(pid, start);
+	/* A killed one uses nothing any more, however long it takes to end. */
+	return process_alive(pid, start) && !proc_is_ending(pid);
 }
 
 /* ---- open */

@@ -229,6 +229,8 @@ static void a_process_without_its_first_thread(void **state)
 	while (!is_zombie(child))
 		poll(NULL, 0, 1);
 	assert_true(proc_start_time(child) > 0);
+	assert_true(proc_is_ending(child));
+	assert_false(proc_is_ending(getpid()));
 	close(told[1]);
 	assert_int_equal(waitid(P_PID, (id_t)child, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);
 	assert_int_equal(proc_start_time(child), 0);
