@@ -45,6 +45,7 @@ teardown() {
 		for id in $(cri ListPodSandbox | jq -r '.items[].id'); do end_pod "$id" || :; done
 		for id in $(cri ListContainers | jq -r '.containers[].id'); do remove "$id" || :; done
 	fi
+	BEFORE+=$'\n'$(cat "$NODE/pid") # one that a test started is the next one's
 	check_nothing_left
 	is "$NETNS_BEFORE" "$(netns_of_pods)"
 	is "" "$(cgroups_of_pods)"
