@@ -97,6 +97,15 @@ static void say_number(const char *what, uint32_t n)
 	say(p);
 }
 
+/* All devices were given the same memory, and what one still has of it, it may write to while
+ * another is checked there. */
+static void reset_all(void)
+{
+	for (struct slot s = {0}; s.index < SLOTS; s.index++)
+		if (read32(&s, R_DEVICE_ID))
+			write32(&s, R_STATUS, 0);
+}
+
 static void reset_machine(void)
 {
 	for (;;)
@@ -176,6 +185,8 @@ void guest_main(const uint8_t *bp)
 			attack(&s);
 		if (round % CHECK_EVERY)
 			continue;
+		if (!peace)
+			reset_all();
 		if (!drv_works(&s)) {
 			say_number("dead ", s.index);
 			reset_machine();
