@@ -181,9 +181,8 @@ static void machine_args(struct args *a, const struct engine_config *cfg,
 	/* Without ERMS the guest copies by words: TCG runs "rep movsb" a byte at a time. */
 	ADD(a, "-cpu", "max,erms=off,fsrm=off");
 	/* Room for two at least: for one processor QEMU translates a locked instruction, which is
-	 * Linux's full barrier, without any barrier, as if no device were a process of its own. A
-	 * kick or an interrupt was lost then, once in thousands of boots. The guest is told of
-	 * those that there are. */
+	 * Linux's full barrier, without any barrier, as if no device were a process of its own, and
+	 * a kick or an interrupt can be lost. The guest is told of those that there are. */
 	ADD(a, "-smp", "%u,maxcpus=%u", cfg->vcpus, cfg->vcpus > 1 ? cfg->vcpus : 2);
 	ADD(a, "-m", "%lluM", mib);
 	ADD(a, "-object",
